@@ -1,0 +1,53 @@
+# Needs GNU make, git and Python 3.10 or newer; everything else goes into a virtual environment.
+# Another Python: make test PYTHON=python3.10 VENV=.venv310
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test unit lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed-demo ## four gunicorn workers, the standard handler against rollsafe, one table
+	$(BIN)/python -m example_app.demo
+
+serve: $(VENV)/.installed-demo ## run the example application on gunicorn until Ctrl-C
+	$(BIN)/gunicorn --config gunicorn.conf.py
+
+test: lint ## the whole suite: ruff, mypy, pytest
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.installed-test ## the fast tests only
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench ## the measurements
+	$(BIN)/python -m bench
+
+clean: ## remove the virtual environment, caches and build output
+	$(if $(wildcard $(VENV)/pyvenv.cfg),rm -rf $(VENV))
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests example_app bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# One stamp for each dependency group: installed once, and again when pyproject.toml changes.
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/.pip-upgraded
+	@echo "Installing rollsafe and its $* dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --group $* --editable .
+	@touch $@
+
+# --group needs pip 25.1; a new virtual environment has whatever pip its Python was released with.
+$(VENV)/.pip-upgraded:
+	@command -v $(PYTHON) >/dev/null || { echo "PYTHON=$(PYTHON) was not found. Name a Python 3.10 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("rollsafe needs Python 3.10 or newer, PYTHON=$(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@

@@ -1,0 +1,44 @@
+"""A small shop; it logs as any Flask application does and knows nothing of rollsafe."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+
+logger = logging.getLogger(__name__)
+
+STOCK = 1_000_000
+
+
+def create_app() -> Flask:
+    """The application, with its routes."""
+    app = Flask("shop")
+
+    @app.get("/")
+    def index() -> dict[str, str]:
+        return {"service": "shop", "order": "/orders/<client>/<number>"}
+
+    @app.get("/orders/<client>/<int:number>")
+    def order(client: str, number: int) -> dict[str, object]:
+        app.logger.info("order %d of %s looked up", number, client)
+        return {"client": client, "number": number, "state": "sent"}
+
+    @app.get("/stock")
+    def stock() -> dict[str, int]:
+        return {"stock": count_stock()}
+
+    @app.get("/boom")
+    def boom() -> dict[str, float]:
+        return {"price": 1 / 0}
+
+    return app
+
+
+def count_stock() -> int:
+    """The articles in stock: code outside Flask logs through its module's logger."""
+    logger.warning("the stock has not been counted since yesterday")
+    return STOCK
+
+
+app = create_app()

@@ -1,0 +1,121 @@
+"""What happens to backups after the rollover: off the path of every line, in one process at a time, restartable."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from rollsafe.locks import GRACE, LEASE, TENDING_BYTE, FileLock
+from rollsafe.names import ROLLED_EXTENSION, Names
+
+# Seconds between attempts to become the process that tends the backups.
+_ELECTION_PAUSE = 0.25
+
+
+class Keeper:
+    """A short-lived thread that does rounds over the backups of one live file, elected by a lock.
+
+    Args:
+        lock_path: The lock file; the byte for tending is locked during the rounds.
+        do_round: Does what can be done now; returns the seconds after which there is more to do, None for nothing.
+        report: Told of what a round could not do: (sentence, error).
+    """
+
+    def __init__(
+        self, lock_path: str, do_round: Callable[[], float | None], report: Callable[[str, BaseException], None]
+    ) -> None:
+        self._lock_path = lock_path
+        self._do_round = do_round
+        self._report = report
+        self._asked = False
+        self._running_in: int | None = None
+
+    def wake(self) -> None:
+        """Have the backups tended soon; returns at once."""
+        self._asked = True
+        if self._running_in == os.getpid():
+            return
+        self._running_in = os.getpid()
+        try:
+            threading.Thread(target=self._run, name="rollsafe-keeper", daemon=True).start()
+        except RuntimeError:
+            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
+            self._running_in = None
+
+    def _run(self) -> None:
+        """Tend until nobody asks any more."""
+        while self._asked:
+            self._asked = False
+            self._tend()
+            # Before the last look at `_asked`: who asks after that look starts a new thread.
+            self._running_in = None
+
+    def _tend(self) -> None:
+        """Wait to be elected, then do rounds until nothing is left."""
+        lock = FileLock(self._lock_path, byte=TENDING_BYTE)
+        try:
+            while not lock.acquire(timeout=0):
+                time.sleep(_ELECTION_PAUSE)
+            try:
+                while (wait := self._do_round()) is not None:
+                    time.sleep(wait)
+            finally:
+                lock.release()
+        except Exception as error:
+            self._report(f"the backups beside {self._lock_path} could not be tended", error)
+        finally:
+            lock.close()
+
+
+def seconds_until_quiet(path: str) -> float | None:
+    """Seconds until no writer can still be at `path`: 0 or less for now, None if it is not a regular file.
+
+    Renaming a file sets its ctime (measured on ext4, xfs, btrfs and tmpfs), so LEASE + GRACE after its last change
+    it is neither the live file nor one that a writer may use without looking.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    # A change in the future is a clock that was set back; then the full time is waited.
+    return min(status.st_ctime + LEASE + GRACE - time.time(), LEASE + GRACE)
+
+
+def remove_expired(paths: Iterable[str]) -> float | None:
+    """Remove `paths`, except those that a writer may still be at. Seconds until those may go, None if none are left."""
+    waits = []
+    for path in paths:
+        wait = seconds_until_quiet(path)
+        if wait is None:
+            continue
+        if wait > 0:
+            waits.append(wait)
+            continue
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+    return max(waits, default=None)
+
+
+def finish_rolled(directory: str, names: Names, rotate: Callable[[str, str], None]) -> float | None:
+    """Hand each rolled file that awaits the application's rotator to it. Seconds until the rest is due, or None."""
+    waits = []
+    for name in sorted(os.listdir(directory)):
+        final = name.removesuffix(ROLLED_EXTENSION)
+        if final == name or names.parse(final) is None:
+            continue
+        source = os.path.join(directory, name)
+        wait = seconds_until_quiet(source)
+        if wait is None:
+            continue
+        if wait > 0:
+            waits.append(wait)
+        else:
+            rotate(source, os.path.join(directory, final))
+    return max(waits, default=None)

@@ -1,0 +1,154 @@
+"""For gunicorn.conf.py: a complete `logconfig_dict`, and the hook that gives each worker its own lock handle.
+
+Names imported into gunicorn.conf.py are taken for settings where they have a setting's name, so `__all__` holds only
+names that no setting has, and the hook `post_fork`, which is one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from typing import Any
+
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.formatters import LineFormatter
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.locks import renew_handles
+
+__all__ = ["post_fork", "rotating_logs"]
+
+LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+
+
+def rotating_logs(
+    directory: str | os.PathLike[str],
+    *,
+    when: str = "midnight",
+    interval: int = 1,
+    backupCount: int = 0,
+    utc: bool = False,
+    atTime: datetime.time | None = None,
+    tz: str | datetime.tzinfo | None = None,
+    encoding: str = "utf-8",
+    access: str | None = "access.log",
+    error: str | None = "error.log",
+    app: str | None = "app.log",
+    level: int | str = "INFO",
+    format: str = LINE_FORMAT,
+    access_format: str = "%(message)s",
+    datefmt: str | None = None,
+    escape: bool = True,
+) -> dict[str, Any]:
+    """A complete `logconfig_dict` for gunicorn: three files in `directory` that rotate safely.
+
+    gunicorn's `--log-level` and `--access-logformat` keep their meaning.
+
+    Args:
+        directory: Where the files go; made if it is missing. A relative path is relative to where gunicorn starts.
+        when, interval, backupCount, utc, atTime, tz, encoding: As for `SafeTimedRotatingFileHandler`.
+        access: File name for gunicorn's access lines; None for no access lines.
+        error: File name for gunicorn's own messages; None leaves them on standard error.
+        app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
+        level: Level of the root logger.
+        format: Format (%-style) of the error and app lines.
+        access_format: Format of the access lines around gunicorn's `access_log_format`.
+        datefmt: As for `logging.Formatter`.
+        escape: Escape control characters, so that each record is one line (see `LineFormatter`).
+
+    Raises:
+        ConfigurationError: An argument cannot work; also a `ValueError`.
+        LogFileError: The directory or a file in it cannot be written; also an `OSError`.
+    """
+    names = {"access": access, "error": error, "app": app}
+    rotation: dict[str, Any] = {
+        "when": when,
+        "interval": interval,
+        "backupCount": backupCount,
+        "encoding": encoding,
+        "utc": utc,
+        "atTime": atTime,
+        "tz": tz,
+    }
+    formats = {"access": access_format, "error": format, "app": format}
+    paths = _paths(directory, names)
+    for path in paths.values():
+        # dictConfig would bury the reason in "Unable to configure handler"; this says it before.
+        SafeTimedRotatingFileHandler(path, delay=True, **rotation).close()
+    for text in formats.values():
+        LineFormatter(text, datefmt)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        # gunicorn merges this dict shallowly onto its defaults, so it has to be whole.
+        "root": {"level": _checked_level(level), "handlers": ["app" if app else "console"]},
+        "loggers": {
+            # No level: gunicorn sets --log-level before this is applied, and a level here would undo it.
+            "gunicorn.error": {"handlers": ["error" if error else "error_console"], "propagate": False},
+            "gunicorn.access": (
+                {"handlers": ["access"], "propagate": False}
+                if access
+                else {"handlers": [], "propagate": False, "level": "CRITICAL"}
+            ),
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "app", "stream": "ext://sys.stdout"},
+            "error_console": {"class": "logging.StreamHandler", "formatter": "error", "stream": "ext://sys.stderr"},
+            **{
+                key: {
+                    "class": "rollsafe.SafeTimedRotatingFileHandler",
+                    "formatter": key,
+                    "filename": path,
+                    **rotation,
+                }
+                for key, path in paths.items()
+            },
+        },
+        "formatters": {
+            key: {"()": "rollsafe.LineFormatter", "fmt": text, "datefmt": datefmt, "escape": escape}
+            for key, text in formats.items()
+        },
+    }
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """gunicorn's hook in each new worker: open this worker's own lock handles, now rather than at the first rollover.
+
+    Use it as the hook, or call it from a hook of your own. The handler is safe without it: gunicorn logs "Booting
+    worker" before it calls the hook.
+    """
+    renew_handles()
+
+
+def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:
+    """The path of each file that is wanted, in a directory that exists and may be written."""
+    folder = os.path.abspath(os.fspath(directory))
+    wanted = {key: name for key, name in names.items() if name is not None}
+    for key, name in wanted.items():
+        if not isinstance(name, str) or not name or name != os.path.basename(name) or name in (".", ".."):
+            raise ConfigurationError(f"{key}={name!r} must be a file name without directory, or None for no file")
+    if len(set(wanted.values())) < len(wanted):
+        raise ConfigurationError(f"two of {wanted} are the same file; give each its own name")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise LogFileError(
+            f"directory={folder!r} cannot be made: {error.strerror}; make it, or give another"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise LogFileError(
+            f"directory={folder!r} cannot be written by user {os.geteuid()}; rollover renames files in it,"
+            " so give that user write permission on it"
+        )
+    return {key: os.path.join(folder, name) for key, name in wanted.items()}
+
+
+def _checked_level(level: int | str) -> int | str:
+    """`level` if `logging` knows it, else a ConfigurationError."""
+    if isinstance(level, bool) or not isinstance(level, (int, str)):
+        known = False
+    else:
+        known = isinstance(level, int) or isinstance(logging.getLevelName(level), int)
+    if not known:
+        raise ConfigurationError(f"level={level!r} is not a logging level; give one such as 'INFO' or 20")
+    return level

@@ -1,0 +1,596 @@
+"""The handler: how one line gets into the file of its interval.
+
+`handle` waits out the quiet moment of a boundary; `emit` makes the line and, while its lease lasts, writes it with
+one write(2). Everything else is the long way, taken about once a second and at each boundary: renew the lease, roll
+over, find the file of a late line, keep what cannot be written now.
+"""
+
+from __future__ import annotations
+
+import codecs
+import datetime
+import locale
+import logging
+import logging.handlers
+import os
+import re
+import threading
+import time
+from collections import deque
+from functools import partial
+from io import FileIO
+from math import inf
+from typing import Any
+
+from rollsafe.backups import Keeper, finish_rolled, remove_expired
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.rollover import LATE, OpenFile, Rollover, never_rolled
+from rollsafe.schedule import Interval, Schedule
+
+# Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
+LOCK_WAIT = 0.5
+# Seconds, and share of the interval at most. After a boundary nobody renames before this is over: lines in flight
+# land under the live name, where log shippers still read (rsyslog and tail -F leave a file at its rename).
+LINGER = 0.02
+LINGER_SHARE = 0.02
+# Seconds between attempts to write while writing fails, and bytes of lines that wait in memory meanwhile.
+RETRY = 0.25
+SPILL_BYTES = 1 << 20
+# Seconds that a record's clock may be ahead of ours and still make the rollover.
+AHEAD = 1.0
+
+# Stands for "no file is open": its due time never comes, and a write to it fails.
+_NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
+_NOWHERE.stream.close()
+_monotonic = time.monotonic
+
+
+class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
+    """A `TimedRotatingFileHandler` for several processes that write one file.
+
+    Every line is kept, whole, once, in the file of the interval that holds `record.created`. The parameters and the
+    points to override are those of the standard class; these differ:
+
+    - Intervals are aligned to the clock, not to the start of the process: seconds and minutes to the epoch; hours,
+      days and weeks to the wall clock. `when="D"` is `when="MIDNIGHT"`.
+    - Every write is one unbuffered write(2); `stream` is a raw file.
+    - A custom `rotator` is called in a background thread of one process, some seconds after the rollover.
+    - `errors` None writes what the encoding cannot express as backslash escapes rather than lose the line.
+
+    Args:
+        filename: The live file. Its directory must exist. A symbolic link is followed once, here. A path that is not
+            a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
+        when: S, M, H, D, MIDNIGHT, or W0 (Monday) to W6, in any case.
+        interval: How many of `when` make one interval.
+        backupCount: How many backups to keep; 0 keeps all.
+        encoding: Of the file; None is the locale's.
+        delay: Open the file at the first line.
+        utc: Align and name in UTC; the same as `tz=datetime.timezone.utc`.
+        atTime: When a day or week begins; None is midnight.
+        errors: As for `open`; None is "backslashreplace".
+        tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
+
+    Raises:
+        ConfigurationError: An argument cannot work (a `ValueError`).
+        LogFileError: The path cannot be logged to (also an `OSError`).
+    """
+
+    stream: Any
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        when: str = "h",
+        interval: int = 1,
+        backupCount: int = 0,
+        encoding: str | None = None,
+        delay: bool = False,
+        utc: bool = False,
+        atTime: datetime.time | None = None,
+        errors: str | None = None,
+        *,
+        tz: str | datetime.tzinfo | None = None,
+    ) -> None:
+        if utc and tz is not None:
+            raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
+        self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
+        self._schedule = self._schedule_of(None)
+        self._encoding, self._errors = _codec(encoding, errors)
+        path = _checked_path(filename, delay)
+        # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
+        logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
+        self.delay = delay
+        self.when = self._schedule.when
+        self.interval = int(self._schedule.length)
+        self.backupCount = _checked_count("backupCount", backupCount)
+        self.utc = utc
+        self.atTime = atTime
+        self.tz = tz
+        self.rolloverAt: float = inf  # type: ignore[assignment]  # an int in the standard library
+        self._extMatch: re.Pattern[str] | None = None
+        self._rollover = Rollover(self.baseFilename, self._interval_at, self._backup_path, self._rename_live)
+        self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
+        self._file = _NOWHERE
+        self._kept: list[OpenFile] = []
+        self._spill = _Spill()
+        self._busy: tuple[int, int] | None = None
+        self._pid = os.getpid()
+        self._patience = LOCK_WAIT
+        self._said: set[str] = set()
+        if not delay:
+            try:
+                self._renew(time.time())
+            except OSError as error:
+                raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
+
+    # One line, the short way.
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Filter and emit `record`; at a boundary, wait out the quiet moment first.
+
+        The wait is here and not in `emit`, so that it is over before the handler's lock is taken: a thread with a
+        line of the old interval writes it meanwhile.
+        """
+        passed = self.filter(record)
+        if not passed:
+            return passed
+        if isinstance(passed, logging.LogRecord):
+            record = passed
+        if record.created >= self.rolloverAt:
+            self._wait_for_quiet()
+        assert self.lock is not None
+        with self.lock:
+            self.emit(record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` as one line with one write(2). Never raises into the application."""
+        try:
+            line = (self.format(record) + self.terminator).encode(self._encoding, self._errors)
+        except Exception:
+            self.handleError(record)
+            return
+        # One reference: a signal handler that logs may roll over between any two of the next steps.
+        file = self._file
+        try:
+            if file.start <= record.created < file.due:
+                written = file.write(line)
+                if written == len(line) and _monotonic() < file.look_after:
+                    return
+                if self._is_whole_and_linked(file, line, written):
+                    return
+        except Exception:
+            # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
+            file.due = -inf
+        self._emit_slowly(line, record)
+
+    # The long way.
+
+    def _emit_slowly(self, line: bytes, record: logging.LogRecord) -> None:
+        """Queue the line behind those that wait, renew the lease, and write all of them."""
+        try:
+            self._check_pid()
+            self._spill.add(line, record.created)
+            me = (os.getpid(), threading.get_ident())
+            while self._spill.lines and self._busy != me:
+                if self._spill.failing and _monotonic() < self._spill.retry_at:
+                    return
+                self._busy = me
+                try:
+                    self._renew(record.created, record)
+                    self._write_spill()
+                finally:
+                    # A signal handler that logged until here has queued its line: hence the loop.
+                    self._busy = None
+        except Exception:
+            self._fail(record)
+
+    def _renew(self, created: float, record: logging.LogRecord | None = None) -> None:
+        """See to it that the file that the path names is open, of the right interval, and leased."""
+        asked = record or logging.makeLogRecord({"created": created})
+        self._close_forgotten()
+        for _ in range(3):
+            file = self._attached()
+            if file.interval is None:
+                file.lease(time.time(), inf)
+                return
+            if self.shouldRollover(asked):
+                self.doRollover()
+                if self._file is file:
+                    # Refused or busy: lines go on into the file that there is, and the next lease tries again.
+                    file.lease(time.time(), inf)
+                    return
+            elif self._rollover.is_live(file):
+                file.lease(time.time(), -inf if self._asks_for_each_line() else file.end)
+                return
+            else:
+                self._detach()
+        self._attached()
+
+    def _attached(self) -> OpenFile:
+        """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""
+        if self.stream is None:
+            self.stream = self._open()
+        if self.stream is not self._file.stream:
+            self._keep(self._file)
+            self._file = self._rollover.open(time.time(), self._patience, self.stream)
+            self.rolloverAt = self._file.end
+            self._register()
+        return self._file
+
+    def _detach(self) -> None:
+        """Turn away from the open file; it stays open a while for late lines."""
+        file, self._file = self._file, _NOWHERE
+        stray, self.stream = self.stream, None
+        if stray is not None and stray is not file.stream:
+            stray.close()
+        self._keep(file)
+
+    def _keep(self, file: OpenFile) -> None:
+        """Keep `file` open for late lines of its interval."""
+        if file is not _NOWHERE:
+            file.due = -inf
+            file.forget_at = _monotonic() + LATE
+            self._kept.append(file)
+        self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        """Close the files that were kept long enough, and those that no line can be saved in."""
+        now = _monotonic()
+        for file in self._kept[:]:
+            if file.forget_at < now or file.interval is None or os.fstat(file.stream.fileno()).st_nlink == 0:
+                self._kept.remove(file)
+                file.stream.close()
+
+    def _write_spill(self) -> None:
+        """Write what waits, oldest first; an OSError leaves the rest waiting."""
+        spill = self._spill
+        while spill.lines:
+            line, created = spill.take()
+            try:
+                self._place(line, created)
+            except (OSError, ValueError):
+                spill.put_back(line, created)
+                raise
+        if spill.dropped:
+            self._place(self._dropped_line(spill.dropped), time.time())
+        spill.recovered()
+
+    def _place(self, line: bytes, created: float) -> None:
+        """Write `line` into the file of the interval that holds `created`.
+
+        Raises:
+            OSError: It could not be written, or not wholly.
+        """
+        while True:
+            file = self._file_of(created)
+            text = b"\n" + line if file.ends_in_fragment else line
+            written = file.write(text)
+            if written == len(text):
+                file.ends_in_fragment = False
+                if _monotonic() < file.look_after:
+                    return
+            if self._is_whole_and_linked(file, text, written):
+                return
+            if file.ends_in_fragment:
+                raise OSError(f"{self.baseFilename}: only {written} of {len(text)} bytes could be written")
+            if file is self._file:
+                self._detach()
+                self._attached()
+
+    def _file_of(self, created: float) -> OpenFile:
+        """The open file for a record of `created`: the live one, one kept for late lines, or a piece opened now."""
+        if self._file.holds(created):
+            return self._file
+        self._close_forgotten()
+        for file in self._kept:
+            if file.holds(created):
+                file.forget_at = _monotonic() + LATE
+                return file
+        if created < self._file.start:
+            try:
+                piece = self._rollover.open_piece(self._interval_at(created), self._patience)
+            except Exception as error:
+                self._say_once("a late line", error)
+            else:
+                self._keep(piece)
+                return piece
+        return self._file
+
+    def _is_whole_and_linked(self, file: OpenFile, line: bytes, written: int | None) -> bool:
+        """Look after a write: False when the line must be written again."""
+        while file.interval is None and written is not None and written < len(line):
+            # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
+            line = line[written:]
+            written = file.write(line)
+        if written != len(line):
+            file.ends_in_fragment = True
+            return False
+        file.ends_in_fragment = False
+        # The writer was held off its processor for longer than the lease, or the wall clock was set back.
+        file.due = -inf
+        return file.interval is None or self._rollover.is_linked(file, self._patience)
+
+    # Rollover.
+
+    def computeRollover(self, currentTime: float) -> float:  # type: ignore[override]  # an int in the standard library
+        """The end of the interval that holds `currentTime`; seconds since the epoch, as `currentTime`."""
+        return self._schedule.interval(currentTime).end
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """Whether `record` belongs to a later interval than the open file.
+
+        Asked at each renewal of the lease; a subclass that overrides it is asked for each record.
+        """
+        return min(record.created, time.time() + AHEAD) >= self.rolloverAt
+
+    def doRollover(self) -> None:
+        """Give the live file its backup name now, unless another process has just done so, and open the new one.
+
+        Where the rename or the lock is refused, the open file goes on being used, and that is said once.
+        """
+        file = self._attached()
+        if file.interval is None:
+            return
+        try:
+            backup = self._rollover.roll(file, time.time(), self._patience)
+        except Exception as error:  # a namer may raise anything
+            # The bound is waited once; until the lock has been had again, one try at a time.
+            self._patience = 0.0
+            self._say_once("the rollover", error)
+            return
+        self._patience = LOCK_WAIT
+        self._said.clear()
+        self._detach()
+        self._attached()
+        if backup is not None and self._tends_backups():
+            self._keeper.wake()
+
+    def getFilesToDelete(self) -> list[str]:
+        """Full paths of the backups beyond `backupCount`, oldest first; only files whose names this handler makes."""
+        if self.backupCount <= 0:
+            return []
+        names = self._names()
+        directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
+        backups = sorted(filter(None, map(names.parse, os.listdir(directory))), key=names.order)
+        paths = [os.path.join(directory, backup.name) for backup in backups]
+        return paths[: max(0, len(paths) - self.backupCount)]
+
+    @property
+    def suffix(self) -> str:
+        """The strftime format of backup names; may be set, as in the standard library."""
+        return self._schedule.suffix_format
+
+    @suffix.setter
+    def suffix(self, value: str) -> None:
+        self._schedule = self._schedule_of(value)
+        if self._file.interval is not None:
+            self._file.interval = self._interval_at(self._file.interval.start)
+
+    @property
+    def extMatch(self) -> re.Pattern[str]:
+        """What finds the suffix in a file name; may be set, as in the standard library, with a `namer` of one's own."""
+        return self._extMatch or self._names().suffix_pattern
+
+    @extMatch.setter
+    def extMatch(self, value: re.Pattern[str]) -> None:
+        self._extMatch = value
+
+    def _wait_for_quiet(self) -> None:
+        """Sleep to the end of the quiet moment after the boundary, if it is not over."""
+        linger = min(LINGER, LINGER_SHARE * self._schedule.length)
+        left = self.rolloverAt + linger - time.time()
+        if left > 0:
+            time.sleep(min(left, linger))
+
+    def _interval_at(self, instant: float) -> Interval:
+        """The interval that holds `instant`, by the schedule or by an overridden `computeRollover`."""
+        if type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover:
+            return self._schedule.interval(instant)
+        end = self.computeRollover(instant)
+        start = min(end - self.interval, instant)
+        return Interval(start, end, self._schedule.interval(start).suffix, 0)
+
+    def _asks_for_each_line(self) -> bool:
+        """Whether a subclass decides about rollover by record."""
+        return type(self).shouldRollover is not SafeTimedRotatingFileHandler.shouldRollover
+
+    def _names(self) -> Names:
+        """The backup names as the attributes that make them stand now."""
+        return Names(self.baseFilename, self._schedule, namer=self.rotation_filename, extMatch=self._extMatch)
+
+    def _backup_path(self, suffix: str, sequence: int) -> str:
+        """Full path of one backup."""
+        return self._names().path(suffix, sequence)
+
+    def _tends_backups(self) -> bool:
+        """Whether there is anything to do after a rollover."""
+        overridden = type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
+        return self.backupCount > 0 or overridden or self._has_rotator()
+
+    def _has_rotator(self) -> bool:
+        """Whether the application does more than rename."""
+        return callable(self.rotator) or type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
+
+    def _rename_live(self, source: str, target: str) -> None:
+        """The commit point of a rollover; a custom rotator gets its turn when nobody writes to the file any more."""
+        os.rename(source, target + ROLLED_EXTENSION if self._has_rotator() else target)
+
+    def _tend_backups(self) -> float | None:
+        """One round of the keeper: finish what was rolled, remove what expired. Seconds to wait for the rest."""
+        waits = [remove_expired(self.getFilesToDelete())]
+        if self._has_rotator():
+            names = self._names()
+            directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
+            waits.append(finish_rolled(directory, names, self.rotate))
+        return max((wait for wait in waits if wait is not None), default=None)
+
+    # Open, close, fork.
+
+    def _open(self) -> FileIO:  # type: ignore[override]  # a text file in the standard library
+        """Open the live file for appending, unbuffered."""
+        return self._rollover.open_stream()
+
+    def close(self) -> None:
+        """Write what waits, and close the files. A later record opens them again, as gunicorn's USR1 expects.
+
+        In the middle of the long way (called by a signal handler) nothing is closed but the lease ends.
+        """
+        assert self.lock is not None
+        with self.lock:
+            self._file.due = -inf
+            if self._busy == (os.getpid(), threading.get_ident()):
+                return
+            self.flush()
+            self._file = _NOWHERE
+            for file in self._kept:
+                file.stream.close()
+            self._kept.clear()
+            self._rollover.close()
+            super().close()
+
+    def flush(self) -> None:
+        """Try to write what waits; nothing else is ever held back."""
+        assert self.lock is not None
+        with self.lock:
+            self._check_pid()
+            if not self._spill.lines or self._busy is not None:
+                return
+            self._busy = (os.getpid(), threading.get_ident())
+            try:
+                self._renew(time.time())
+                self._write_spill()
+            except Exception:
+                self._fail(_record_of_ours("rollsafe could not write the lines that wait"))
+            finally:
+                self._busy = None
+
+    def _check_pid(self) -> None:
+        """After a fork: what waited in the parent is the parent's to write."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._busy = None
+            self._spill = _Spill()
+
+    def _register(self) -> None:
+        """Undo what `close` did to the registry of `logging`, unless a newer handler has the name."""
+        self._closed = False
+        if self.name:
+            logging._handlers.setdefault(self.name, self)  # type: ignore[attr-defined]  # no public way back
+
+    # What cannot be done now.
+
+    def _fail(self, record: logging.LogRecord) -> None:
+        """Writing failed: keep the lines, try again later, say it once."""
+        self._file.due = -inf
+        self._spill.retry_at = _monotonic() + RETRY
+        if not self._spill.failing:
+            self._spill.failing = True
+            self.handleError(record)
+
+    def _say_once(self, what: str, error: Exception) -> None:
+        """Report that `what` was refused, once until it works again."""
+        if what not in self._said:
+            self._said.add(what)
+            self._report(f"{what} of {self.baseFilename} was refused; lines go on into the open file", error)
+
+    def _report(self, sentence: str, error: BaseException) -> None:
+        """Hand an error that belongs to no record of the application to `handleError`."""
+        try:
+            raise error
+        except type(error):
+            self.handleError(_record_of_ours(sentence))
+
+    def _dropped_line(self, dropped: int) -> bytes:
+        """The line that tells how many lines did not fit the spill."""
+        record = _record_of_ours(f"rollsafe: {dropped} lines were dropped because the log could not be written")
+        return (self.format(record) + self.terminator).encode(self._encoding, self._errors)
+
+
+class _Spill:
+    """Lines that wait to be written, oldest first; what goes beyond SPILL_BYTES is counted and dropped."""
+
+    def __init__(self) -> None:
+        self.lines: deque[tuple[bytes, float]] = deque()
+        self.size = 0
+        self.dropped = 0
+        self.failing = False
+        self.retry_at = -inf
+
+    def add(self, line: bytes, created: float) -> None:
+        """Append a line, if it fits or is the only one."""
+        if self.lines and self.size + len(line) > SPILL_BYTES:
+            self.dropped += 1
+            return
+        self.lines.append((line, created))
+        self.size += len(line)
+
+    def take(self) -> tuple[bytes, float]:
+        """Remove the oldest line."""
+        line, created = self.lines.popleft()
+        self.size -= len(line)
+        return line, created
+
+    def put_back(self, line: bytes, created: float) -> None:
+        """The oldest line again, after it could not be written."""
+        self.lines.appendleft((line, created))
+        self.size += len(line)
+
+    def recovered(self) -> None:
+        """All was written."""
+        self.dropped = 0
+        self.failing = False
+
+
+def _record_of_ours(message: str) -> logging.LogRecord:
+    """A record that the handler itself has to say."""
+    return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
+
+
+def _codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
+    """The codec and error handler to encode lines with, tried once."""
+    name = locale.getpreferredencoding(False) if encoding in (None, "locale") else encoding
+    handler = "backslashreplace" if errors is None else errors
+    try:
+        codecs.lookup(name)
+        codecs.lookup_error(handler)
+        once, twice = "line\n".encode(name), "line\nline\n".encode(name)
+    except (LookupError, TypeError) as error:
+        raise ConfigurationError(
+            f"encoding={encoding!r}, errors={errors!r}: {error}; give the name of a text encoding such as 'utf-8'"
+        ) from error
+    if twice != 2 * once:
+        raise ConfigurationError(
+            f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or one without mark such as 'utf-16-le'"
+        )
+    return name, handler
+
+
+def _checked_count(argument: str, value: int) -> int:
+    """`value` if it is a count, else a ConfigurationError that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{argument}={value!r} must be a whole number, 0 (keep all) or more")
+    return value
+
+
+def _checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
+    """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it."""
+    path = os.path.abspath(os.fspath(filename))
+    try:
+        if never_rolled(path, os.stat(path)) and not os.path.isdir(path):
+            return path
+    except FileNotFoundError:
+        pass
+    path = os.path.realpath(path)
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise LogFileError(f"filename={path!r} is a directory; give the path of a file in it")
+    if not os.path.isdir(directory):
+        raise LogFileError(f"filename={path!r}: the directory {directory!r} does not exist; create it first")
+    if not delay and not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        raise LogFileError(
+            f"filename={path!r} cannot be written by user {os.geteuid()}; give that user write permission"
+            f" on {directory!r} (and on the file if it exists)"
+        )
+    return path

@@ -1,0 +1,301 @@
+"""Exclusion between processes: one POSIX lock handle per lock file and process.
+
+POSIX record locks belong to the process, are not inherited over fork, work over NFS, and are all dropped as soon as
+the process closes *any* descriptor of the file (fcntl(2), "Record locks"). So a process must never open the lock
+file a second time: every `FileLock` of one path shares one handle here, threads exclude each other by a guard in
+memory, and a forked child replaces what it inherited before it locks anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from types import TracebackType
+
+# Seconds. A lease is how long a process writes to a file without a lock and without looking whether the path still
+# names it; the grace is how much longer a write may take before its writer looks again. Compression and retention
+# leave a file alone for LEASE + GRACE after its last change.
+LEASE = 1.0
+GRACE = 1.0
+
+ROLLOVER_BYTE = 0
+TENDING_BYTE = 1
+
+_SHORTEST_PAUSE = 0.0002
+_LONGEST_PAUSE = 0.01
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class _Handle:
+    """The one descriptor that this process has of a lock file, and the guards between its threads."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.users = 0
+        self.descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._new_guards()
+
+    def _new_guards(self) -> None:
+        """Guards that nobody holds, one per byte."""
+        self.guards = {ROLLOVER_BYTE: threading.Lock(), TENDING_BYTE: threading.Lock()}
+        self.owners: dict[int, int | None] = {ROLLOVER_BYTE: None, TENDING_BYTE: None}
+
+    def open(self) -> int:
+        """The descriptor, opened if it is not open yet."""
+        if self.descriptor < 0:
+            self.descriptor = os.open(self.path, _OPEN_FLAGS, 0o666)
+            status = os.fstat(self.descriptor)
+            self._identity = (status.st_dev, status.st_ino)
+        return self.descriptor
+
+    def names_its_file(self) -> bool:
+        """Whether the path still names the file that is open."""
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def close(self) -> None:
+        """Close the descriptor, unless its number means another file by now (a daemon closes all it inherits)."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            status = os.fstat(descriptor)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return
+        if (status.st_dev, status.st_ino) == self._identity:
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+        self._new_guards()
+        self.close()
+
+
+class _Handles:
+    """The handles of this process by path."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, _Handle] = {}
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def get(self, path: str) -> _Handle:
+        """One more user of the handle of `path`."""
+        with self._lock:
+            handle = self._by_path.setdefault(path, _Handle(path))
+            handle.users += 1
+            return handle
+
+    def put_back(self, handle: _Handle) -> None:
+        """One user less; the last one closes the descriptor."""
+        with self._lock:
+            handle.users -= 1
+            if handle.users == 0:
+                self._by_path.pop(handle.path, None)
+                handle.close()
+
+    def check_pid(self) -> None:
+        """Notice a fork that ran no at-fork callback (uWSGI forks in C)."""
+        if self._pid != os.getpid():
+            self.after_fork()
+
+    def after_fork(self) -> None:
+        """Replace every handle that came over the fork; twice in one child does nothing more."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        for handle in self._by_path.values():
+            handle.forget()
+
+
+_handles = _Handles()
+os.register_at_fork(after_in_child=_handles.after_fork)
+
+
+def renew_handles() -> None:
+    """Open this process's own handle of every lock file in use, now rather than at the next rollover.
+
+    For post-fork hooks, and idempotent. A lock file that cannot be opened is left to the next rollover, which
+    reports it.
+    """
+    _handles.check_pid()
+    for handle in list(_handles._by_path.values()):
+        try:
+            handle.open()
+        except OSError:
+            continue
+
+
+class FileLock:
+    """An exclusive lock on one byte of the file `path`, between processes and between the threads of each.
+
+    The file is made when the lock is first taken, and stays. All instances of one path in one process share one
+    descriptor. A forked child never holds, and never releases, its parent's lock.
+
+    Args:
+        path: The lock file. Its directory must exist. A symbolic link in its place is refused (ELOOP).
+        byte: Which byte of the file to lock; locks of different bytes do not exclude each other.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, byte: int = ROLLOVER_BYTE) -> None:
+        text = os.fspath(path)
+        directory, name = os.path.split(os.path.abspath(text))
+        self.path = os.path.join(os.path.realpath(directory), name)
+        if byte not in (ROLLOVER_BYTE, TENDING_BYTE):
+            raise ValueError(
+                f"byte must be {ROLLOVER_BYTE} (rollover) or {TENDING_BYTE} (tending backups), not {byte!r}"
+            )
+        self._byte = byte
+        self._handle: _Handle | None = None
+        self._holder_pid: int | None = None
+
+    @property
+    def locked(self) -> bool:
+        """Whether this instance holds the lock in this process."""
+        return self._holder_pid == os.getpid()
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take the lock.
+
+        Args:
+            timeout: Seconds to wait at most; 0 tries once, None waits as long as it takes.
+
+        Returns:
+            True when the lock is held, False when the time was up, or at once when this very thread holds it
+            already through another instance, because waiting could never help.
+
+        Raises:
+            RuntimeError: This thread holds the lock already and `timeout` is None.
+            OSError: The lock file cannot be opened (EACCES, ELOOP, EMFILE, ...) or locked (ENOLCK).
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _SHORTEST_PAUSE
+        while not self._try():
+            if self._held_by_this_thread():
+                if deadline is None:
+                    raise RuntimeError(f"this thread holds the lock on {self.path} already; release it first")
+                return False
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                pause = min(pause, left)
+            # Polled rather than F_SETLKW: a blocking wait cannot be bounded, and would stop every greenlet of gevent.
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back. In a forked child of the holder this does nothing: the lock is the parent's.
+
+        Raises:
+            RuntimeError: This instance does not hold the lock.
+        """
+        pid, self._holder_pid = self._holder_pid, None
+        if pid is None or self._handle is None:
+            raise RuntimeError(f"the lock on {self.path} is not held by this FileLock")
+        if pid != os.getpid():
+            return
+        handle = self._handle
+        try:
+            if handle.descriptor >= 0:
+                fcntl.lockf(handle.descriptor, fcntl.LOCK_UN, 1, self._byte)
+        finally:
+            handle.owners[self._byte] = None
+            handle.guards[self._byte].release()
+
+    def close(self) -> None:
+        """Release the lock if it is held, and close the descriptor if no other instance uses it.
+
+        May be repeated; a later `acquire` opens the file again.
+        """
+        handle = self._handle
+        if handle is None:
+            return
+        _handles.check_pid()
+        if self._holder_pid is not None:
+            self.release()
+        self._handle = None
+        _handles.put_back(handle)
+
+    def read(self) -> bytes:
+        """The note in the lock file (at most 256 bytes); holding the lock is not needed."""
+        _handles.check_pid()
+        return os.pread(self._usable_handle().open(), 256, 0)
+
+    def write(self, note: bytes) -> None:
+        """Replace the note in the lock file; only while the lock is held."""
+        descriptor = self._usable_handle().open()
+        os.pwrite(descriptor, note, 0)
+        os.ftruncate(descriptor, len(note))
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} byte {self._byte}{' locked' if self.locked else ''}>"
+
+    def _usable_handle(self) -> _Handle:
+        """The shared handle, taken anew after `close`."""
+        if self._handle is None:
+            self._handle = _handles.get(self.path)
+        return self._handle
+
+    def _held_by_this_thread(self) -> bool:
+        """Whether the calling thread is the one that holds the guard."""
+        return self._usable_handle().owners[self._byte] == threading.get_ident()
+
+    def _try(self) -> bool:
+        """Take the guard, then the lock, without waiting for either."""
+        _handles.check_pid()
+        handle = self._usable_handle()
+        guard = handle.guards[self._byte]
+        # Never blocking: gevent patches after the fork, and a guard made before that would stop the whole hub.
+        if not guard.acquire(blocking=False):
+            return False
+        handle.owners[self._byte] = threading.get_ident()
+        try:
+            if self._lock_byte(handle):
+                self._holder_pid = os.getpid()
+                return True
+        except BaseException:
+            handle.owners[self._byte] = None
+            guard.release()
+            raise
+        handle.owners[self._byte] = None
+        guard.release()
+        return False
+
+    def _lock_byte(self, handle: _Handle) -> bool:
+        """Lock the byte of the file that the path names now; False when another process has it."""
+        while True:
+            try:
+                fcntl.lockf(handle.open(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._byte)
+            except OSError as error:
+                # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    if handle.names_its_file():
+                        return False
+                elif error.errno != errno.EBADF:
+                    raise
+            else:
+                if handle.names_its_file():
+                    return True
+            # Somebody removed the lock file, or closed the descriptor: what we hold excludes nobody any more.
+            handle.close()

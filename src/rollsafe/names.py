@@ -1,0 +1,143 @@
+"""The names of backups: make them, recognise them, put them in the order of time. Strings only, no file is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rollsafe.schedule import Schedule
+
+EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
+# A rolled file that still awaits the application's rotator has its backup name and this.
+ROLLED_EXTENSION: Final = ".rolled"
+
+_DIGITS: Final = {"Y": 4, "j": 3} | dict.fromkeys("mdHMSyIUW", 2)
+_SEQUENCE: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,17}(?![0-9])")
+_SEQUENCE_AT_END: Final = re.compile(rf"\.{_SEQUENCE.pattern}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What the name of a backup says."""
+
+    name: str
+    """The file name, without directory."""
+    suffix: str
+    """The suffix of its interval, as in :class:`rollsafe.schedule.Interval`."""
+    sequence: int
+    """Counts the further backups of one suffix: 0 for the first, whose name shows no number."""
+    extension: str
+    """One of EXTENSIONS: "" for a plain file, else the compression."""
+
+
+class Names:
+    """The names of the backups of one live file.
+
+    ``filename`` is the path of the live file. ``namer`` is the standard library's: it gets the default path of a backup
+    and returns the path to use. ``extMatch`` is the standard library's too: where it matches in a name there may be a
+    suffix; None looks for the schedule's own suffixes.
+    """
+
+    def __init__(
+        self,
+        filename: str,
+        schedule: Schedule,
+        *,
+        namer: Callable[[str], str] | None = None,
+        extMatch: re.Pattern[str] | None = None,
+    ) -> None:
+        self._filename: Final = filename
+        self._schedule: Final = schedule
+        self._namer: Final = namer
+        self._ext_match: Final = extMatch
+        self.suffix_pattern: Final = re.compile(_pattern_of(schedule.suffix_format))
+
+    def path(self, suffix: str, sequence: int = 0, extension: str = "") -> str:
+        """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises."""
+        default = f"{self._filename}.{suffix}" + (f".{sequence}" if sequence else "")
+        path = default if self._namer is None else self._namer(default)
+        if not isinstance(path, str):
+            raise TypeError(f"namer returned {path!r} for {default!r}; it must return a path as str")
+        return path + extension
+
+    def parse(self, name: str) -> Backup | None:
+        """What the file name ``name`` says, or None if ``path`` does not make exactly this name.
+
+        A suffix must name an interval of the schedule. One that a given ``extMatch`` finds need not.
+        """
+        strange = None
+        for backup in self._guesses(name):
+            if self._makes(backup):
+                if self._schedule.instants(backup.suffix):
+                    return backup
+                strange = strange or backup
+        return strange if self._ext_match is not None else None
+
+    def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
+        """Sort key: backups in the order of the time that they hold, those without a known time first, by suffix.
+
+        Where a suffix names two intervals, sequence 0 is the first and the others are the second, because a rollover
+        begins to number at Interval.fold. A backup that was numbered in the first, for its size, counts as the second.
+        """
+        instants = self._schedule.instants(backup.suffix)
+        instant = instants[min(backup.sequence, len(instants) - 1)] if instants else 0.0
+        return bool(instants), instant, backup.suffix, backup.sequence, backup.extension
+
+    def _makes(self, backup: Backup) -> bool:
+        """Whether ``path`` makes the backup's name."""
+        try:
+            return _base(self.path(backup.suffix, backup.sequence, backup.extension)) == backup.name
+        except Exception:  # the namer is the user's; what it cannot name is not a backup
+            return False
+
+    def _guesses(self, name: str) -> Iterator[Backup]:
+        """All that ``name`` might say. A namer may put the parts anywhere, so that only remaking the name decides."""
+        for extension in EXTENSIONS:
+            if name.endswith(extension):
+                stem = name.removesuffix(extension)
+                for suffix in self._suffixes(stem):
+                    yield Backup(name, suffix, 0, extension)
+                    for number in _SEQUENCE.findall(stem.replace(suffix, "/", 1)):
+                        yield Backup(name, suffix, int(number), extension)
+
+    def _suffixes(self, stem: str) -> Iterator[str]:
+        """All that might be the suffix in ``stem``."""
+        if self._ext_match is None:
+            yield from _matches(self.suffix_pattern, stem)
+            return
+        # Patterns for older Pythons are anchored to what follows the live file's name, or to a part between dots.
+        for text in (stem, stem.removeprefix(f"{_base(self._filename)}."), *stem.split(".")):
+            for match in _matches(self._ext_match, text):
+                yield match
+                yield _SEQUENCE_AT_END.sub("", match)
+
+
+def _matches(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """What the pattern matches in the text, overlapping matches too; nothing empty."""
+    match = pattern.search(text)
+    while match:
+        if match[0]:
+            yield match[0]
+        elif match.start() == len(text):
+            return  # it would be found there for ever
+        match = pattern.search(text, match.start() + 1)
+
+
+def _pattern_of(suffix_format: str) -> str:
+    """A regular expression for what strftime may write for the format."""
+    pattern = ""
+    for directive, literal in re.findall(r"%(.)|([^%]+|%\Z)", suffix_format, re.DOTALL):
+        if directive in _DIGITS:
+            pattern += f"[0-9]{{{_DIGITS[directive]}}}"
+        elif directive and directive != "%":
+            pattern += "[^/.]+"
+        else:
+            pattern += re.escape(directive or literal)
+    return pattern
+
+
+def _base(path: str) -> str:
+    """The path's last part."""
+    return path.rpartition("/")[2]

@@ -1,0 +1,275 @@
+"""Which interval holds an instant: pure arithmetic on time and zone, the same in every process.
+
+Two clocks are used throughout. An *instant* is seconds since the epoch. The *wall clock* at an instant is what a clock
+on the wall of the zone shows, as seconds since 1970-01-01 00:00 on that wall: the instant plus the zone's UTC offset.
+
+Rules, the same in every zone and year:
+
+* Intervals tile the time line: each instant is in exactly one.
+* ``S`` and ``M`` are aligned to the epoch, whatever the zone.
+* ``H``, ``D`` and ``W`` begin at *edges* of the wall clock: each multiple of the interval, counted from 1970-01-01
+  00:00 for hours, from 1970-01-01 ``atTime`` for days, and from the first such weekday on or after it for weeks.
+* Hours begin at every instant at which the wall clock reads an edge or jumps across one, so that the two 02:00 hours of
+  an autumn night are two intervals. Days and weeks begin only at the first such instant of an edge, so that a midnight
+  that the wall clock passes twice ends one day only, and a day that it skips has no interval.
+* ``D`` means ``MIDNIGHT``. The standard library counts ``D`` from the start of each process, so that no two agree.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+import zoneinfo
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rollsafe.errors import ConfigurationError
+
+_DAY: Final = 86400
+_EPOCH: Final = datetime.datetime(1970, 1, 1)
+_SECOND: Final = datetime.timedelta(seconds=1)
+# Two days inside the range of datetime, so that no zone's wall clock leaves it.
+_EARLIEST: Final = (datetime.datetime.min - _EPOCH) // _SECOND + 2 * _DAY
+_LATEST: Final = (datetime.datetime.max - _EPOCH) // _SECOND - 2 * _DAY
+
+# As in CPython's logging.handlers.TimedRotatingFileHandler.__init__.
+_UNIT_SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": _DAY, "W": 7 * _DAY}
+_SUFFIXES: Final = {
+    "S": "%Y-%m-%d_%H-%M-%S",
+    "M": "%Y-%m-%d_%H-%M",
+    "H": "%Y-%m-%d_%H",
+    "D": "%Y-%m-%d",
+    "W": "%Y-%m-%d",
+}
+_UNITS: Final = {"S": "S", "M": "M", "H": "H", "D": "D", "MIDNIGHT": "D"} | {f"W{day}": "W" for day in range(7)}
+_EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; 0 is Monday
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One interval of a schedule; ``start`` and ``end`` are whole seconds since the epoch."""
+
+    start: float
+    """The first instant of the interval."""
+    end: float
+    """The first instant after it."""
+    suffix: str
+    """The wall clock at ``start``, as the schedule's ``suffix_format`` writes it."""
+    fold: int
+    """1 when an earlier interval already has this suffix because the zone's clock was changed, else 0."""
+
+
+class Schedule:
+    """The intervals of ``when`` and ``interval`` in a zone. Immutable; safe to share between threads and processes.
+
+    ``when`` and ``suffix`` (a strftime format, None for the default) mean what they mean in the standard library's
+    TimedRotatingFileHandler, except that everything is aligned to the clock (see the module's rules). ``atTime`` is the
+    wall-clock time, to the second, at which days and weeks begin. ``tz`` is None for the process's local zone
+    (``time.localtime``, which follows ``time.tzset``), a zone name for :mod:`zoneinfo`, or a tzinfo. Each of a zone's
+    UTC offsets must last a day at least (in the tz database the shortest since 1939 is four days).
+
+    Raises ConfigurationError for an argument that cannot work.
+    """
+
+    def __init__(
+        self,
+        when: str = "h",
+        interval: int = 1,
+        atTime: datetime.time | None = None,
+        tz: datetime.tzinfo | str | None = None,
+        suffix: str | None = None,
+    ) -> None:
+        self.when: Final = _checked_when(when)
+        self._unit: Final = _UNITS[self.when]
+        self._seconds: Final = _UNIT_SECONDS[self._unit] * _checked_interval(interval)
+        self.length: Final = float(self._seconds)
+        """Nominal seconds of one interval, as the standard library's attribute ``interval``."""
+        self._first_edge: Final = _first_edge(self.when, _checked_at_time(atTime, self.when))
+        self._tz: Final = _checked_tz(tz)
+        self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
+
+    def interval(self, t: float) -> Interval:
+        """The interval that holds the instant ``t``, seconds since the epoch.
+
+        Raises OverflowError, ValueError or OSError for an instant that has no calendar date (before year 1, after
+        year 9999, not a finite number).
+        """
+        start, end = self._bounds(math.floor(t))
+        return Interval(float(start), float(end), self._suffix(start), self._fold(start))
+
+    def instants(self, suffix: str) -> tuple[float, ...]:
+        """The starts, rising, of the intervals that ``suffix`` names; () if it names none. Never raises.
+
+        One, or more where the wall clock repeats. A format of the user that is coarser than the interval names many
+        intervals; the result then has some of them, the first one among them.
+        """
+        try:
+            wall = (datetime.datetime.strptime(suffix, self.suffix_format).replace(tzinfo=None) - _EPOCH) // _SECOND
+            # A default suffix leaves out less than a day, and a wall clock is less than a day from UTC.
+            starts = self._starts_near(wall, wall - _DAY, wall + 2 * _DAY)
+            return tuple(float(start) for start in sorted(starts) if self._suffix(start) == suffix)
+        except (ValueError, OverflowError, OSError):
+            return ()
+
+    def _bounds(self, t: int) -> tuple[int, int]:
+        """Start and end of the interval that holds ``t``."""
+        if self._unit in ("S", "M"):
+            start = t - t % self._seconds
+            return start, start + self._seconds
+        block = (self._wall(t) - self._first_edge) // self._seconds
+        if self._unit != "H":
+            # The wall clock may have been set back from a later day, which has begun all the same.
+            while self._begins(block + 1)[0] <= t:
+                block += 1
+        # Only the two edges of a block can be crossed on the way into it or out of it, in either direction.
+        begins = self._begins(block) + self._begins(block + 1)
+        return max(b for b in begins if b <= t), min(b for b in begins if b > t)
+
+    def _begins(self, block: int) -> list[int]:
+        """The instants at the lower edge of ``block`` at which an interval begins."""
+        crossings = self._crossings(self._first_edge + block * self._seconds)
+        return crossings if self._unit == "H" else crossings[:1]
+
+    def _crossings(self, edge: int) -> list[int]:
+        """The instants, rising, at which the wall clock reads ``edge`` or jumps across it; at least one."""
+        crossings = []
+        passed = False
+        for first, last, offset in self._spans(edge - _DAY, edge + _DAY):
+            reads = edge - offset
+            if passed != (first >= reads) or first == reads:
+                crossings.append(first)
+            if first < reads < last:
+                crossings.append(reads)
+            passed = last > reads
+        return crossings
+
+    def _fold(self, start: int) -> int:
+        """1 if an earlier interval has the suffix of the one at ``start`` because of a change of UTC offset."""
+        recently = start - 3 * _DAY  # two offsets differ by less than two days, one suffix spans one day at most
+        wall, suffix = self._wall(start), self._suffix(start)
+        if all(offset == wall - start for _, _, offset in self._spans(recently, start)):
+            return 0
+        return int(
+            any(
+                # Intervals that the user's coarse format names alike are a whole length apart on an unchanged clock.
+                earlier < start and wall - self._wall(earlier) < self._seconds and self._suffix(earlier) == suffix
+                for earlier in self._starts_near(wall, recently, start)
+            )
+        )
+
+    def _starts_near(self, wall: int, begin: int, end: int) -> set[int]:
+        """The interval starts on either side of where each span of [begin, end) comes closest to the wall clock."""
+        starts: set[int] = set()
+        for first, last, offset in self._spans(begin, end):
+            closest = min(max(wall - offset, first), last - 1)
+            starts.update(self._bounds(closest))
+        return starts
+
+    def _spans(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The spans (first, last + 1, offset) of constant UTC offset in [begin, end), a number of whole days."""
+        first, offset = begin, self._offset(begin)
+        for probe in range(begin, end, _DAY):
+            if self._offset(probe + _DAY) != offset:
+                change = self._change_after(probe, offset)
+                if change < end:
+                    yield first, change, offset
+                    first, offset = change, self._offset(change)
+        yield first, end, offset
+
+    def _change_after(self, t: int, offset: int) -> int:
+        """The instant within a day after ``t`` at which the UTC offset changes from ``offset``."""
+        day = range(t + 1, t + _DAY + 1)
+        return day[bisect_left(day, True, key=lambda later: self._offset(later) != offset)]
+
+    def _wall(self, t: int) -> int:
+        """The wall clock at ``t``."""
+        return t + self._offset(t)
+
+    def _offset(self, t: int) -> int:
+        """The UTC offset at ``t``, seconds; beyond the years 1 to 9999 it stays as it is there."""
+        t = min(max(t, _EARLIEST), _LATEST)
+        if self._tz is None:
+            return time.localtime(t).tm_gmtoff
+        # The difference of the two clocks, because some tzinfos show the right time but tell a wrong offset in a fold.
+        return (_zoned(t, self._tz).replace(tzinfo=None) - _EPOCH) // _SECOND - t
+
+    def _suffix(self, t: int) -> str:
+        """The wall clock at ``t`` as text."""
+        if self._tz is None:
+            return time.strftime(self.suffix_format, time.localtime(t))
+        return _zoned(t, self._tz).strftime(self.suffix_format)
+
+
+def _zoned(t: int, tz: datetime.tzinfo) -> datetime.datetime:
+    """The instant ``t`` as a datetime of the zone."""
+    return datetime.datetime.fromtimestamp(t, tz)
+
+
+def _first_edge(when: str, at_time: datetime.time) -> int:
+    """The wall clock at which block 0 begins."""
+    days = (int(when[1]) - _EPOCH_WEEKDAY) % 7 if when.startswith("W") else 0
+    return days * _DAY + at_time.hour * 3600 + at_time.minute * 60 + at_time.second
+
+
+def _checked_when(when: object) -> str:
+    """``when`` in upper case."""
+    if not isinstance(when, str) or when.upper() not in _UNITS:
+        raise ConfigurationError(
+            f"when={when!r} is not known; give S, M, H, D, MIDNIGHT, or W0 to W6 (weekly, 0 is Monday), in any case"
+        )
+    return when.upper()
+
+
+def _checked_interval(interval: object) -> int:
+    """``interval`` if it is a positive int."""
+    if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
+        raise ConfigurationError(f"interval={interval!r} is not a positive int; give how many units of `when` to count")
+    return interval
+
+
+def _checked_at_time(at_time: object, when: str) -> datetime.time:
+    """``atTime``, 00:00 for None."""
+    if at_time is None:
+        return datetime.time()
+    if not isinstance(at_time, datetime.time):
+        raise ConfigurationError(f"atTime={at_time!r} is not a datetime.time; give for example datetime.time(3, 30)")
+    if at_time.tzinfo is not None:
+        raise ConfigurationError(f"atTime={at_time!r} has a tzinfo; give it without one and name the zone in tz")
+    if _UNITS[when] in ("S", "M", "H"):
+        raise ConfigurationError(f"atTime={at_time!r} has no meaning with when={when!r}; leave it out, or use D or W0")
+    return at_time
+
+
+def _checked_tz(tz: object) -> datetime.tzinfo | None:
+    """``tz`` as a tzinfo that works, or None for the local zone."""
+    if tz is None:
+        return None
+    if isinstance(tz, str):
+        try:
+            return zoneinfo.ZoneInfo(tz)
+        except (KeyError, ValueError, OSError) as error:  # unknown; malformed key or file; a directory ("America")
+            raise ConfigurationError(
+                f"tz={tz!r} is not a zone that can be loaded ({error}); give a name such as 'Europe/Paris', "
+                "and where the system has no zone data install the PyPI package tzdata"
+            ) from error
+    if not isinstance(tz, datetime.tzinfo):
+        raise ConfigurationError(f"tz={tz!r} is neither a zone name nor a tzinfo; give one, or None for local time")
+    try:
+        _zoned(0, tz)
+    except Exception as error:
+        raise ConfigurationError(f"tz={tz!r} cannot convert a time ({error!r}); give a zone name or another") from error
+    return tz
+
+
+def _checked_suffix(suffix: object) -> str:
+    """``suffix`` if a file name can end in what it writes."""
+    if not isinstance(suffix, str) or not suffix:
+        raise ConfigurationError(f"suffix={suffix!r} is not a strftime format; give one such as '%Y-%m-%d', or None")
+    if "\0" in suffix or "/" in suffix or "/" in time.strftime(suffix, time.gmtime(0)):
+        raise ConfigurationError(
+            f"suffix={suffix!r} writes '/' or NUL, which no file name can hold; use '-' between numbers, as '%Y-%m-%d'"
+        )
+    return suffix

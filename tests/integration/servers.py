@@ -1,0 +1,232 @@
+"""A real gunicorn in a subprocess: started, driven by client threads, stopped and reaped whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[2]
+GUNICORN = (sys.executable, "-m", "gunicorn")
+STOP_SECONDS = 20.0
+
+COMMON_SETTINGS = """
+from pathlib import Path
+
+# Nothing goes to the home directory of whoever runs the tests.
+control_socket_disable = True
+
+def post_worker_init(worker):
+    Path(f"booted-{worker.pid}").touch()
+
+"""
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Poll `condition` until it is true; AssertionError saying `what` was awaited if it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def backups(live: Path) -> list[Path]:
+    """The backups of the log file `live`, in the order of their names."""
+    return sorted(live.parent.glob(f"{live.name}.*"))
+
+
+def gunicorn_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment in which gunicorn finds the modules of this repository, and no options but those of the test."""
+    environment = {key: value for key, value in os.environ.items() if key != "GUNICORN_CMD_ARGS"}
+    paths = [str(ROOT / "src"), str(ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment | dict(extra or {})
+
+
+class Server:
+    """
+    A gunicorn with `workers` that serves `app` from `directory`, with `config` as its gunicorn.conf.py.
+
+    As a context manager it has answered GET `ready` and all workers have booted when the block begins (gunicorn loses
+    a SIGTERM to a worker that has not), and no process of it is left when the block ends. What it wrote on its
+    standard streams is then in `output`, and with `echo` also on ours, where pytest shows it beside a failing test.
+
+    The listening socket is made here and inherited, so no other program can take the port in between.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *,
+        app: str = "tests.integration.apps:application",
+        ready: str = "/line/ready/0/60",
+        workers: int = 4,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        echo: bool = True,
+    ) -> None:
+        self.directory = directory
+        self.output = ""
+        self._arguments = ["--workers", str(workers), *arguments, app]
+        self._count = workers
+        self._ready = ready
+        self._environment = gunicorn_environment(environment)
+        self._echo = echo
+        self._output_path = directory / "output.txt"
+        (directory / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
+
+    def __enter__(self) -> Server:
+        self._start()
+        try:
+            self.get(self._ready)
+            self.wait_for_boots(self._count)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop()
+
+    def get(self, path: str, seconds: float = 30.0) -> str:
+        """The body of the answer to GET `path`; AssertionError unless the answer is 200."""
+        connection = self.connect(seconds)
+        try:
+            status, body = get(connection, path)
+        finally:
+            connection.close()
+        assert status == 200, f"GET {path} answered {status}: {body}"
+        return body
+
+    def connect(self, seconds: float = 30.0) -> http.client.HTTPConnection:
+        """A connection to the server; it opens itself again after the server has closed it."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the arbiter."""
+        self._process.send_signal(number)
+
+    def wait_for_boots(self, total: int) -> None:
+        """Wait until so many workers have booted since the start."""
+        wait_until(lambda: len(list(self.directory.glob("booted-*"))) >= total, f"{total} workers booted")
+
+    @property
+    def arbiter(self) -> int:
+        """The process id of the arbiter."""
+        return self._process.pid
+
+    @property
+    def workers(self) -> set[int]:
+        """The process ids of the workers (proc(5), /proc/PID/task/TID/children)."""
+        children = Path(f"/proc/{self.arbiter}/task/{self.arbiter}/children")
+        return {int(pid) for pid in children.read_text(encoding="ascii").split()}
+
+    def _start(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, self._output_path.open("wb") as output:
+            self.port = int(listener.getsockname()[1])
+            self._process = subprocess.Popen(
+                [*GUNICORN, "--bind", f"fd://{listener.fileno()}", *self._arguments],
+                cwd=self.directory,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+
+    def _stop(self) -> None:
+        """SIGTERM to the arbiter, SIGKILL to whatever of its process group is left."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.output = f"gunicorn was still there {STOP_SECONDS:g} s after SIGTERM\n"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self.output += self._output_path.read_text(encoding="utf-8", errors="replace")
+        if self._echo and self.output:
+            print(f"gunicorn wrote:\n{self.output}", file=sys.stderr)
+
+
+def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+    """Status and body of the answer to GET `path`."""
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+class Clients:
+    """
+    Threads that send numbered requests, each as fast as it is answered, while the block runs.
+
+    `acknowledged` has, for each client's stream, the numbers that were answered with 200; `refused` says what
+    happened to the others; `answering` has the process ids of the workers that answered. No number is sent twice, so
+    that a line logged twice is the log's doing.
+    """
+
+    SIZES = (60, 200, 1000, 9000)
+    # A connection that is kept alive stays with one worker; a new one can reach another.
+    REQUESTS_PER_CONNECTION = 20
+
+    def __init__(self, server: Server, count: int = 4) -> None:
+        self.acknowledged: dict[str, set[int]] = defaultdict(set)
+        self.refused: list[str] = []
+        self.answering: set[int] = set()
+        self._server = server
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(f"client{index}",)) for index in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered with 200."""
+        return sum(len(numbers) for numbers in tuple(self.acknowledged.values()))
+
+    def wait_for(self, more: int) -> None:
+        """Wait until so many more requests have been answered."""
+        goal = self.answered + more
+        wait_until(lambda: self.answered >= goal, f"{more} more answers; refused: {self.refused[:3]}")
+
+    def _send(self, stream: str) -> None:
+        connection = self._server.connect()
+        number = 0
+        while not self._stopping.is_set():
+            size = self.SIZES[number % len(self.SIZES)]
+            try:
+                status, body = get(connection, f"/line/{stream}/{number}/{size}")
+            except (OSError, http.client.HTTPException) as error:
+                self.refused.append(f"{stream} {number}: {error!r}")
+                connection.close()
+            else:
+                if status == 200:
+                    self.acknowledged[stream].add(number)
+                    self.answering.add(int(body))
+                else:
+                    self.refused.append(f"{stream} {number}: {status} {body}")
+            number += 1
+            if number % self.REQUESTS_PER_CONNECTION == 0:
+                connection.close()
+        connection.close()

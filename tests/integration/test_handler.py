@@ -1,0 +1,898 @@
+"""The protocol of one handler on real files: lease, rollover, late lines, start-up, re-entrancy, devices."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import logging.config
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers
+from rollsafe.locks import GRACE, LEASE
+from rollsafe.rollover import OpenFile
+
+Make = Callable[..., SafeTimedRotatingFileHandler]
+
+
+@pytest.fixture(autouse=True)
+def no_hidden_errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every handleError of the test, with the sentence of its exception; tests that expect one say so."""
+    errors: list[str] = []
+
+    def note(handler: logging.Handler, record: logging.LogRecord) -> None:
+        errors.append(f"{record.msg}: {sys.exc_info()[1]}")
+
+    monkeypatch.setattr(SafeTimedRotatingFileHandler, "handleError", note)
+    return errors
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture
+def make(live: Path, no_hidden_errors: list[str]) -> Iterator[Make]:
+    """Makes handlers of `live` that roll each second, UTC, and closes them."""
+    made: list[SafeTimedRotatingFileHandler] = []
+
+    def make_handler(path: Path = live, /, kind: type = SafeTimedRotatingFileHandler, **arguments: Any) -> Any:
+        handler = kind(path, **({"when": "S", "utc": True} | arguments))
+        made.append(handler)
+        return handler
+
+    yield make_handler
+    for handler in made:
+        handler.close()
+
+
+def log(handler: logging.Handler, message: str, created: float | None = None) -> float:
+    """Have `handler` handle a record; returns its time."""
+    record = logging.makeLogRecord({"msg": message, "created": time.time() if created is None else created})
+    handler.handle(record)
+    return record.created
+
+
+def suffix_of(created: float, when: str = "S") -> str:
+    """What the standard library's format makes of a time in UTC."""
+    return time.strftime({"S": "%Y-%m-%d_%H-%M-%S", "H": "%Y-%m-%d_%H"}[when], time.gmtime(created))
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll until `condition` holds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.005)
+
+
+def wait_for_second_after(created: float) -> None:
+    """Wait until the second that holds `created` is over."""
+    wait_for(lambda: time.time() >= int(created) + 1, "the next second")
+
+
+def backups(live: Path) -> dict[str, str]:
+    """The text of each backup by what follows the live file's name."""
+    return {path.name[len(live.name) + 1 :]: path.read_text() for path in sorted(live.parent.glob(live.name + ".*"))}
+
+
+def all_lines(live: Path) -> list[str]:
+    """All lines of the live file and its backups, sorted."""
+    return sorted("".join([*backups(live).values(), live.read_text() if live.exists() else ""]).split())
+
+
+# Rollover
+
+
+def test_a_rollover_names_the_backup_after_its_interval(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    assert backups(live) == {suffix_of(first): "first\n"}
+    assert live.read_text() == "second\n"
+
+
+def test_a_handler_silent_for_two_intervals_names_the_old_file_after_its_own_interval(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first + 2)
+    log(handler, "second")
+    assert backups(live) == {suffix_of(first): "first\n"}
+
+
+def test_a_handler_silent_while_others_rolled_does_not_roll_again(live: Path, make: Make) -> None:
+    silent, busy = make(), make()
+    first = log(silent, "first")
+    wait_for_second_after(first)
+    second = log(busy, "second")
+    wait_for_second_after(second)
+    third = log(busy, "third")
+    log(silent, "fourth")
+    files = backups(live)
+    assert files[suffix_of(first)] == "first\n"
+    assert files[suffix_of(second)] == "second\n"
+    assert "third\n" in (live.read_text() + "".join(files.values()))
+    assert all_lines(live) == ["first", "fourth", "second", "third"]
+    assert third
+
+
+def test_a_name_in_use_gets_a_sequence_number_and_is_not_touched(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "first")
+    foreign = live.with_name(f"app.log.{suffix_of(first)}")
+    foreign.write_text("foreign\n")
+    live.with_name(f"app.log.{suffix_of(first)}.1.gz").write_text("an archive")
+    handler.doRollover()
+    assert foreign.read_text() == "foreign\n"
+    assert live.with_name(f"app.log.{suffix_of(first)}.2").read_text() == "first\n"
+
+
+def test_a_file_left_by_an_earlier_run_is_rolled_at_start_to_the_interval_of_its_last_write(
+    live: Path, make: Make
+) -> None:
+    live.write_text("left over\n")
+    last_write = time.time() - 7200
+    os.utime(live, (last_write, last_write))
+    make(when="H")
+    assert backups(live) == {suffix_of(last_write, "H"): "left over\n"}
+    assert live.read_text() == ""
+
+
+def test_a_fresh_file_is_continued_at_start(live: Path, make: Make) -> None:
+    make(when="H").close()
+    live.write_text("of this hour\n")
+    log(make(when="H"), "continued")
+    assert live.read_text() == "of this hour\ncontinued\n"
+
+
+def test_a_process_that_starts_just_after_the_boundary_is_not_deceived_by_a_late_line(live: Path, make: Make) -> None:
+    old = make()
+    first = log(old, "first")
+    wait_for_second_after(first)
+    # A line in flight: created before the boundary, written after it, before anybody rolled.
+    log(old, "late", first)
+    new = make()
+    log(new, "second")
+    assert backups(live)[suffix_of(first)] == "first\nlate\n"
+    assert "first" not in live.read_text()
+
+
+def test_an_empty_file_of_an_interval_long_over_makes_no_backup(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    hours_ago = time.time() - 7200
+    handler._file.interval = handler._interval_at(hours_ago)
+    handler.rolloverAt = handler._file.end
+    log(handler, "now")
+    assert backups(live) == {}
+    assert live.read_text() == "now\n"
+
+
+def test_the_new_live_file_keeps_the_mode_of_the_old_one(live: Path, make: Make) -> None:
+    handler = make()
+    live.chmod(0o640)
+    log(handler, "first")
+    handler.doRollover()
+    assert live.stat().st_mode & 0o777 == 0o640
+
+
+def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    boundary = handler.rolloverAt
+    clock = boundary + 0.001
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock
+        slept.append(seconds)
+        # While one thread waits, another one writes a line of the old interval, under the live name.
+        thread = threading.Thread(target=log, args=(handler, "in flight", boundary - 0.001))
+        thread.start()
+        thread.join()
+        assert live.read_text() == "in flight\n"
+        clock += seconds
+
+    monkeypatch.setattr(time, "time", lambda: clock)
+    monkeypatch.setattr(time, "sleep", sleep)
+    log(handler, "first of the new hour", boundary + 0.001)
+    assert slept == [pytest.approx(handlers.LINGER - 0.001, abs=1e-4)]
+    assert live.read_text() == "first of the new hour\n"
+
+
+def test_the_quiet_moment_is_a_small_share_of_the_interval_and_survives_a_clock_set_back(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    log(handler, "the clock was set back after this record was made", handler.rolloverAt + 3600)
+    assert slept == [handlers.LINGER_SHARE * 1.0]
+
+
+# Late lines
+
+
+def test_a_late_line_goes_to_the_file_of_its_interval(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(handler, "late", first)
+    assert backups(live)[suffix_of(first)] == "first\nlate\n"
+
+
+def test_a_line_later_than_its_file_is_kept_open_goes_to_the_backup_of_its_interval(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    two_hours_ago = time.time() - 7200
+    backup = live.with_name(f"app.log.{suffix_of(two_hours_ago, 'H')}")
+    backup.write_text("rolled long ago\n")
+    log(handler, "very late", two_hours_ago)
+    log(handler, "very late too", two_hours_ago)
+    assert backups(live) == {suffix_of(two_hours_ago, "H"): "rolled long ago\nvery late\nvery late too\n"}
+    assert live.read_text() == ""
+
+
+def test_a_line_whose_backup_is_archived_goes_to_a_new_piece_of_its_interval(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    two_hours_ago = time.time() - 7200
+    suffix = suffix_of(two_hours_ago, "H")
+    live.with_name(f"app.log.{suffix}.gz").write_bytes(b"archive")
+    log(handler, "very late", two_hours_ago)
+    assert backups(live) == {f"{suffix}.gz": "archive", f"{suffix}.1": "very late\n"}
+
+
+def test_a_record_from_a_clock_far_ahead_does_not_roll(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    log(handler, "ahead", time.time() + 7200)
+    assert backups(live) == {}
+    assert live.read_text() == "ahead\n"
+
+
+# Lease and the look after the write
+
+
+@pytest.mark.parametrize("interfere", ["rename", "unlink", "replace"])
+def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make, interfere: str) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+    if interfere == "rename":
+        live.rename(live.with_name("elsewhere"))
+    elif interfere == "unlink":
+        live.unlink()
+    else:
+        live.with_name("other").touch()
+        live.with_name("other").replace(live)
+    until = time.monotonic() + LEASE
+    wait_for(lambda: time.monotonic() > until, "the lease is over")
+    log(handler, "after")
+    assert live.read_text() == "after\n"
+
+
+def test_a_writer_held_up_between_its_check_and_its_write_writes_again_if_the_file_is_gone(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+
+    class Stopped:
+        """A process that sleeps between the check and the write, while its file is rolled and archived."""
+
+        def __call__(self, line: bytes) -> int:
+            live.unlink()
+            handler._file.write = handler._file.stream.write
+            monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE + GRACE + 1)
+            return int(handler._file.stream.write(line))
+
+    handler._file.write = Stopped()
+    log(handler, "held up")
+    assert live.read_text() == "held up\n"
+
+
+def test_a_writer_held_up_writes_once_if_its_file_was_only_renamed(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    moved = live.with_name("moved")
+
+    def write(line: bytes) -> int:
+        live.rename(moved)
+        handler._file.write = handler._file.stream.write
+        monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE + GRACE + 1)
+        return int(handler._file.stream.write(line))
+
+    handler._file.write = write
+    log(handler, "held up")
+    log(handler, "next")
+    assert moved.read_text() == "held up\n"
+    assert live.read_text() == "next\n"
+
+
+def test_a_wall_clock_set_back_does_not_prolong_the_lease(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 60)
+    live.rename(live.with_name("moved"))
+    until = time.monotonic() + LEASE + GRACE
+    wait_for(lambda: time.monotonic() > until, "lease and grace are over")
+    log(handler, "noticed after this")
+    log(handler, "after")
+    assert live.read_text() == "after\n"
+
+
+# The lock
+
+
+def test_lines_go_on_while_another_process_is_stopped_inside_the_rollover(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make()
+    first = log(handler, "first")
+    lock = live.with_name(".app.log.lock")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        FileLock(lock).acquire()
+        os.write(writer, b".")
+        signal.pause()
+    os.read(reader, 1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for_second_after(first)
+        for number in range(100):
+            log(handler, f"line{number}")
+        assert all_lines(live) == sorted(["first", *(f"line{number}" for number in range(100))])
+        assert [error for error in no_hidden_errors if "held by another process" in error] == no_hidden_errors
+        assert len(no_hidden_errors) == 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    time.sleep(LEASE)
+    last = log(handler, "after")
+    assert "after\n" in live.read_text(), "the rollover was not made up for"
+    assert suffix_of(first) in backups(live)
+    assert last
+
+
+def test_a_removed_lock_file_does_not_let_two_roll(live: Path, make: Make) -> None:
+    one, other = make(), make()
+    first = log(one, "first")
+    log(other, "first too")
+    live.with_name(".app.log.lock").unlink()
+    wait_for_second_after(first)
+    log(one, "second")
+    live.with_name(".app.log.lock").unlink()
+    log(other, "second too")
+    assert backups(live)[suffix_of(first)] == "first\nfirst too\n"
+    assert len([name for name in backups(live) if name.startswith(suffix_of(first))]) == 1
+
+
+def test_two_handlers_of_one_process_on_one_path_do_not_drop_each_others_lock(live: Path, make: Make) -> None:
+    one, other = make(), make()
+    with FileLock(live.with_name(".app.log.lock")) as lock:
+        other.close()
+        handle = os.open(lock.path, os.O_RDWR)  # closed in the child only: closing it here would drop the lock
+        pid = os.fork()
+        if pid == 0:
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0
+    os.close(handle)
+    log(one, "still alive")
+    assert live.read_text() == "still alive\n"
+
+
+# Signals, reopening, closing
+
+
+def test_a_signal_handler_that_logs_inside_the_critical_section_loses_nothing(live: Path, make: Make) -> None:
+    handler = make()
+    boundary = int(time.time()) + 1
+    wait_for(lambda: time.time() >= boundary, "a new second")
+    first = log(handler, "first")
+
+    def namer(default: str) -> str:
+        # Called between the look at the path and the rename, with the lock held.
+        if not interrupted:
+            interrupted.append(True)
+            signal.raise_signal(signal.SIGUSR2)
+        return default
+
+    interrupted: list[bool] = []
+    handler.namer = namer
+    before = signal.signal(signal.SIGUSR2, lambda *_: log(handler, "from-the-signal-handler"))
+    try:
+        wait_for_second_after(first)
+        log(handler, "second")
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert interrupted
+    assert backups(live)[suffix_of(first)] == "first\n"
+    assert live.read_text().split() == ["second", "from-the-signal-handler"]
+
+
+def reopen_as_gunicorn_does(handler: logging.FileHandler) -> None:
+    """What gunicorn's reopen_files does to each FileHandler on USR1."""
+    handler.acquire()
+    try:
+        if handler.stream:
+            handler.close()
+            handler.stream = handler._open()
+    finally:
+        handler.release()
+
+
+@pytest.mark.parametrize("moment", ["format", "write", "rollover"])
+def test_a_reopen_in_the_middle_of_emit_loses_nothing(live: Path, make: Make, moment: str) -> None:
+    handler = make(when="H")
+    log(handler, "first")
+    done: list[bool] = []
+
+    def reopen_once() -> None:
+        if not done:
+            done.append(True)
+            reopen_as_gunicorn_does(handler)
+
+    class Reopens(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            if moment == "format":
+                reopen_once()
+            return super().format(record)
+
+    class Write:
+        def __init__(self, file: OpenFile) -> None:
+            self.file = file
+
+        def __call__(self, line: bytes) -> int:
+            reopen_once()
+            return int(self.file.stream.write(line))
+
+    if moment == "write":
+        handler._file.write = Write(handler._file)
+    if moment == "rollover":
+
+        def namer(default: str) -> str:
+            reopen_once()
+            return default
+
+        handler.namer = namer
+        handler.rolloverAt = handler._file.due = 0.0
+    handler.setFormatter(Reopens())
+    log(handler, "second")
+    log(handler, "third")
+    assert done
+    assert all_lines(live) == ["first", "second", "third"]
+
+
+def test_reopening_finds_a_file_moved_by_an_administrator(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    log(handler, "first")
+    live.rename(live.with_name("moved"))
+    reopen_as_gunicorn_does(handler)
+    log(handler, "second")
+    assert live.read_text() == "second\n"
+
+
+def test_a_handler_that_was_closed_writes_again_and_is_found_by_its_name(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    handler.name = "of the application"
+    handler.close()
+    assert handler.stream is None
+    log(handler, "after close")
+    assert live.read_text() == "after close\n"
+    assert logging._handlers["of the application"] is handler  # type: ignore[attr-defined]  # what dictConfig reads
+
+
+def test_a_closed_handler_does_not_take_its_name_back_from_a_newer_one(make: Make) -> None:
+    old = make(when="H")
+    old.name = "app"
+    old.close()
+    new = make(when="H")
+    new.name = "app"
+    log(old, "a straggler")
+    assert logging._handlers["app"] is new  # type: ignore[attr-defined]  # what dictConfig reads
+
+
+def test_close_keeps_no_file_open(live: Path, make: Make) -> None:
+    before = set(os.listdir("/dev/fd"))
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(handler, "late", first)
+    handler.close()
+    assert set(os.listdir("/dev/fd")) == before
+
+
+def test_delay_opens_the_file_at_the_first_line(live: Path, make: Make) -> None:
+    handler = make(delay=True)
+    assert handler.stream is None
+    assert not list(live.parent.iterdir())
+    log(handler, "first")
+    assert all_lines(live) == ["first"]
+
+
+def test_every_line_is_one_unbuffered_write(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    writes: list[int] = []
+    real = handler._file.write
+
+    def write(line: bytes) -> int | None:
+        writes.append(len(line))
+        return real(line)
+
+    handler._file.write = write
+    for size in (1, 100, 10_000, 1_000_000):
+        log(handler, "x" * size)
+        assert live.stat().st_size == sum(writes)
+    assert writes == [2, 101, 10_001, 1_000_001]
+
+
+# Forks
+
+
+def test_a_child_forked_while_another_thread_logs_goes_on_logging(live: Path, make: Make) -> None:
+    handler = make()
+    stop = threading.Event()
+
+    def keep_logging() -> None:
+        number = 0
+        while not stop.is_set():
+            log(handler, f"thread-{number}")
+            number += 1
+
+    thread = threading.Thread(target=keep_logging)
+    thread.start()
+    try:
+        for child in range(30):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                log(handler, f"child-{child}")
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+    lines = all_lines(live)
+    assert len(lines) == len(set(lines))
+    assert {f"child-{child}" for child in range(30)} <= set(lines)
+
+
+def test_lines_that_wait_in_the_parent_are_not_written_by_the_child_too(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+
+    def full(line: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    real, handler._file.write = handler._file.write, full
+    log(handler, "waits")
+    assert len(no_hidden_errors) == 1
+    handler._file.write = real
+    pid = os.fork()
+    if pid == 0:
+        handler.flush()
+        handler.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert live.read_text() == ""
+    handler.flush()
+    assert live.read_text() == "waits\n"
+
+
+# What cannot be written
+
+
+def test_emit_never_raises_and_the_lines_of_an_outage_are_written_in_order_afterwards(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+
+    def full(line: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    real, handler._file.write = handler._file.write, full
+    log(handler, "1")
+    log(handler, "2")
+    assert [error for error in no_hidden_errors if "No space left" in error] == no_hidden_errors
+    assert len(no_hidden_errors) == 1, "one report for one outage"
+    handler._file.write = real
+    handler._spill.retry_at = 0.0
+    log(handler, "3")
+    assert live.read_text() == "1\n2\n3\n"
+    assert len(no_hidden_errors) == 1
+
+
+def test_what_does_not_fit_the_spill_is_counted_in_a_line_of_its_own(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "SPILL_BYTES", 100)
+    handler = make(when="H")
+
+    def full(line: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    real, handler._file.write = handler._file.write, full
+    for _ in range(5):
+        log(handler, "x" * 39)
+    handler._file.write = real
+    handler.flush()
+    lines = live.read_text().splitlines()
+    assert lines[:2] == ["x" * 39] * 2
+    assert re.fullmatch(r"rollsafe: 3 lines were dropped .*", lines[2])
+    assert len(lines) == 3
+
+
+def test_the_piece_of_a_line_that_was_cut_short_does_not_spoil_the_next_line(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+    real = handler._file.write
+
+    def short(line: bytes) -> int | None:
+        handler._file.write = real
+        return real(line[:3])
+
+    handler._file.write = short
+    log(handler, "cut short")
+    log(handler, "next")
+    assert live.read_text().splitlines() == ["cut", "cut short", "next"]
+
+
+def test_a_record_that_cannot_be_formatted_is_reported_and_the_next_one_written(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+    handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
+    log(handler, "next")
+    assert live.read_text() == "next\n"
+    assert len(no_hidden_errors) == 1
+
+
+def test_what_the_encoding_cannot_express_is_escaped_rather_than_lost(live: Path, make: Make) -> None:
+    log(make(when="H", encoding="ascii"), "caf\u00e9 \udc80")
+    assert live.read_bytes() == b"caf\\xe9 \\udc80\n"
+
+
+def test_errors_is_honoured(live: Path, make: Make, no_hidden_errors: list[str]) -> None:
+    log(make(when="H", encoding="ascii", errors="replace"), "caf\u00e9")
+    log(make(when="H", encoding="ascii", errors="strict"), "caf\u00e9")
+    assert live.read_bytes() == b"caf?\n"
+    assert len(no_hidden_errors) == 1
+
+
+def test_an_encoding_without_mark_is_written_whole(live: Path, make: Make) -> None:
+    handler = make(when="H", encoding="utf-16-le")
+    log(handler, "one")
+    log(handler, "two")
+    assert live.read_text("utf-16-le") == "one\ntwo\n"
+
+
+# What is never rolled
+
+
+def test_dev_null_is_written_and_left_alone(make: Make) -> None:
+    before = os.stat("/dev/null"), sorted(os.listdir("/dev"))
+    handler = make(Path("/dev/null"))
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    handler.doRollover()
+    assert (os.stat("/dev/null").st_rdev, sorted(os.listdir("/dev"))) == (before[0].st_rdev, before[1])
+
+
+def test_standard_output_redirected_to_a_file_is_written_and_not_rolled(tmp_path: Path) -> None:
+    program = (
+        "import logging, time; from rollsafe import SafeTimedRotatingFileHandler\n"
+        "handler = SafeTimedRotatingFileHandler('/dev/stdout', when='S')\n"
+        "for name in 'abc':\n"
+        "    handler.handle(logging.makeLogRecord({'msg': name, 'created': time.time()}))\n"
+        "    handler.doRollover()\n"
+    )
+    with open(tmp_path / "out", "w") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_text() == "a\nb\nc\n"
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_a_fifo_is_written_whole_and_left_alone(tmp_path: Path, make: Make) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    handler = make(fifo)
+    log(handler, "through the pipe")
+    handler.doRollover()
+    assert os.read(reader, 100) == b"through the pipe\n"
+    assert os.listdir(tmp_path) == ["pipe"]
+    os.close(reader)
+
+
+def test_a_symbolic_link_is_followed_once(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "app.log").symlink_to(tmp_path / "volume" / "real.log")
+    handler = make(tmp_path / "app.log")
+    first = log(handler, "first")
+    handler.doRollover()
+    assert (tmp_path / "volume" / f"real.log.{suffix_of(first)}").read_text() == "first\n"
+    assert (tmp_path / "app.log").is_symlink()
+
+
+# The points to override
+
+
+def test_namer_suffix_and_extMatch_mean_what_they_mean_in_the_standard_library(live: Path, make: Make) -> None:
+    handler = make(backupCount=1)
+    handler.suffix = "%Y%m%dT%H%M%S"
+    handler.extMatch = re.compile(r"\d{8}T\d{6}")
+    handler.namer = lambda default: default.replace("app.log.", "app-") + ".log"
+    stranger = live.with_name("app-19990101T000000.log.keep")
+    stranger.touch()
+    expired = live.with_name("app-19990101T000000.log")
+    expired.touch()
+    first = log(handler, "first")
+    handler.doRollover()
+    backup = live.with_name(time.strftime("app-%Y%m%dT%H%M%S.log", time.gmtime(first)))
+    assert backup.read_text() == "first\n"
+    wait_for(lambda: not expired.exists(), "the expired backup is removed")
+    assert stranger.exists()
+    assert backup.exists()
+
+
+def test_the_rotator_gets_source_and_destination_once_nobody_writes_there_any_more(live: Path, make: Make) -> None:
+    handler = make()
+    calls = []
+
+    def rotator(source: str, dest: str) -> None:
+        calls.append((source, dest))
+        Path(dest).write_text(Path(source).read_text().upper())
+        os.remove(source)
+
+    handler.rotator = rotator
+    handler.namer = lambda default: default + ".upper"
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(handler, "late", first)
+    wait_for(lambda: calls and not os.path.exists(calls[0][0]), "the rotator has run")
+    assert [dest for _, dest in calls] == [f"{live}.{suffix_of(first)}.upper"]
+    assert Path(calls[0][1]).read_text() == "FIRST\nLATE\n"
+
+
+def test_an_overridden_shouldRollover_is_asked_for_each_record(live: Path, make: Make) -> None:
+    class Small(SafeTimedRotatingFileHandler):
+        def shouldRollover(self, record: logging.LogRecord) -> bool:
+            return super().shouldRollover(record) or live.stat().st_size > 10
+
+    handler = make(kind=Small, when="H")
+    for name in ("first-line", "second", "third"):
+        first = log(handler, name)
+    assert backups(live) == {suffix_of(first, "H"): "first-line\n"}
+    assert live.read_text() == "second\nthird\n"
+
+
+def test_an_overridden_computeRollover_sets_the_boundaries(live: Path, make: Make) -> None:
+    class EveryTwo(SafeTimedRotatingFileHandler):
+        def computeRollover(self, currentTime: float) -> int:
+            return int(currentTime // 2 + 1) * 2
+
+    handler = make(kind=EveryTwo)
+    first = log(handler, "first")
+    assert handler.rolloverAt == (first // 2 + 1) * 2
+    wait_for(lambda: time.time() >= handler.rolloverAt, "the boundary")
+    log(handler, "second")
+    assert list(backups(live).values()) == ["first\n"]
+
+
+def test_an_overridden_doRollover_is_called_and_may_call_ours(live: Path, make: Make) -> None:
+    calls = []
+
+    class Counting(SafeTimedRotatingFileHandler):
+        def doRollover(self) -> None:
+            calls.append(self.baseFilename)
+            super().doRollover()
+
+    handler = make(kind=Counting)
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    assert calls == [str(live)]
+    assert backups(live) == {suffix_of(first): "first\n"}
+
+
+def test_an_overridden_getFilesToDelete_decides_what_is_removed(live: Path, make: Make) -> None:
+    doomed = live.with_name("doomed")
+    doomed.touch()
+
+    class Own(SafeTimedRotatingFileHandler):
+        def getFilesToDelete(self) -> list[str]:
+            return [str(doomed)] if doomed.exists() else []
+
+    handler = make(kind=Own)
+    log(handler, "first")
+    handler.doRollover()
+    wait_for(lambda: not doomed.exists(), "the file is removed")
+
+
+def test_a_filter_may_replace_the_record_or_drop_it(live: Path, make: Make) -> None:
+    handler = make(when="H")
+
+    def shout(record: logging.LogRecord) -> Any:
+        if record.getMessage() == "drop":
+            return False
+        return logging.makeLogRecord({"msg": record.getMessage().upper()}) if sys.version_info >= (3, 12) else True
+
+    handler.addFilter(shout)
+    assert not handler.handle(logging.makeLogRecord({"msg": "drop"}))
+    assert handler.handle(logging.makeLogRecord({"msg": "keep"}))
+    assert live.read_text() == ("KEEP\n" if sys.version_info >= (3, 12) else "keep\n")
+
+
+# Retention
+
+
+def test_backupCount_keeps_the_newest_and_touches_no_foreign_file(live: Path, make: Make) -> None:
+    ours = [live.with_name(f"app.log.{suffix_of(time.time() - 3600 * age, 'H')}") for age in range(5, 0, -1)]
+    foreign = [
+        live.with_name(name)
+        for name in (
+            "app.log.access.log.2020-01-01_00",
+            "app.log.2020-01-01_00.bak",
+            "app.log.2020-13-01_00",
+            "app.log.old",
+            "app.log2020-01-01_00",
+        )
+    ]
+    directory = live.with_name("app.log.2020-01-01_01")
+    directory.mkdir()
+    for path in [*ours, *foreign]:
+        path.write_text(path.name)
+    handler = make(when="H", backupCount=3)
+    log(handler, "now")
+    handler.doRollover()
+    wait_for(lambda: not any(path.exists() for path in ours[:3]), "the oldest are removed")
+    assert all(path.exists() for path in [*ours[3:], *foreign, directory])
+
+
+def test_backupCount_0_keeps_everything(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    assert handler.getFilesToDelete() == []
+
+
+def test_it_works_from_dictConfig(live: Path) -> None:
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"()": "rollsafe.LineFormatter", "fmt": "%(message)s"}},
+            "handlers": {
+                "file": {"class": "rollsafe.SafeTimedRotatingFileHandler", "formatter": "line", "filename": str(live)}
+            },
+            "loggers": {"rollsafe.test": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+        }
+    )
+    logger = logging.getLogger("rollsafe.test")
+    logger.info("two\nlines")
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    assert live.read_text() == "two\\nlines\n"

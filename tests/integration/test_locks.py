@@ -1,0 +1,267 @@
+"""FileLock: between processes, between threads, over forks, and when its file is removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rollsafe import FileLock, locks
+from rollsafe.locks import TENDING_BYTE
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".app.log.lock"
+
+
+def in_child(question: Callable[[], object]) -> str:
+    """The repr of the answer of a forked child."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answer = repr(question())
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, answer.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        answer = stream.read()
+    os.waitpid(pid, 0)
+    return answer
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[int]:
+    """Another process that holds the lock until it is killed."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        FileLock(path).acquire()
+        os.write(writer, b".")
+        signal.pause()
+    os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
+    yield pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_it_excludes_another_process(path: Path) -> None:
+    with FileLock(path):
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "True"
+
+
+def test_a_forked_child_neither_holds_nor_releases_its_parents_lock(path: Path) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+
+    def child() -> object:
+        held = lock.locked, lock.acquire(timeout=0)
+        return held
+
+    assert in_child(child) == "(False, False)"
+
+    def releases() -> bool:
+        lock.release()
+        return lock.acquire(timeout=0)
+
+    assert in_child(releases) == "False"
+    assert lock.locked
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+def test_the_lock_survives_the_exit_of_a_forked_child(path: Path) -> None:
+    with FileLock(path) as lock:
+        in_child(lock.close)
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+def test_each_forked_process_opens_its_own_file_description(path: Path) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+    lock.release()
+
+    def shares_offset_with_parent() -> bool:
+        lock.read()
+        handle = locks._handles._by_path[lock.path]
+        return os.lseek(handle.descriptor, 0, os.SEEK_CUR) == 7
+
+    os.lseek(locks._handles._by_path[lock.path].descriptor, 7, os.SEEK_SET)
+    assert in_child(shares_offset_with_parent) == "False"
+
+
+def test_a_fork_that_ran_no_callback_is_noticed_by_its_pid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+    handle = locks._handles._by_path[lock.path]
+    inherited = handle.descriptor
+    identity = os.fstat(inherited)
+    # What a child made by uWSGI's fork in C has: all of the parent's memory, another pid.
+    monkeypatch.setattr(os, "getpid", lambda: os.getppid() + 1_000_000)
+    assert not lock.locked
+    assert lock.acquire(timeout=0), "the guard of the parent's thread is still there"
+    assert os.fstat(handle.descriptor).st_ino == identity.st_ino
+
+
+def test_all_instances_of_one_path_share_one_descriptor(path: Path) -> None:
+    first, second = FileLock(path), FileLock(str(path))
+    with first:
+        pass
+    before = len(os.listdir("/dev/fd"))
+    with second:
+        assert len(os.listdir("/dev/fd")) == before
+
+
+def test_closing_one_instance_does_not_drop_the_lock_of_another(path: Path) -> None:
+    first, second = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    with first:
+        with second:
+            pass
+        second.close()
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+def test_two_spellings_of_a_directory_are_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "link").symlink_to("logs")
+    with FileLock(tmp_path / "logs" / ".lock"):
+        FileLock(tmp_path / "link" / ".lock").close()
+        assert not FileLock(tmp_path / "link" / ".lock").acquire(timeout=0)
+        assert in_child(lambda: FileLock(tmp_path / "logs" / ".lock").acquire(timeout=0)) == "False"
+
+
+def test_it_excludes_another_thread(path: Path) -> None:
+    answers = []
+    with FileLock(path):
+        thread = threading.Thread(target=lambda: answers.append(FileLock(path).acquire(timeout=0)))
+        thread.start()
+        thread.join()
+    assert answers == [False]
+
+
+def test_a_thread_that_waits_gets_the_lock_when_it_is_released(path: Path) -> None:
+    taken = threading.Event()
+    lock = FileLock(path)
+    lock.acquire()
+
+    def wait_for_it() -> None:
+        with FileLock(path):
+            taken.set()
+
+    thread = threading.Thread(target=wait_for_it)
+    thread.start()
+    assert not taken.is_set()
+    lock.release()
+    thread.join()
+    assert taken.is_set()
+
+
+def test_bytes_do_not_exclude_each_other(path: Path) -> None:
+    with FileLock(path):
+        assert in_child(lambda: FileLock(path, byte=TENDING_BYTE).acquire(timeout=0)) == "True"
+
+
+def test_waiting_for_oneself_ends_at_once(path: Path) -> None:
+    with FileLock(path):
+        assert not FileLock(path).acquire(timeout=3600)
+        with pytest.raises(RuntimeError, match="this thread holds the lock"):
+            FileLock(path).acquire()
+
+
+def test_the_wait_is_bounded_while_the_holder_is_stopped(path: Path, holder: int) -> None:
+    os.kill(holder, signal.SIGSTOP)
+    assert not FileLock(path).acquire(timeout=0.05)
+
+
+def test_the_lock_of_a_killed_process_is_free(path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        FileLock(path).acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert FileLock(path).acquire(timeout=0)
+
+
+def test_a_removed_lock_file_is_made_again_and_excludes(path: Path, holder: int) -> None:
+    path.unlink()
+    with FileLock(path):
+        assert path.exists()
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+def test_a_lock_file_removed_while_it_is_open_is_not_believed(path: Path) -> None:
+    lock = FileLock(path)
+    with lock:
+        pass
+    path.unlink()
+    with lock:
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+def test_a_descriptor_that_a_daemon_closed_is_replaced_and_its_number_left_alone(path: Path) -> None:
+    lock = FileLock(path)
+    with lock:
+        pass
+    number = locks._handles._by_path[lock.path].descriptor
+    os.close(number)
+    reader, writer = os.pipe()
+    assert number in (reader, writer)
+    with lock:
+        assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+    os.fstat(reader), os.fstat(writer)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_symbolic_link_in_place_of_the_lock_file_is_refused(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic") as caught:
+        FileLock(path).acquire(timeout=0)
+    assert caught.value.errno == errno.ELOOP
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_releasing_what_is_not_held_is_an_error(path: Path) -> None:
+    with pytest.raises(RuntimeError, match="is not held"):
+        FileLock(path).release()
+
+
+def test_it_works_again_after_close(path: Path) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+    lock.close()
+    lock.close()
+    assert not lock.locked
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "True"
+    with lock:
+        assert lock.locked
+
+
+def test_renewing_opens_the_handle_of_each_lock_in_use(path: Path) -> None:
+    lock = FileLock(path)
+    with lock:
+        pass
+
+    def child() -> bool:
+        handle = locks._handles._by_path[lock.path]
+        closed = handle.descriptor < 0
+        locks.renew_handles()
+        locks.renew_handles()
+        return closed and handle.descriptor >= 0
+
+    assert in_child(child) == "True"
+
+
+def test_an_unknown_byte_is_refused(path: Path) -> None:
+    with pytest.raises(ValueError, match="byte must be"):
+        FileLock(path, byte=7)

@@ -1,0 +1,311 @@
+"""LineFormatter: one record is one line, reversibly; apart from that it is logging.Formatter."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import logging.config
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rollsafe.errors import ConfigurationError
+from rollsafe.formatters import LineFormatter, escape, unescape
+
+CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+
+# Text that is dense in what the escaping has to tell apart.
+dense_text = st.text(alphabet=st.sampled_from(["\\", "n", "r", "t", "x", "u", "0", "a", '"', " ", "\ud800", *CONTROLS]))
+any_text = st.one_of(dense_text, st.text(alphabet=st.characters()))
+seconds = st.floats(min_value=-2e9, max_value=4e9, allow_nan=False)
+
+# Hypothesis fails an example that takes 200 ms; on a busy machine that says nothing of the code.
+untimed = settings(deadline=None)
+
+Style = Literal["%", "{", "$"]
+FORMATS: list[tuple[str | None, Style]] = [
+    (None, "%"),
+    ("%(asctime)s %(levelname)s %(name)s %(message)s", "%"),
+    ("%(levelname)-8s|%(message)s\n", "%"),
+    ("{asctime} {levelname:>8} {message}", "{"),
+    ("$asctime ${levelname} $message", "$"),
+    ("%(asctime)s %(tenant)s %(message)s", "%"),
+    ("{tenant} {message}", "{"),
+    ("$tenant $message", "$"),
+]
+
+
+def record_of(message: str = "hello", created: float = 1_700_000_000.25, **attributes: Any) -> logging.LogRecord:
+    """A record with a fixed creation time, its milliseconds computed as LogRecord does."""
+    milliseconds = int((created - int(created)) * 1000) + 0.0
+    fields = {"name": "app", "levelname": "INFO", "msg": message, "created": created, "msecs": milliseconds}
+    return logging.makeLogRecord({**fields, **attributes})
+
+
+def exception_record(message: str = "failed") -> logging.LogRecord:
+    """A record that carries a real traceback whose exception text has two lines."""
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        return record_of(message, exc_info=sys.exc_info())
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain é 日本 \xa0", "plain é 日本 \xa0"),
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\x00\x1b[31m\x7f", r"\x00\x1b[31m\x7f"),
+        ("\x85\u2028\u2029", r"\x85\u2028\u2029"),
+        (r"\"quoted\"", r"\"quoted\""),
+        (r"C:\dir", r"C:\dir"),
+        (r"C:\new", r"C:\\new"),
+        (r"\\host", r"\\\host"),
+        ("ends with \\", "ends with \\"),
+        ("\\\n", r"\\\n"),
+    ],
+)
+def test_escape_writes_control_characters_out_and_doubles_only_ambiguous_backslashes(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+    assert unescape(escaped) == text
+
+
+@untimed
+@given(any_text)
+@example("\\\\n")
+@example("\\\\\n")
+def test_unescape_restores_every_string(text: str) -> None:
+    assert unescape(escape(text)) == text
+
+
+@untimed
+@given(any_text)
+def test_escaped_text_holds_no_line_separator_and_no_control_character(text: str) -> None:
+    escaped = escape(text)
+    assert len(f"a{escaped}b".splitlines()) == 1
+    assert not set(CONTROLS) & set(escaped)
+
+
+@pytest.mark.parametrize("char", CONTROLS, ids=ascii)
+def test_every_control_character_is_escaped(char: str) -> None:
+    escaped = escape(char)
+    assert escaped.isascii()
+    assert escaped.isprintable()
+    assert escaped == escaped.lower()
+    assert unescape(escaped) == char
+
+
+@untimed
+@given(st.text(alphabet=st.characters(exclude_characters=["\\", *CONTROLS])))
+def test_text_without_control_characters_and_backslashes_is_left_as_it_is(text: str) -> None:
+    assert escape(text) == text
+
+
+def test_unescape_leaves_what_escape_never_writes() -> None:
+    for text in (r"\q", r"\xZZ", r"\u12", "\\", r"\X0A"):
+        assert unescape(text) == text
+
+
+def test_a_forged_line_in_a_message_stays_inside_its_own_line() -> None:
+    text = LineFormatter("%(levelname)s %(message)s").format(record_of("hi\n2026-01-01 CRITICAL all is lost"))
+    assert text == r"INFO hi\n2026-01-01 CRITICAL all is lost"
+
+
+def test_traceback_and_stack_are_on_the_line_and_can_be_restored() -> None:
+    record = exception_record()
+    record.stack_info = 'Stack:\n  File "x.py"'
+    expected = logging.Formatter("%(message)s").format(copy.copy(record))
+
+    text = LineFormatter("%(message)s").format(record)
+
+    assert len(text.splitlines()) == 1
+    assert unescape(text) == expected
+    assert expected.count("\n") > 3
+
+
+def test_the_traceback_cached_on_the_record_stays_unescaped() -> None:
+    record = exception_record()
+    LineFormatter().format(record)
+    assert record.exc_text is not None
+    assert record.exc_text == logging.Formatter().format(exception_record()).removeprefix("failed\n")
+
+
+def test_a_traceback_cached_by_another_formatter_is_used_and_not_changed() -> None:
+    record = exception_record()
+    record.exc_text = "their\ttext"
+    assert LineFormatter("%(message)s").format(record) == r"failed\ntheir\ttext"
+    assert record.exc_text == "their\ttext"
+
+
+def test_field_values_and_time_text_are_escaped_too() -> None:
+    formatter = LineFormatter("%(asctime)s %(user)s", datefmt="%Y%n%m", defaults={"user": "a\nb"})
+    assert len(formatter.format(record_of()).splitlines()) == 1
+
+
+def test_escaping_can_be_switched_off() -> None:
+    assert LineFormatter(escape=False).format(record_of("a\nb\\n")) == "a\nb\\n"
+
+
+@untimed
+@given(
+    form=st.sampled_from(FORMATS),
+    datefmt=st.sampled_from([None, "", "%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "constant"]),
+    message=any_text,
+    created=seconds,
+    exc_text=st.none() | any_text,
+    stack_info=st.none() | any_text,
+)
+def test_without_escaping_the_text_is_that_of_the_standard_formatter(
+    form: tuple[str | None, Style],
+    datefmt: str | None,
+    message: str,
+    created: float,
+    exc_text: str | None,
+    stack_info: str | None,
+) -> None:
+    fmt, style = form
+    standard = logging.Formatter(fmt, datefmt, style, defaults={"tenant": "t1"})
+    ours = LineFormatter(fmt, datefmt, style, defaults={"tenant": "t1"}, escape=False)
+    record = record_of(message, created, exc_text=exc_text, stack_info=stack_info)
+    assert ours.format(copy.copy(record)) == standard.format(copy.copy(record))
+
+
+@untimed
+@given(any_text, st.sampled_from(FORMATS))
+def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
+    message: str, form: tuple[str | None, Style]
+) -> None:
+    fmt, style = form
+    standard = logging.Formatter(fmt, style=style, defaults={"tenant": "t1"})
+    ours = LineFormatter(fmt, style=style, defaults={"tenant": "t1"})
+    assert unescape(ours.format(record_of(message))) == standard.format(record_of(message))
+
+
+@untimed
+@given(st.lists(st.tuples(seconds, st.sampled_from([None, "%S", "%H:%M"])), min_size=2, max_size=20))
+def test_one_formatter_gives_each_record_its_own_time_in_any_order(calls: list[tuple[float, str | None]]) -> None:
+    standard, ours = logging.Formatter(), LineFormatter()
+    for created, datefmt in calls:
+        record = record_of(created=created)
+        assert ours.formatTime(record, datefmt) == standard.formatTime(record, datefmt)
+
+
+@pytest.mark.parametrize("created", [-0.5, -1.0, -1.25, 0, 0.999, 1_700_000_000])
+def test_time_text_around_the_epoch_is_the_standard_one(created: float) -> None:
+    record = record_of(created=created)
+    assert LineFormatter().formatTime(record) == logging.Formatter().formatTime(record)
+
+
+def test_a_converter_set_on_the_instance_takes_effect_within_the_same_second() -> None:
+    formatter = LineFormatter()
+    formatter.converter = lambda seconds: time.gmtime((seconds or 0) + 3600)
+    first = formatter.formatTime(record_of(created=0.0), "%H:%M")
+    formatter.converter = time.gmtime
+    assert (first, formatter.formatTime(record_of(created=0.0), "%H:%M")) == ("01:00", "00:00")
+
+
+def test_a_converter_and_default_formats_set_on_a_subclass_are_used() -> None:
+    class Utc(LineFormatter):
+        converter = staticmethod(time.gmtime)
+        default_time_format = "%H:%M:%S"
+        default_msec_format = "%s.%03d"
+
+    assert Utc().formatTime(record_of(created=3661.5)) == "01:01:01.500"
+
+
+def test_without_a_millisecond_format_the_time_text_has_none() -> None:
+    class NoMilliseconds(LineFormatter):
+        converter = staticmethod(time.gmtime)
+        default_msec_format = None
+
+    assert NoMilliseconds().formatTime(record_of(created=0.5)) == "1970-01-01 00:00:00"
+
+
+def test_the_time_text_is_made_once_for_each_second() -> None:
+    converted: list[float | None] = []
+
+    def converter(seconds: float | None) -> time.struct_time:
+        converted.append(seconds)
+        return time.gmtime(seconds)
+
+    formatter = LineFormatter("%(asctime)s")
+    formatter.converter = converter
+    for created in (10.0, 10.2, 10.9, 11.0, 11.9):
+        formatter.format(record_of(created=created))
+    assert converted == [10, 11]
+
+
+def test_threads_that_share_a_formatter_never_get_the_time_of_another_record() -> None:
+    formatter = LineFormatter()
+    formatter.converter = time.gmtime
+    wrong: list[str] = []
+    start = threading.Barrier(4)
+
+    def work(offset: int) -> None:
+        start.wait()
+        for count in range(3000):
+            second = (count + offset) % 60
+            text = formatter.formatTime(record_of(created=float(second)), "%S")
+            if text != f"{second:02d}":
+                wrong.append(text)
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("style", ["x", "", None, ["%"]])
+def test_an_unknown_style_is_refused_by_name(style: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"style=.* is unknown; use '%', '\{' or '\$'"):
+        LineFormatter(style=style)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "style"),
+    [("{message}", "%"), ("%(message)s", "{"), ("%(message)s", "$"), ("{message!x}", "{"), ("$", "$"), (5, "%")],
+)
+def test_a_format_that_does_not_fit_its_style_is_refused_by_name(fmt: Any, style: Style) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        LineFormatter(fmt, style=style)
+    assert str(refused.value).startswith(f"fmt={fmt!r} does not fit style={style!r} (")
+
+
+@pytest.mark.parametrize("make", [logging.Formatter, LineFormatter])
+def test_validate_false_accepts_a_format_without_fields(make: Callable[..., logging.Formatter]) -> None:
+    assert make("no fields", validate=False).format(record_of()) == "no fields"
+
+
+def test_dict_config_builds_it_by_class_and_by_factory() -> None:
+    class Spy(logging.Handler):
+        pass
+
+    config: dict[str, Any] = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {"class": "rollsafe.formatters.LineFormatter", "format": "{message}", "style": "{"},
+            "raw": {"()": "rollsafe.formatters.LineFormatter", "fmt": "%(message)s", "escape": False},
+        },
+        "handlers": {name: {"()": Spy, "formatter": name} for name in ("line", "raw")},
+        "loggers": {"test_formatters": {"handlers": ["line", "raw"]}},
+    }
+    logging.config.dictConfig(config)
+    logger = logging.getLogger("test_formatters")
+    try:
+        assert [handler.format(record_of("a\nb")) for handler in logger.handlers] == [r"a\nb", "a\nb"]
+    finally:
+        logger.handlers.clear()

@@ -1,0 +1,102 @@
+"""rotating_logs: a dict that dictConfig takes whole, and arguments that fail with one sentence."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rollsafe.gunicorn
+from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.errors import LogFileError
+from rollsafe.gunicorn import rotating_logs
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what dictConfig does to the loggers that the preset names."""
+    loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "gunicorn.access")]
+    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        for handler in logger.handlers:
+            if handler not in handlers:
+                handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_it_makes_the_directory_and_three_handlers(tmp_path: Path) -> None:
+    logging.config.dictConfig(rotating_logs(tmp_path / "var" / "logs", when="h", backupCount=3))
+    for name, file in ((None, "app.log"), ("gunicorn.error", "error.log"), ("gunicorn.access", "access.log")):
+        (handler,) = (h for h in logging.getLogger(name).handlers if isinstance(h, SafeTimedRotatingFileHandler))
+        assert handler.baseFilename == str(tmp_path / "var" / "logs" / file)
+        assert (handler.when, handler.backupCount) == ("H", 3)
+        assert isinstance(handler.formatter, LineFormatter)
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_a_file_that_is_not_wanted_is_not_made(tmp_path: Path) -> None:
+    logging.config.dictConfig(rotating_logs(tmp_path, access=None, error=None, app="all.log"))
+    assert {name for name in os.listdir(tmp_path) if not name.startswith(".")} == {"all.log"}
+    assert [type(handler) for handler in logging.getLogger("gunicorn.error").handlers] == [logging.StreamHandler]
+    assert not logging.getLogger("gunicorn.access").isEnabledFor(logging.INFO)
+
+
+def test_gunicorns_own_level_is_left_to_gunicorn(tmp_path: Path) -> None:
+    assert "level" not in rotating_logs(tmp_path)["loggers"]["gunicorn.error"]
+
+
+def test_without_an_app_file_the_root_logger_stays_on_standard_output(tmp_path: Path) -> None:
+    config = rotating_logs(tmp_path, app=None, level="DEBUG")
+    assert config["root"] == {"level": "DEBUG", "handlers": ["console"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"when": "fortnight"}, ["when='fortnight'", "MIDNIGHT"]),
+        ({"interval": 0}, ["interval=0"]),
+        ({"backupCount": -1}, ["backupCount=-1"]),
+        ({"tz": "Mars"}, ["tz='Mars'"]),
+        ({"encoding": "utf-9"}, ["encoding='utf-9'"]),
+        ({"access": "../access.log"}, ["access='../access.log'", "without directory"]),
+        ({"error": ""}, ["error=''", "file name"]),
+        ({"app": 3}, ["app=3", "file name"]),
+        ({"app": "access.log"}, ["access.log", "same file", "its own name"]),
+        ({"level": "LOUD"}, ["level='LOUD'", "'INFO'"]),
+        ({"level": None}, ["level=None", "'INFO'"]),
+        ({"format": "{message}"}, ["fmt='{message}'"]),
+        ({"access_format": "%(message"}, ["fmt='%(message'"]),
+    ],
+)
+def test_a_wrong_argument_fails_with_a_sentence(tmp_path: Path, arguments: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        rotating_logs(tmp_path, **arguments)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        LogFileError, match=r"directory='.*file/logs' cannot be made: Not a directory; make it, or give another"
+    ):
+        rotating_logs(tmp_path / "file" / "logs")
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))
+    with pytest.raises(LogFileError, match=r"cannot be written by user .* give that user write permission"):
+        rotating_logs(tmp_path)
+
+
+def test_no_public_name_is_a_gunicorn_setting_except_the_hook() -> None:
+    settings = pytest.importorskip("gunicorn.config").KNOWN_SETTINGS
+    assert set(rollsafe.gunicorn.__all__) & {setting.name for setting in settings} == {"post_fork"}
