@@ -1,6 +1,6 @@
 """gunicorn for the example application, with rotating logs. Copy it and change what differs: `make serve` runs it."""
 
-from rollsafe.gunicorn import post_fork, rotating_logs  # noqa: F401 - gunicorn finds the hook by its name
+from rollsafe.gunicorn import post_fork, rotating_logs
 
 wsgi_app = "example_app.app:app"
 bind = "127.0.0.1:8000"

@@ -13,7 +13,7 @@ from typing import Any
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
-from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.handlers import SafeTimedRotatingFileHandler, checked_path, living_handlers
 from rollsafe.locks import renew_handles
 
 __all__ = ["post_fork", "rotating_logs"]
@@ -75,6 +75,7 @@ def rotating_logs(
     for path in paths.values():
         # dictConfig would bury the reason in "Unable to configure handler"; this says it before.
         SafeTimedRotatingFileHandler(path, delay=True, **rotation).close()
+        checked_path(path, delay=False)
     for text in formats.values():
         LineFormatter(text, datefmt)
     return {
@@ -112,12 +113,22 @@ def rotating_logs(
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """gunicorn's hook in each new worker: open this worker's own lock handles, now rather than at the first rollover.
+    """gunicorn's hook in each new worker, which is still the arbiter's user here.
 
-    Use it as the hook, or call it from a hook of your own. The handler is safe without it: gunicorn logs "Booting
-    worker" before it calls the hook.
+    Opens this worker's own lock handles, now rather than at the first rollover, and gives log and lock files to the
+    `user` and `group` of the configuration, which the worker becomes next. Use it as the hook, or call it from one
+    of your own. Each worker gets its own lock handle without it too, because gunicorn logs "Booting worker" before it
+    calls the hook.
     """
     renew_handles()
+    if os.geteuid() == 0 and (worker.cfg.uid, worker.cfg.gid) != (0, os.getegid()):
+        for handler in living_handlers():
+            try:
+                handler.hand_over(worker.cfg.uid, worker.cfg.gid)
+            except OSError as error:
+                server.log.warning(
+                    "%s cannot be given to user %s: %s; chown it", handler.baseFilename, worker.cfg.uid, error
+                )
 
 
 def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:

@@ -16,6 +16,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections import deque
 from functools import partial
 from io import FileIO
@@ -44,6 +45,7 @@ AHEAD = 1.0
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
 _monotonic = time.monotonic
+_living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
 
 class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
@@ -97,7 +99,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
         self._schedule = self._schedule_of(None)
         self._encoding, self._errors = _codec(encoding, errors)
-        path = _checked_path(filename, delay)
+        path = checked_path(filename, delay)
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
@@ -118,6 +120,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._pid = os.getpid()
         self._patience = LOCK_WAIT
         self._said: set[str] = set()
+        _living.add(self)
         if not delay:
             try:
                 self._renew(time.time())
@@ -466,6 +469,21 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             finally:
                 self._busy = None
 
+    def hand_over(self, uid: int, gid: int) -> None:
+        """Give the live file and the lock file to the user that the workers will be; only root may.
+
+        A rollover keeps the owner of the live file. What is never rolled is left alone.
+
+        Raises:
+            OSError: The owner could not be changed.
+        """
+        assert self.lock is not None
+        with self.lock:
+            file = self._attached()
+            if file.interval is not None:
+                os.fchown(file.stream.fileno(), uid, gid)
+                self._rollover.lock.hand_over(uid, gid)
+
     def _check_pid(self) -> None:
         """After a fork: what waited in the parent is the parent's to write."""
         if self._pid != os.getpid():
@@ -493,7 +511,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Report that `what` was refused, once until it works again."""
         if what not in self._said:
             self._said.add(what)
-            self._report(f"{what} of {self.baseFilename} was refused; lines go on into the open file", error)
+            sentence = f"{what} of {self.baseFilename} was refused; lines go on into the open file"
+            if isinstance(error, PermissionError):
+                directory = os.path.dirname(self.baseFilename)
+                sentence += f"; give user {os.geteuid()} write permission on {directory!r}"
+            self._report(sentence, error)
 
     def _report(self, sentence: str, error: BaseException) -> None:
         """Hand an error that belongs to no record of the application to `handleError`."""
@@ -543,6 +565,11 @@ class _Spill:
         self.failing = False
 
 
+def living_handlers() -> list[SafeTimedRotatingFileHandler]:
+    """The handlers of this process, for hooks that prepare it."""
+    return list(_living)
+
+
 def _record_of_ours(message: str) -> logging.LogRecord:
     """A record that the handler itself has to say."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
@@ -574,7 +601,7 @@ def _checked_count(argument: str, value: int) -> int:
     return value
 
 
-def _checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
+def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
     """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it."""
     path = os.path.abspath(os.fspath(filename))
     try:

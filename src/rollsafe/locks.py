@@ -208,8 +208,10 @@ class FileLock:
             return
         handle = self._handle
         try:
-            if handle.descriptor >= 0:
-                fcntl.lockf(handle.descriptor, fcntl.LOCK_UN, 1, self._byte)
+            fcntl.lockf(handle.descriptor, fcntl.LOCK_UN, 1, self._byte)
+        except (OSError, ValueError):
+            # The lock file was removed, and a thread that took the other byte has closed the old one (EBADF, or -1).
+            pass
         finally:
             handle.owners[self._byte] = None
             handle.guards[self._byte].release()
@@ -238,6 +240,15 @@ class FileLock:
         descriptor = self._usable_handle().open()
         os.pwrite(descriptor, note, 0)
         os.ftruncate(descriptor, len(note))
+
+    def hand_over(self, uid: int, gid: int) -> None:
+        """Give the lock file to another user; only root may.
+
+        Raises:
+            OSError: The file cannot be opened, or its owner not be changed (EPERM).
+        """
+        _handles.check_pid()
+        os.fchown(self._usable_handle().open(), uid, gid)
 
     def __enter__(self) -> FileLock:
         self.acquire()

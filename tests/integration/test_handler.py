@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import logging.config
@@ -656,6 +657,78 @@ def test_the_piece_of_a_line_that_was_cut_short_does_not_spoil_the_next_line(
     log(handler, "cut short")
     log(handler, "next")
     assert live.read_text().splitlines() == ["cut", "cut short", "next"]
+
+
+@pytest.mark.parametrize("created", [float("nan"), -1e20, 1e20, -1e12])
+def test_a_record_of_an_impossible_time_is_written_and_holds_up_nothing(live: Path, make: Make, created: float) -> None:
+    handler = make(when="H")
+    log(handler, "impossible", created)
+    log(handler, "next")
+    assert live.read_text() == "impossible\nnext\n"
+
+
+def test_a_live_file_that_cannot_be_opened_for_a_while_costs_no_line(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+    live.unlink()
+    live.mkdir()
+    handler._file.due = 0.0
+    log(handler, "meanwhile")
+    log(handler, "meanwhile too")
+    assert [error for error in no_hidden_errors if "Is a directory" in error] == no_hidden_errors
+    assert len(no_hidden_errors) == 1
+    live.rmdir()
+    handler.flush()
+    log(handler, "after")
+    assert live.read_text() == "meanwhile\nmeanwhile too\nafter\n"
+
+
+def test_a_new_live_file_that_cannot_be_made_does_not_send_lines_into_the_backup(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, no_hidden_errors: list[str]
+) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handler._rollover, "open_stream", refuse)
+        log(handler, "second")
+    assert backups(live) == {suffix_of(first): "first\n"}
+    assert not live.exists()
+    assert len(no_hidden_errors) == 1
+    handler.flush()
+    assert "second\n" in live.read_text()
+    assert backups(live)[suffix_of(first)] == "first\n"
+
+
+def test_a_namer_that_raises_stops_the_rollover_and_no_line(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make()
+    handler.namer = lambda default: default[None]  # type: ignore[index]  # the mistake under test
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(handler, "third")
+    assert live.read_text() == "first\nsecond\nthird\n"
+    assert len(no_hidden_errors) == 1
+
+
+def test_files_kept_for_late_lines_are_closed_without_waiting_for_the_next_rollover(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    (kept,) = handler._kept
+    kept.forget_at = 0.0
+    handler._file.due = 0.0
+    log(handler, "third")
+    assert kept.stream.closed
 
 
 def test_a_record_that_cannot_be_formatted_is_reported_and_the_next_one_written(

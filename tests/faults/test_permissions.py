@@ -1,0 +1,78 @@
+"""Promise P7 when gunicorn's arbiter is root and its workers are not (SERVERS: setuid follows post_fork)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.servers import Clients, Server, backups, wait_until
+from tests.oracle import LINE_FORMAT, audit
+
+pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+ROLLOVERS = 4
+CONFIG = f"""
+from rollsafe.gunicorn import post_fork, rotating_logs
+
+user, group = "nobody", "nogroup"
+preload_app = True  # the interpreter may lie in root's home, where nobody cannot import from
+logconfig_dict = rotating_logs("logs", when="S", format="{LINE_FORMAT}", access_format="{LINE_FORMAT}")
+"""
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that other users may enter; pytest's own is closed to them."""
+    directory = Path(tempfile.mkdtemp(prefix="rollsafe-"))
+    directory.chmod(0o755)
+    (directory / "logs").mkdir()
+    yield directory
+    shutil.rmtree(directory)
+
+
+def suffix_of(created: float) -> str:
+    """The backup suffix of when="S"."""
+    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(created))
+
+
+def test_workers_that_are_nobody_roll_in_a_directory_that_nobody_may_write(public_directory: Path) -> None:
+    logs = public_directory / "logs"
+    nobody = pwd.getpwnam("nobody")
+    # Workers report that they have booted there, and roll in logs.
+    os.chown(public_directory, nobody.pw_uid, nobody.pw_gid)
+    os.chown(logs, nobody.pw_uid, nobody.pw_gid)
+    with Server(public_directory, CONFIG) as server, Clients(server) as clients:
+        wait_until(lambda: len(backups(logs / "app.log")) >= ROLLOVERS, "rollovers")
+
+    report = audit(logs / "app.log", clients.acknowledged, suffix_of)
+    assert report.flawless, report
+    assert server.output == "", "an outage was reported"
+    error_lines = "".join(path.read_text() for path in [*backups(logs / "error.log"), logs / "error.log"])
+    assert error_lines.count("Worker exiting") == len(list(public_directory.glob("booted-*")))
+    for name in ("app.log", "access.log", "error.log", ".app.log.lock", ".access.log.lock", ".error.log.lock"):
+        assert (logs / name).stat().st_uid == nobody.pw_uid, name
+
+
+def test_where_nobody_may_not_rename_lines_go_on_and_it_is_said_with_the_remedy(public_directory: Path) -> None:
+    logs = public_directory / "logs"
+    nobody = pwd.getpwnam("nobody")
+    os.chown(public_directory, nobody.pw_uid, nobody.pw_gid)
+    with Server(public_directory, CONFIG) as server, Clients(server) as clients:
+        start = time.time()
+        wait_until(lambda: time.time() > start + 3, "three intervals")
+        clients.wait_for(more=50)
+
+    report = audit(logs / "app.log", clients.acknowledged, suffix_of)
+    assert (report.lost, report.doubled, report.torn) == (0, 0, 0), report
+    assert report.lines >= sum(map(len, clients.acknowledged.values())) > 0
+    said = server.output.count("the rollover of " + str(logs / "app.log") + " was refused")
+    assert 1 <= said <= 4, "once in each worker"
+    assert f"give user {nobody.pw_uid} write permission on {str(logs)!r}" in server.output
