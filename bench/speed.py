@@ -141,6 +141,7 @@ class Run:
 
     Attributes:
         rate: Lines a second, summed over the processes.
+        cpu: Processor seconds of all processes together; the waits for other processes are not in it.
         logged: Lines given to the handlers.
         found: Lines in the live file and all its backups afterwards.
     """
@@ -149,6 +150,7 @@ class Run:
     processes: int
     peer: str
     rate: float
+    cpu: float
     logged: int
     found: int
 
@@ -190,8 +192,9 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0) -> Run:
                 process.kill()
                 process.join()
         found = _count_lines(live)
-    rate = sum(lines / elapsed for lines, elapsed in told)
-    return Run(turn, processes, peer.name, rate, sum(lines for lines, _ in told), found)
+    rate = sum(lines / elapsed for lines, elapsed, _ in told)
+    cpu = sum(cpu for _, _, cpu in told)
+    return Run(turn, processes, peer.name, rate, cpu, sum(lines for lines, _, _ in told), found)
 
 
 def write_lines(peer: Peer, live: Path, lines: int) -> None:
@@ -202,22 +205,22 @@ def write_lines(peer: Peer, live: Path, lines: int) -> None:
 
 
 def _write(peer: Peer, live: Path, seconds: float, barrier: Barrier, sender: Connection) -> None:
-    """One process of a run: log until time is up, and send the number of lines and the seconds that they took."""
+    """One process of a run: log until time is up, and send the lines, the seconds and the processor seconds."""
     # The standard handler reports each rollover at which another process was first; the lines are counted anyway.
     logging.raiseExceptions = False
     logger = _logger(peer, live, "S")
     barrier.wait(PATIENCE)
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     deadline = begun + seconds
     lines = 0
     while time.monotonic() < deadline:
         for _ in range(BATCH):
             logger.info(MESSAGE)
         lines += BATCH
-    elapsed = time.monotonic() - begun
+    elapsed, cpu = time.monotonic() - begun, time.process_time() - cpu
     for handler in logger.handlers:
         handler.close()
-    sender.send((lines, elapsed))
+    sender.send((lines, elapsed, cpu))
 
 
 def _logger(peer: Peer, live: Path, when: str) -> logging.Logger:
@@ -229,12 +232,12 @@ def _logger(peer: Peer, live: Path, when: str) -> logging.Logger:
     return logger
 
 
-def _result(receiver: Connection, peer: Peer, seconds: float) -> tuple[int, float]:
+def _result(receiver: Connection, peer: Peer, seconds: float) -> tuple[int, float, float]:
     """What one process sent."""
     try:
         if receiver.poll(seconds + 2 * PATIENCE):
-            lines, elapsed = receiver.recv()
-            return lines, elapsed
+            lines, elapsed, cpu = receiver.recv()
+            return lines, elapsed, cpu
     except EOFError:
         pass
     raise RuntimeError(f"a process that logged through {peer.name!r} did not come to its end; see its traceback above")
@@ -316,6 +319,11 @@ def spread(figures: Sequence[float]) -> Spread:
 def rates(runs: Sequence[Run], peer: str, processes: int) -> dict[int, float]:
     """Lines a second of a peer, by round."""
     return {run.round: run.rate for run in runs if run.peer == peer and run.processes == processes}
+
+
+def cpu_per_line(runs: Sequence[Run], peer: str, processes: int) -> float:
+    """Processor seconds for each line of a peer: the median of the rounds."""
+    return median(run.cpu / run.logged for run in runs if run.peer == peer and run.processes == processes)
 
 
 def ratios(runs: Sequence[Run], peer: str, reference: str, processes: int) -> list[float]:

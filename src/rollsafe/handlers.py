@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import datetime
+import errno
 import locale
 import logging
 import logging.handlers
@@ -207,8 +208,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             elif self._rollover.is_live(file):
                 file.lease(time.time(), -inf if self._asks_for_each_line() else file.end)
                 return
-            else:
-                self._detach()
+            elif not self._follow(file):
+                file.lease(time.time(), inf)
+                return
         self._attached()
 
     def _attached(self) -> OpenFile:
@@ -221,6 +223,23 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.rolloverAt = self._file.end
             self._register()
         return self._file
+
+    def _follow(self, file: OpenFile) -> bool:
+        """Turn from `file`, which the path does not name any more, to what it names now.
+
+        False where that cannot be opened (a directory or a link is there) while `file` still has another name: then
+        lines go on into `file`, and that is said once.
+        """
+        try:
+            stream = self._open()
+        except OSError as error:
+            if os.fstat(file.stream.fileno()).st_nlink == 0:
+                raise
+            self._say_once("the reopening", error)
+            return False
+        self._detach()
+        self.stream = stream
+        return True
 
     def _detach(self) -> None:
         """Turn away from the open file; it stays open a while for late lines."""
@@ -276,8 +295,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     return
             if self._is_whole_and_linked(file, text, written):
                 return
-            if file.ends_in_fragment:
-                raise OSError(f"{self.baseFilename}: only {written} of {len(text)} bytes could be written")
             if file is self._file:
                 self._detach()
                 self._attached()
@@ -302,14 +319,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         return self._file
 
     def _is_whole_and_linked(self, file: OpenFile, line: bytes, written: int | None) -> bool:
-        """Look after a write: False when the line must be written again."""
+        """Look after a write: False when the line must be written again, OSError when it was cut short."""
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
             line = line[written:]
             written = file.write(line)
         if written != len(line):
-            file.ends_in_fragment = True
-            return False
+            file.ends_in_fragment = bool(written) and not file.blank(line[:written])
+            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written", self.baseFilename)
         file.ends_in_fragment = False
         # The writer was held off its processor for longer than the lease, or the wall clock was set back.
         file.due = -inf

@@ -8,6 +8,7 @@ it fits the file, so that losing it, or dying before writing it, costs nothing.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -74,6 +75,30 @@ class OpenFile:
         """Whether a record created at `created` belongs in this file."""
         return self.start <= created < self.end
 
+    def blank(self, fragment: bytes) -> bool:
+        """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
+
+        In place, so a line that another process has appended meanwhile is cut off from it too, and no space is
+        needed. Our own bytes are the only ones touched: O_APPEND leaves the offset at their end (write(2)); should a
+        fork share the offset, what is read there differs and nothing is done.
+        """
+        end = os.lseek(self.stream.fileno(), 0, os.SEEK_CUR)
+        start = end - len(fragment)
+        try:
+            # A second description: pwrite(2) on one with O_APPEND appends (its "Bugs").
+            other = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            if start < 0 or os.pread(other, len(fragment), start) != fragment:
+                return False
+            blank = re.sub(rb"[^\n]", b" ", fragment[:-1]) + b"\n"
+            return os.pwrite(other, blank, start) == len(blank)
+        except OSError:
+            return False
+        finally:
+            os.close(other)
+
     def lease(self, now: float, until: float) -> None:
         """Allow writing for LEASE seconds from `now`, for records created before `until`."""
         self.due = min(until, now + LEASE)
@@ -115,13 +140,22 @@ class Rollover:
         self.path = path
         directory, name = os.path.split(path)
         self.lock = FileLock(os.path.join(directory, f".{name}.lock"))
+        # Only a path such as /dev/stdout is still a link here; others were followed when the handler was made.
+        self._no_follow = 0 if os.path.islink(path) else os.O_NOFOLLOW
         self._interval_at = interval_at
         self._backup_path = backup_path
         self._rename = rename
 
     def open_stream(self) -> FileIO:
-        """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC."""
-        return open(self.path, "ab", buffering=0)
+        """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
+
+        A symbolic link that takes its place later is refused (ELOOP): it leads to a file that is not ours.
+        """
+        return open(self.path, "ab", buffering=0, opener=self._opener)
+
+    def _opener(self, path: str, flags: int) -> int:
+        """open(2) with this file's flags."""
+        return os.open(path, flags | self._no_follow, 0o666)
 
     def open(self, now: float, patience: float, stream: FileIO | None = None) -> OpenFile:
         """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
@@ -138,7 +172,7 @@ class Rollover:
     def is_live(self, file: OpenFile) -> bool:
         """Whether the path still names `file`; one stat(2)."""
         try:
-            return identity_of(os.stat(self.path)) == file.identity
+            return identity_of(os.lstat(self.path)) == file.identity
         except FileNotFoundError:
             return False
 
@@ -170,7 +204,7 @@ class Rollover:
             raise LockBusy(f"{self.lock.path}: held by another process for more than {patience} s")
         try:
             try:
-                status = os.stat(self.path)
+                status = os.lstat(self.path)
             except FileNotFoundError:
                 return None
             if identity_of(status) != file.identity:

@@ -643,20 +643,46 @@ def test_what_does_not_fit_the_spill_is_counted_in_a_line_of_its_own(
     assert len(lines) == 3
 
 
-def test_the_piece_of_a_line_that_was_cut_short_does_not_spoil_the_next_line(
-    live: Path, make: Make, no_hidden_errors: list[str]
-) -> None:
-    handler = make(when="H")
+def cut_next_write_short(handler: SafeTimedRotatingFileHandler, then: Callable[[], object] = lambda: None) -> None:
+    """Have the next write end after 3 bytes, as on a full disk, and do something before the handler hears of it."""
     real = handler._file.write
 
     def short(line: bytes) -> int | None:
         handler._file.write = real
-        return real(line[:3])
+        written = real(line[:3])
+        then()
+        return written
 
     handler._file.write = short
+
+
+def test_the_piece_of_a_line_that_was_cut_short_is_blanked_and_the_line_written_again(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make(when="H")
+    cut_next_write_short(handler)
     log(handler, "cut short")
+    handler.flush()
     log(handler, "next")
-    assert live.read_text().splitlines() == ["cut", "cut short", "next"]
+    assert live.read_text().splitlines() == ["  ", "cut short", "next"]
+    assert no_hidden_errors == []
+
+
+def test_a_line_that_another_process_glued_to_the_piece_is_cut_off_from_it(live: Path, make: Make) -> None:
+    handler, other = make(when="H"), make(when="H")
+    cut_next_write_short(handler, then=lambda: log(other, "of another process"))
+    log(handler, "cut short")
+    assert live.read_text().splitlines() == ["  ", "of another process", "cut short"]
+
+
+def test_a_piece_that_cannot_be_blanked_ends_before_our_next_line(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    cut_next_write_short(handler)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    log(handler, "cut short")
+    assert live.read_text().splitlines() == ["cut", "cut short"]
 
 
 @pytest.mark.parametrize("created", [float("nan"), -1e20, 1e20, -1e12])

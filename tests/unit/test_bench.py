@@ -15,6 +15,7 @@ from bench.speed import (
     Run,
     Spread,
     calls_per_line,
+    cpu_per_line,
     logged_and_lost,
     ratios,
     read_strace_table,
@@ -39,7 +40,7 @@ TABLE = """\
 def runs_of(rates: dict[str, list[float]], lost: int = 0) -> list[Run]:
     """Runs with these rates, the same for each number of processes; each lost `lost` of 1000 lines."""
     return [
-        Run(turn, processes, peer, rate, logged=1000, found=1000 - lost)
+        Run(turn, processes, peer, rate, cpu=0.5, logged=1000, found=1000 - lost)
         for peer, figures in rates.items()
         for processes in PROCESSES
         for turn, rate in enumerate(figures)
@@ -63,7 +64,7 @@ def test_ratios_pair_rounds_by_number_whatever_the_order_of_the_runs() -> None:
 
 def test_ratios_do_not_mix_numbers_of_processes() -> None:
     runs = [
-        Run(0, processes, peer, rate, 1, 1)
+        Run(0, processes, peer, rate, cpu=1.0, logged=1, found=1)
         for processes, peer, rate in [
             (1, "rollsafe", 10.0),
             (1, STANDARD, 5.0),
@@ -76,6 +77,11 @@ def test_ratios_do_not_mix_numbers_of_processes() -> None:
 
 def test_spread_is_median_minimum_and_maximum() -> None:
     assert spread([5.0, 1.0, 3.0]) == Spread(3.0, 1.0, 5.0)
+
+
+def test_cpu_per_line_is_the_median_of_the_rounds() -> None:
+    runs = [Run(turn, 4, STANDARD, 1.0, cpu, logged=100, found=100) for turn, cpu in enumerate([1.0, 9.0, 2.0])]
+    assert cpu_per_line(runs, STANDARD, 4) == 0.02
 
 
 def test_lost_lines_are_summed_over_the_rounds() -> None:
