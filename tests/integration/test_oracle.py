@@ -269,11 +269,20 @@ class TestWrongHandlers:
         assert {"lost", "misfiled"} & report.faults().keys(), report
         assert report.strangers == 0
 
-    def test_a_right_handler_is_flawless_under_kills_stops_threads_signals_and_large_lines(self, live: Path) -> None:
-        plan = Plan(
-            seconds=3, threads=2, handlers=2, sizes=(200, 5000, 65536), signal_hz=100, kills_per_second=3,
-            stops_per_second=3, rate=500,
-        )  # fmt: skip
+    # Not kills with large lines: Linux abandons the write(2) of a killed process between two pages, and the next
+    # line is glued to the piece. Few short lines a second make that rare enough; no handler without a lock is safe.
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            pytest.param(Plan(seconds=3.2, kills_per_second=3, stops_per_second=3, rate=500), id="kills and stops"),
+            pytest.param(
+                Plan(seconds=3.2, threads=2, handlers=2, sizes=(200, 5000, 65536), signal_hz=100, stops_per_second=3,
+                     rate=500),
+                id="threads, signals, stops and large lines",
+            ),
+        ],
+    )  # fmt: skip
+    def test_a_right_handler_is_flawless(self, live: Path, plan: Plan) -> None:
         load = run_load(lambda: broken.PerIntervalHandler(live, EVERY_SECOND), live, plan)
         report = audit(live, load.acknowledged, EVERY_SECOND)
         assert report.flawless, report
