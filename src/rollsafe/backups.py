@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from rollsafe.locks import GRACE, LEASE, TENDING_BYTE, FileLock
+from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
+
+Report = Callable[[str, BaseException], None]
 
 # Seconds between attempts to become the process that tends the backups.
 _ELECTION_PAUSE = 0.25
@@ -24,9 +26,7 @@ class Keeper:
         report: Told of what a round could not do: (sentence, error).
     """
 
-    def __init__(
-        self, lock_path: str, do_round: Callable[[], float | None], report: Callable[[str, BaseException], None]
-    ) -> None:
+    def __init__(self, lock_path: str, do_round: Callable[[], float | None], report: Report) -> None:
         self._lock_path = lock_path
         self._do_round = do_round
         self._report = report
@@ -70,52 +70,51 @@ class Keeper:
             lock.close()
 
 
-def seconds_until_quiet(path: str) -> float | None:
-    """Seconds until no writer can still be at `path`: 0 or less for now, None if it is not a regular file.
-
-    Renaming a file sets its ctime (measured on ext4, xfs, btrfs and tmpfs), so LEASE + GRACE after its last change
-    it is neither the live file nor one that a writer may use without looking.
-    """
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    # A change in the future is a clock that was set back; then the full time is waited.
-    return min(status.st_ctime + LEASE + GRACE - time.time(), LEASE + GRACE)
-
-
-def remove_expired(paths: Iterable[str]) -> float | None:
+def remove_expired(paths: Iterable[str], report: Report) -> float | None:
     """Remove `paths`, except those that a writer may still be at. Seconds until those may go, None if none are left."""
+    return _when_quiet(paths, LEASE + GRACE, os.unlink, report)
+
+
+def finish_rolled(directory: str, names: Names, rotate: Callable[[str, str], None], report: Report) -> float | None:
+    """Hand each rolled file that awaits the application's rotator to it. Seconds until the rest is due, or None.
+
+    Later than compression or retention, because a rotator takes no lock: nobody must have the file open any more.
+    """
+    rolled = [
+        os.path.join(directory, name)
+        for name in sorted(os.listdir(directory))
+        if name.endswith(ROLLED_EXTENSION) and names.parse(name.removesuffix(ROLLED_EXTENSION))
+    ]
+
+    def finish(path: str) -> None:
+        rotate(path, path.removesuffix(ROLLED_EXTENSION))
+
+    return _when_quiet(rolled, LATE + LEASE + GRACE, finish, report)
+
+
+def _when_quiet(paths: Iterable[str], seconds: float, act: Callable[[str], None], report: Report) -> float | None:
+    """Do `act` to each of the regular files `paths` that was not changed for so many seconds.
+
+    Renaming a file sets its ctime too (measured on ext4, xfs, btrfs, tmpfs and overlay), so a file is neither the live
+    file nor one that a writer may use without looking, when LEASE + GRACE have passed since.
+
+    Returns:
+        Seconds until the last of the others may be due, None if there are none.
+    """
     waits = []
     for path in paths:
-        wait = seconds_until_quiet(path)
-        if wait is None:
-            continue
-        if wait > 0:
-            waits.append(wait)
-            continue
         try:
-            os.unlink(path)
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            # A change in the future is a clock that was set back; then the full time is waited.
+            wait = min(status.st_ctime + seconds - time.time(), seconds)
+            if wait > 0:
+                waits.append(wait)
+            else:
+                act(path)
         except FileNotFoundError:
             continue
-    return max(waits, default=None)
-
-
-def finish_rolled(directory: str, names: Names, rotate: Callable[[str, str], None]) -> float | None:
-    """Hand each rolled file that awaits the application's rotator to it. Seconds until the rest is due, or None."""
-    waits = []
-    for name in sorted(os.listdir(directory)):
-        final = name.removesuffix(ROLLED_EXTENSION)
-        if final == name or names.parse(final) is None:
-            continue
-        source = os.path.join(directory, name)
-        wait = seconds_until_quiet(source)
-        if wait is None:
-            continue
-        if wait > 0:
-            waits.append(wait)
-        else:
-            rotate(source, os.path.join(directory, final))
+        except Exception as error:
+            report(f"the backup {path} could not be tended", error)
     return max(waits, default=None)

@@ -11,9 +11,10 @@ import logging
 import os
 from typing import Any
 
+from rollsafe.arguments import checked_path
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
-from rollsafe.handlers import SafeTimedRotatingFileHandler, checked_path, living_handlers
+from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
 
 __all__ = ["post_fork", "rotating_logs"]

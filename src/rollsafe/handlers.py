@@ -7,10 +7,8 @@ over, find the file of a late line, keep what cannot be written now.
 
 from __future__ import annotations
 
-import codecs
 import datetime
 import errno
-import locale
 import logging
 import logging.handlers
 import os
@@ -18,17 +16,20 @@ import re
 import threading
 import time
 import weakref
-from collections import deque
 from functools import partial
 from io import FileIO
 from math import inf
 from typing import Any
 
+from rollsafe.arguments import checked_codec, checked_count, checked_path
 from rollsafe.backups import Keeper, finish_rolled, remove_expired
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.inflight import SLOTS, Flag
+from rollsafe.locks import LATE
 from rollsafe.names import ROLLED_EXTENSION, Names
-from rollsafe.rollover import LATE, OpenFile, Rollover, never_rolled
+from rollsafe.rollover import LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
+from rollsafe.spill import Spill
 
 # Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
 LOCK_WAIT = 0.5
@@ -41,6 +42,8 @@ RETRY = 0.25
 SPILL_BYTES = 1 << 20
 # Seconds that a record's clock may be ahead of ours and still make the rollover.
 AHEAD = 1.0
+# Files that are kept open for late lines at most.
+KEPT_FILES = 8
 
 # Stands for "no file is open": its due time never comes, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
@@ -99,14 +102,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
         self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
         self._schedule = self._schedule_of(None)
-        self._encoding, self._errors = _codec(encoding, errors)
+        self._encoding, self._errors = checked_codec(encoding, errors)
+        self.backupCount = checked_count("backupCount", backupCount)
         path = checked_path(filename, delay)
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
         self.when = self._schedule.when
         self.interval = int(self._schedule.length)
-        self.backupCount = _checked_count("backupCount", backupCount)
         self.utc = utc
         self.atTime = atTime
         self.tz = tz
@@ -116,15 +119,19 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []
-        self._spill = _Spill()
-        self._busy: tuple[int, int] | None = None
+        self._spill = Spill(SPILL_BYTES)
+        self._flag = Flag()
         self._pid = os.getpid()
+        self._busy: tuple[int, int] | None = None
+        self._starting = True
         self._patience = LOCK_WAIT
+        self._rolling_at: float | None = None
         self._said: set[str] = set()
         _living.add(self)
         if not delay:
+            # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
             try:
-                self._renew(time.time())
+                self._attached()
             except OSError as error:
                 raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
 
@@ -139,10 +146,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         passed = self.filter(record)
         if not passed:
             return passed
-        if isinstance(passed, logging.LogRecord):
+        if passed is not True and isinstance(passed, logging.LogRecord):
             record = passed
-        if record.created >= self.rolloverAt:
-            self._wait_for_quiet()
+        try:
+            if record.created >= self.rolloverAt:
+                self._wait_for_quiet()
+        except TypeError:
+            # Made by hand (logging.makeLogRecord) with something else for a time.
+            record.created = time.time()
         assert self.lock is not None
         with self.lock:
             self.emit(record)
@@ -157,68 +168,98 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return
         # One reference: a signal handler that logs may roll over between any two of the next steps.
         file = self._file
+        flag = self._flag
+        written = None
         try:
             if file.start <= record.created < file.due:
+                flag.flags[flag.slot] = 1
                 written = file.write(line)
-                if written == len(line) and _monotonic() < file.look_after:
-                    return
-                if self._is_whole_and_linked(file, line, written):
+                if written == len(line) and flag.flags[:SLOTS] == flag.alone and _monotonic() < file.look_after:
+                    flag.flags[flag.slot] = 0
                     return
         except Exception:
             # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
             file.due = -inf
-        self._emit_slowly(line, record)
+        self._emit_slowly(record, line, file, written)
 
     # The long way.
 
-    def _emit_slowly(self, line: bytes, record: logging.LogRecord) -> None:
-        """Queue the line behind those that wait, renew the lease, and write all of them."""
+    def _emit_slowly(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
+        """Look after a line that is written, or queue one that is not; then write all that is queued."""
+        self._check_pid()
+        me = (os.getpid(), threading.get_ident())
+        # A signal handler that logs inside the long way only queues: the interrupted emit writes its line.
+        nested = self._busy == me
+        self._busy = me
         try:
-            self._check_pid()
-            self._spill.add(line, record.created)
-            me = (os.getpid(), threading.get_ident())
-            while self._spill.lines and self._busy != me:
-                if self._spill.failing and _monotonic() < self._spill.retry_at:
-                    return
-                self._busy = me
-                try:
-                    self._renew(record.created, record)
-                    self._write_spill()
-                finally:
-                    # A signal handler that logged until here has queued its line: hence the loop.
-                    self._busy = None
+            if written is None or not (self._is_whole(file, line, written) and self._look_after(file, line)):
+                self._spill.add(line, record.created)
         except Exception:
-            self._fail(record)
+            self.handleError(record)
+        finally:
+            if not nested:
+                self._busy = None
+        if not nested:
+            self._write_waiting(record)
 
-    def _renew(self, created: float, record: logging.LogRecord | None = None) -> None:
-        """See to it that the file that the path names is open, of the right interval, and leased."""
-        asked = record or logging.makeLogRecord({"created": created})
+    def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
+        """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
+        while self._spill.lines and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
+            self._busy = (os.getpid(), threading.get_ident())
+            try:
+                self._renew(record)
+                self._write_spill()
+            except Exception:
+                self._fail(record)
+                return
+            finally:
+                # Until here a signal handler may have queued a line: hence the loop.
+                self._busy = None
+
+    def _renew(self, record: logging.LogRecord) -> None:
+        """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
         self._close_forgotten()
+        self._flag.notice_the_dead()
+        asks = True
+        # More than one round where another worker has rolled, and its file is over too.
         for _ in range(3):
+            now, tick = time.time(), _monotonic()
             file = self._attached()
             if file.interval is None:
-                file.lease(time.time(), inf)
+                file.lease(now, tick, inf)
                 return
-            if self.shouldRollover(asked):
-                self.doRollover()
+            # A live file of the future was made while the clock was ahead.
+            if (asks and self.shouldRollover(record)) or file.start > now + AHEAD:
+                asks = not self._asks_for_each_line()
+                self._rolling_at = max(now, min(record.created, now + AHEAD))
+                try:
+                    self.doRollover()
+                finally:
+                    self._rolling_at = None
                 if self._file is file:
                     # Refused or busy: lines go on into the file that there is, and the next lease tries again.
-                    file.lease(time.time(), inf)
+                    file.lease(now, tick, inf)
                     return
             elif self._rollover.is_live(file):
-                file.lease(time.time(), -inf if self._asks_for_each_line() else file.end)
+                self._tend_at_start()
+                file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
             elif not self._follow(file):
-                file.lease(time.time(), inf)
+                file.lease(now, tick, inf)
                 return
         self._attached()
 
     def _attached(self) -> OpenFile:
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""
-        if self.stream is None:
+        if self._spill.failing and not self._file.is_open():
+            # Closed under us (a daemon closes all descriptors that it inherits).
+            self._detach()
+        if self.stream is None or self.stream.closed:
             self.stream = self._open()
         if self.stream is not self._file.stream:
-            self._keep(self._file)
+            self.stream = _raw(self.stream)
+            left, self._file = self._file, _NOWHERE
+            self._keep(left)
             self._file = self._rollover.open(time.time(), self._patience, self.stream)
             self.rolloverAt = self._file.end
             self._register()
@@ -233,7 +274,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             stream = self._open()
         except OSError as error:
-            if os.fstat(file.stream.fileno()).st_nlink == 0:
+            if not file.has_name():
                 raise
             self._say_once("the reopening", error)
             return False
@@ -260,19 +301,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _close_forgotten(self) -> None:
         """Close the files that were kept long enough, and those that no line can be saved in."""
         now = _monotonic()
+        surplus = self._kept[:-KEPT_FILES]
         for file in self._kept[:]:
-            if file.forget_at < now or file.interval is None or os.fstat(file.stream.fileno()).st_nlink == 0:
+            if file in surplus or file.forget_at < now or file.interval is None or not file.has_name():
                 self._kept.remove(file)
-                file.stream.close()
+                file.close()
 
     def _write_spill(self) -> None:
-        """Write what waits, oldest first; an OSError leaves the rest waiting."""
+        """Write what waits, oldest first; an error leaves the rest waiting."""
         spill = self._spill
         while spill.lines:
             line, created = spill.take()
             try:
                 self._place(line, created)
-            except (OSError, ValueError):
+            except Exception:
                 spill.put_back(line, created)
                 raise
         if spill.dropped:
@@ -288,12 +330,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         while True:
             file = self._file_of(created)
             text = b"\n" + line if file.ends_in_fragment else line
+            self._flag.flags[self._flag.slot] = 1
             written = file.write(text)
-            if written == len(text):
-                file.ends_in_fragment = False
-                if _monotonic() < file.look_after:
-                    return
-            if self._is_whole_and_linked(file, text, written):
+            if not self._is_whole(file, text, written):
+                raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
+            if self._look_after(file, text):
                 return
             if file is self._file:
                 self._detach()
@@ -301,36 +342,54 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _file_of(self, created: float) -> OpenFile:
         """The open file for a record of `created`: the live one, one kept for late lines, or a piece opened now."""
-        if self._file.holds(created):
-            return self._file
+        live = self._file
+        if live.holds(created):
+            return live
         self._close_forgotten()
         for file in self._kept:
             if file.holds(created):
                 file.forget_at = _monotonic() + LATE
                 return file
-        if created < self._file.start:
+        if created < live.start:
+            extension = ROLLED_EXTENSION if self._has_rotator() else ""
             try:
-                piece = self._rollover.open_piece(self._interval_at(created), self._patience)
+                piece = self._rollover.open_piece(self._interval_at(created), extension, self._patience)
             except Exception as error:
-                self._say_once("a late line", error)
+                self._refused("a late line", error)
             else:
+                self._patience = LOCK_WAIT
                 self._keep(piece)
+                if extension:
+                    self._keeper.wake()
                 return piece
-        return self._file
+        return live
 
-    def _is_whole_and_linked(self, file: OpenFile, line: bytes, written: int | None) -> bool:
-        """Look after a write: False when the line must be written again, OSError when it was cut short."""
+    def _is_whole(self, file: OpenFile, line: bytes, written: int | None) -> bool:
+        """Whether all of `line` is written; the piece of one that was cut short is blanked."""
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
             line = line[written:]
             written = file.write(line)
-        if written != len(line):
-            file.ends_in_fragment = bool(written) and not file.blank(line[:written])
-            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written", self.baseFilename)
-        file.ends_in_fragment = False
+        if written == len(line):
+            file.ends_in_fragment = False
+            return True
+        file.due = -inf
+        file.ends_in_fragment = bool(written) and not file.blank_written(line[:written])
+        self._flag.flags[self._flag.slot] = 0
+        return False
+
+    def _look_after(self, file: OpenFile, line: bytes) -> bool:
+        """Look at what became of a written line: False when its file was removed, and it must be written again."""
+        flag = self._flag
+        if file.interval is not None and flag.flags[:SLOTS] != flag.alone:
+            file.cut_off_from_fragment(line)
+            flag.lower_the_dead()
+        flag.flags[flag.slot] = 0
+        if file.interval is None or _monotonic() < file.look_after:
+            return True
         # The writer was held off its processor for longer than the lease, or the wall clock was set back.
         file.due = -inf
-        return file.interval is None or self._rollover.is_linked(file, self._patience)
+        return self._rollover.is_linked(file, self._patience)
 
     # Rollover.
 
@@ -353,12 +412,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         file = self._attached()
         if file.interval is None:
             return
+        now = time.time() if self._rolling_at is None else self._rolling_at
         try:
-            backup = self._rollover.roll(file, time.time(), self._patience)
+            backup = self._rollover.roll(file, now, self._patience)
         except Exception as error:  # a namer may raise anything
-            # The bound is waited once; until the lock has been had again, one try at a time.
-            self._patience = 0.0
-            self._say_once("the rollover", error)
+            self._refused("the rollover", error)
             return
         self._patience = LOCK_WAIT
         self._said.clear()
@@ -424,6 +482,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Full path of one backup."""
         return self._names().path(suffix, sequence)
 
+    def _tend_at_start(self) -> None:
+        """Have what an earlier process left undone tended by the first lease of this one."""
+        if self._starting:
+            self._starting = False
+            if self._tends_backups():
+                self._keeper.wake()
+
     def _tends_backups(self) -> bool:
         """Whether there is anything to do after a rollover."""
         overridden = type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
@@ -439,11 +504,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _tend_backups(self) -> float | None:
         """One round of the keeper: finish what was rolled, remove what expired. Seconds to wait for the rest."""
-        waits = [remove_expired(self.getFilesToDelete())]
+        waits = [remove_expired(self.getFilesToDelete(), self._report)]
         if self._has_rotator():
             names = self._names()
             directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
-            waits.append(finish_rolled(directory, names, self.rotate))
+            waits.append(finish_rolled(directory, names, self.rotate, self._report))
         return max((wait for wait in waits if wait is not None), default=None)
 
     # Open, close, fork.
@@ -463,10 +528,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._busy == (os.getpid(), threading.get_ident()):
                 return
             self.flush()
+            if self._spill.lines:
+                waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
+                self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
             self._file = _NOWHERE
-            for file in self._kept:
-                file.stream.close()
-            self._kept.clear()
+            while self._kept:
+                self._kept.pop().close()
             self._rollover.close()
             super().close()
 
@@ -475,16 +542,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         assert self.lock is not None
         with self.lock:
             self._check_pid()
-            if not self._spill.lines or self._busy is not None:
-                return
-            self._busy = (os.getpid(), threading.get_ident())
-            try:
-                self._renew(time.time())
-                self._write_spill()
-            except Exception:
-                self._fail(_record_of_ours("rollsafe could not write the lines that wait"))
-            finally:
-                self._busy = None
+            if self._busy is None:
+                self._write_waiting(_record_of_ours("rollsafe could not write the lines that wait"), now=True)
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the live file and the lock file to the user that the workers will be; only root may.
@@ -506,7 +565,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._busy = None
-            self._spill = _Spill()
+            self._starting = True
+            self._spill = Spill(SPILL_BYTES)
+            self._flag.claim()
+            if self._file.interval is not None:
+                # Our own description of the live file: the offset of an inherited one is not only ours.
+                self._detach()
 
     def _register(self) -> None:
         """Undo what `close` did to the registry of `logging`, unless a newer handler has the name."""
@@ -524,8 +588,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._spill.failing = True
             self.handleError(record)
 
+    def _refused(self, what: str, error: Exception) -> None:
+        """Something under the lock could not be done: do not wait for the lock again, and say it once."""
+        if isinstance(error, LockBusy):
+            # The bound is waited once; until the lock has been had again, one try at a time.
+            self._patience = 0.0
+        self._say_once(what, error)
+
     def _say_once(self, what: str, error: Exception) -> None:
-        """Report that `what` was refused, once until it works again."""
+        """Report that `what` was refused, once until a rollover works again."""
         if what not in self._said:
             self._said.add(what)
             sentence = f"{what} of {self.baseFilename} was refused; lines go on into the open file"
@@ -534,52 +605,21 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 sentence += f"; give user {os.geteuid()} write permission on {directory!r}"
             self._report(sentence, error)
 
-    def _report(self, sentence: str, error: BaseException) -> None:
-        """Hand an error that belongs to no record of the application to `handleError`."""
+    def _report(self, sentence: str, error: BaseException | None) -> None:
+        """Hand what belongs to no record of the application to `handleError`, as the exception being handled."""
         try:
-            raise error
-        except type(error):
+            raise error or RuntimeError(sentence)
+        except Exception:
             self.handleError(_record_of_ours(sentence))
 
     def _dropped_line(self, dropped: int) -> bytes:
         """The line that tells how many lines did not fit the spill."""
         record = _record_of_ours(f"rollsafe: {dropped} lines were dropped because the log could not be written")
-        return (self.format(record) + self.terminator).encode(self._encoding, self._errors)
-
-
-class _Spill:
-    """Lines that wait to be written, oldest first; what goes beyond SPILL_BYTES is counted and dropped."""
-
-    def __init__(self) -> None:
-        self.lines: deque[tuple[bytes, float]] = deque()
-        self.size = 0
-        self.dropped = 0
-        self.failing = False
-        self.retry_at = -inf
-
-    def add(self, line: bytes, created: float) -> None:
-        """Append a line, if it fits or is the only one."""
-        if self.lines and self.size + len(line) > SPILL_BYTES:
-            self.dropped += 1
-            return
-        self.lines.append((line, created))
-        self.size += len(line)
-
-    def take(self) -> tuple[bytes, float]:
-        """Remove the oldest line."""
-        line, created = self.lines.popleft()
-        self.size -= len(line)
-        return line, created
-
-    def put_back(self, line: bytes, created: float) -> None:
-        """The oldest line again, after it could not be written."""
-        self.lines.appendleft((line, created))
-        self.size += len(line)
-
-    def recovered(self) -> None:
-        """All was written."""
-        self.dropped = 0
-        self.failing = False
+        try:
+            text = self.format(record)
+        except Exception:  # a format may need what only the application's records have
+            text = record.getMessage()
+        return (text + self.terminator).encode(self._encoding, self._errors)
 
 
 def living_handlers() -> list[SafeTimedRotatingFileHandler]:
@@ -592,49 +632,8 @@ def _record_of_ours(message: str) -> logging.LogRecord:
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
 
 
-def _codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
-    """The codec and error handler to encode lines with, tried once."""
-    name = locale.getpreferredencoding(False) if encoding in (None, "locale") else encoding
-    handler = "backslashreplace" if errors is None else errors
-    try:
-        codecs.lookup(name)
-        codecs.lookup_error(handler)
-        once, twice = "line\n".encode(name), "line\nline\n".encode(name)
-    except (LookupError, TypeError) as error:
-        raise ConfigurationError(
-            f"encoding={encoding!r}, errors={errors!r}: {error}; give the name of a text encoding such as 'utf-8'"
-        ) from error
-    if twice != 2 * once:
-        raise ConfigurationError(
-            f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or one without mark such as 'utf-16-le'"
-        )
-    return name, handler
-
-
-def _checked_count(argument: str, value: int) -> int:
-    """`value` if it is a count, else a ConfigurationError that names `argument`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{argument}={value!r} must be a whole number, 0 (keep all) or more")
-    return value
-
-
-def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
-    """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it."""
-    path = os.path.abspath(os.fspath(filename))
-    try:
-        if never_rolled(path, os.stat(path)) and not os.path.isdir(path):
-            return path
-    except FileNotFoundError:
-        pass
-    path = os.path.realpath(path)
-    directory = os.path.dirname(path)
-    if os.path.isdir(path):
-        raise LogFileError(f"filename={path!r} is a directory; give the path of a file in it")
-    if not os.path.isdir(directory):
-        raise LogFileError(f"filename={path!r}: the directory {directory!r} does not exist; create it first")
-    if not delay and not os.access(path if os.path.exists(path) else directory, os.W_OK):
-        raise LogFileError(
-            f"filename={path!r} cannot be written by user {os.geteuid()}; give that user write permission"
-            f" on {directory!r} (and on the file if it exists)"
-        )
-    return path
+def _raw(stream: Any) -> Any:
+    """The raw file under what an `_open` of the application returned."""
+    while not isinstance(stream, FileIO):
+        stream = stream.detach()
+    return stream

@@ -20,6 +20,8 @@ from types import TracebackType
 # leave a file alone for LEASE + GRACE after its last change.
 LEASE = 1.0
 GRACE = 1.0
+# Seconds that the file of an interval that is over is kept open for late lines.
+LATE = 5.0
 
 ROLLOVER_BYTE = 0
 TENDING_BYTE = 1
@@ -85,7 +87,8 @@ class _Handles:
 
     def __init__(self) -> None:
         self._by_path: dict[str, _Handle] = {}
-        self._lock = threading.Lock()
+        # Re-entrant, because a signal handler may log, close or reopen inside `get` and `put_back`.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
 
     def get(self, path: str) -> _Handle:
@@ -113,7 +116,7 @@ class _Handles:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for handle in self._by_path.values():
             handle.forget()
 

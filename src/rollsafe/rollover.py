@@ -7,23 +7,24 @@ it fits the file, so that losing it, or dying before writing it, costs nothing.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from math import inf
 
-from rollsafe.locks import GRACE, LEASE, FileLock
+from rollsafe.locks import GRACE, LATE, LEASE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.schedule import Interval
 
-# Seconds that the file of the interval before is kept open for lines that arrive late.
-LATE = 5.0
-
 Identity = tuple[int, int]
+
+
+# Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
+_abandoned: list[FileIO] = []
 
 
 class LockBusy(Exception):
@@ -39,7 +40,7 @@ class OpenFile:
         interval: The interval whose lines it holds; None for what is never rolled (a device, a FIFO, a terminal).
         start, due: A record created in [start, due) may be written without another look. Seconds since the epoch.
         look_after: A write that returns later than this is looked after. Seconds of the monotonic clock.
-        ends_in_fragment: Our last write into it was cut short.
+        ends_in_fragment: It ends inside a line, as far as we know; our next line begins with a newline.
         forget_at: When a file that is no longer the live file is closed. Seconds of the monotonic clock.
     """
 
@@ -75,34 +76,95 @@ class OpenFile:
         """Whether a record created at `created` belongs in this file."""
         return self.start <= created < self.end
 
-    def blank(self, fragment: bytes) -> bool:
+    def blank_written(self, fragment: bytes) -> bool:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
 
         In place, so a line that another process has appended meanwhile is cut off from it too, and no space is
-        needed. Our own bytes are the only ones touched: O_APPEND leaves the offset at their end (write(2)); should a
-        fork share the offset, what is read there differs and nothing is done.
+        needed. Only our own bytes are touched: see `_start_of_written`.
         """
-        end = os.lseek(self.stream.fileno(), 0, os.SEEK_CUR)
-        start = end - len(fragment)
+        start = self._start_of_written(fragment)
+        return start is not None and self._blank(start, fragment)
+
+    def cut_off_from_fragment(self, line: bytes) -> None:
+        """If `line`, which our last write has written, is glued to a piece of a dead writer's line, blank that piece.
+
+        What is before our line is nobody's any more: appends exclude each other, and a whole line ends in a newline.
+        """
+        descriptor = self.stream.fileno()
         try:
-            # A second description: pwrite(2) on one with O_APPEND appends (its "Bugs").
-            other = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
+            start = os.lseek(descriptor, 0, os.SEEK_CUR) - len(line)
+            if start <= 0 or os.pread(descriptor, 1, start - 1) == b"\n":
+                return
+            if self._start_of_written(line) != start:
+                return
+        except OSError:
+            return
+        fragment = b""
+        while start > len(fragment) and b"\n" not in fragment:
+            size = min(start, max(4096, 2 * len(fragment)))
+            fragment = os.pread(descriptor, size, start - size)
+        fragment = fragment[fragment.rfind(b"\n") + 1 :]
+        self._blank(start - len(fragment), fragment)
+
+    def _start_of_written(self, written: bytes) -> int | None:
+        """Where our last write has put `written`.
+
+        O_APPEND leaves the offset at its end (write(2)). Just after a fork the offset may still be shared with
+        another process; then something else is read there, and the answer is None.
+        """
+        descriptor = self.stream.fileno()
+        try:
+            start = os.lseek(descriptor, 0, os.SEEK_CUR) - len(written)
+            return start if start >= 0 and os.pread(descriptor, len(written), start) == written else None
+        except OSError:
+            return None
+
+    def _blank(self, start: int, fragment: bytes) -> bool:
+        """Put an empty line in the place of `fragment`."""
+        try:
+            # A second description, because pwrite(2) on one with O_APPEND appends (its "Bugs"). /dev/fd makes one on
+            # Linux only; elsewhere it duplicates, and is refused here.
+            descriptor = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
         try:
-            if start < 0 or os.pread(other, len(fragment), start) != fragment:
+            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
                 return False
             blank = re.sub(rb"[^\n]", b" ", fragment[:-1]) + b"\n"
-            return os.pwrite(other, blank, start) == len(blank)
+            return os.pwrite(descriptor, blank, start) == len(blank)
         except OSError:
             return False
         finally:
-            os.close(other)
+            os.close(descriptor)
 
-    def lease(self, now: float, until: float) -> None:
-        """Allow writing for LEASE seconds from `now`, for records created before `until`."""
+    def lease(self, now: float, tick: float, until: float) -> None:
+        """Allow writing for LEASE seconds, for records created before `until`.
+
+        `now` and `tick` (monotonic) are from before the look at the path: the process may be stopped after it.
+        """
         self.due = min(until, now + LEASE)
-        self.look_after = time.monotonic() + LEASE + GRACE
+        self.look_after = tick + LEASE + GRACE
+
+    def is_open(self) -> bool:
+        """Whether our descriptor is still this file's."""
+        try:
+            return identity_of(os.fstat(self.stream.fileno())) == self.identity
+        except (OSError, ValueError):
+            return False
+
+    def has_name(self) -> bool:
+        """Whether the file is open and still linked."""
+        try:
+            return self.is_open() and os.fstat(self.stream.fileno()).st_nlink > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close it, unless the number of its descriptor means another file by now."""
+        if self.stream.closed or self.is_open():
+            self.stream.close()
+        else:
+            _abandoned.append(self.stream)
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -155,7 +217,10 @@ class Rollover:
 
     def _opener(self, path: str, flags: int) -> int:
         """open(2) with this file's flags."""
-        return os.open(path, flags | self._no_follow, 0o666)
+        if os.path.exists(path) and not os.path.isfile(path):
+            # Readable too, a FIFO would never block or break for want of a reader (fifo(7)).
+            return os.open(path, flags | self._no_follow, 0o666)
+        return _open_to_read_too(path, flags | self._no_follow)
 
     def open(self, now: float, patience: float, stream: FileIO | None = None) -> OpenFile:
         """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
@@ -167,13 +232,15 @@ class Rollover:
         status = os.fstat(stream.fileno())
         if never_rolled(self.path, status):
             return OpenFile(stream, identity_of(status), None)
-        return OpenFile(stream, identity_of(status), self._interval_of(stream, now, patience))
+        file = OpenFile(stream, identity_of(status), self._interval_of(stream, now, patience))
+        file.ends_in_fragment = _ends_in_fragment(stream)
+        return file
 
     def is_live(self, file: OpenFile) -> bool:
-        """Whether the path still names `file`; one stat(2)."""
+        """Whether the path names `file`, as far as we may look; one stat(2)."""
         try:
             return identity_of(os.lstat(self.path)) == file.identity
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def is_linked(self, file: OpenFile, patience: float) -> bool:
@@ -182,9 +249,9 @@ class Rollover:
         Under the lock, because an archive is made final under it: a line written before the answer is either seen
         by the archiver or known to be in a file that is gone.
         """
-        locked = self.lock.acquire(patience)
+        locked = self._lock_if_allowed(patience)
         try:
-            return os.fstat(file.stream.fileno()).st_nlink > 0
+            return file.has_name()
         finally:
             if locked:
                 self.lock.release()
@@ -193,7 +260,7 @@ class Rollover:
         """Rename the live file to the backup name of the interval of `file`, if the path still names `file`.
 
         Returns:
-            The path of the backup; None when another process was first, or the file was empty and is gone.
+            The path of the backup; None when another process was first.
 
         Raises:
             LockBusy: The lock was not free within `patience` seconds.
@@ -201,7 +268,7 @@ class Rollover:
         """
         assert file.interval is not None, "a file without an interval is never rolled"
         if not self.lock.acquire(patience):
-            raise LockBusy(f"{self.lock.path}: held by another process for more than {patience} s")
+            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
         try:
             try:
                 status = os.lstat(self.path)
@@ -209,37 +276,34 @@ class Rollover:
                 return None
             if identity_of(status) != file.identity:
                 return None
-            if status.st_size == 0 and now > file.end + LATE:
-                # Nobody logged in all that interval: an empty backup would only push a full one out of retention.
-                os.unlink(self.path)
-                with suppress(OSError):
-                    self._create_like(status, max(now, file.end))
-                return None
             target = self._backup_path(file.interval.suffix, self._free_sequence(file.interval))
             self._rename(self.path, target)
             # The rollover is done. Whoever opens the live file next meets the same error again, and reports it.
             with suppress(OSError):
-                self._create_like(status, max(now, file.end))
+                self._create_like(status, now)
             return target
         finally:
             self.lock.release()
 
-    def open_piece(self, interval: Interval, patience: float) -> OpenFile:
+    def open_piece(self, interval: Interval, extension: str, patience: float) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
+
+        `extension` is that of backups which may still be appended to: none, or that of files awaiting a rotator.
 
         Raises:
             LockBusy: The lock was not free within `patience` seconds.
             OSError: The file cannot be opened.
         """
         if not self.lock.acquire(patience):
-            raise LockBusy(f"{self.lock.path}: held by another process for more than {patience} s")
+            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
         try:
             free = self._free_sequence(interval)
-            last = self._backup_path(interval.suffix, free - 1)
+            last = self._backup_path(interval.suffix, free - 1) + extension
             if free > interval.fold and _is_plain_file(last):
-                stream = open(last, "ab", buffering=0)
+                stream = open(last, "ab", buffering=0, opener=_open_to_read_too)
             else:
-                stream = open(self._backup_path(interval.suffix, free), "ab", buffering=0, opener=_open_new)
+                new = self._backup_path(interval.suffix, free) + extension
+                stream = open(new, "ab", buffering=0, opener=_open_new)
             return OpenFile(stream, identity_of(os.fstat(stream.fileno())), interval)
         finally:
             self.lock.release()
@@ -287,7 +351,8 @@ class Rollover:
 
     def _note(self, status: os.stat_result, interval: Interval) -> None:
         """Write into the lock file which interval the live file belongs to."""
-        self.lock.write(b"%d %d %d\n" % (status.st_dev, status.st_ino, int(interval.start)))
+        with suppress(OSError):
+            self.lock.write(b"%d %d %d\n" % (status.st_dev, status.st_ino, int(interval.start)))
 
     def _noted_interval(self, status: os.stat_result) -> Interval | None:
         """The noted interval, if the note is about this file and its last write was then or just after.
@@ -306,14 +371,28 @@ class Rollover:
         return interval if interval.start - LATE <= status.st_mtime < interval.end + LATE else None
 
     def _free_sequence(self, interval: Interval) -> int:
-        """The first sequence number of `interval` whose name nothing has, archived or not."""
+        """The first sequence number of `interval` whose name nothing has, archived or not.
+
+        Raises:
+            ValueError: The names do not differ by the number, so that there is none.
+        """
         sequence = interval.fold
-        while any(
-            os.path.lexists(self._backup_path(interval.suffix, sequence) + extension)
-            for extension in (*EXTENSIONS, ROLLED_EXTENSION)
-        ):
+        path = self._backup_path(interval.suffix, sequence)
+        while any(os.path.lexists(path + extension) for extension in (*EXTENSIONS, ROLLED_EXTENSION)):
             sequence += 1
+            taken, path = path, self._backup_path(interval.suffix, sequence)
+            if path == taken:
+                raise ValueError(f"{path!r} exists and the namer gives it for every number; let it keep the `.1`")
         return sequence
+
+
+def _ends_in_fragment(stream: FileIO) -> bool:
+    """Whether the file ends inside a line: its writer was killed, or is writing just now (then a line stays empty)."""
+    size = os.fstat(stream.fileno()).st_size
+    try:
+        return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")
+    except OSError:
+        return False
 
 
 def _is_plain_file(path: str) -> bool:
@@ -326,4 +405,12 @@ def _is_plain_file(path: str) -> bool:
 
 def _open_new(path: str, flags: int) -> int:
     """An opener that refuses a file that exists."""
-    return os.open(path, flags | os.O_EXCL, 0o666)
+    return _open_to_read_too(path, flags | os.O_EXCL)
+
+
+def _open_to_read_too(path: str, flags: int) -> int:
+    """An opener that allows to look what stands before a line, where that is permitted."""
+    try:
+        return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, 0o666)
+    except PermissionError:
+        return os.open(path, flags, 0o666)

@@ -90,6 +90,8 @@ class Schedule:
         self._first_edge: Final = _first_edge(self.when, _checked_at_time(atTime, self.when))
         self._tz: Final = _checked_tz(tz)
         self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
+        # CPython imports _strptime at its first use, which may be after a change of user or working directory.
+        self.instants("")
 
     def interval(self, t: float) -> Interval:
         """The interval that holds the instant ``t``, seconds since the epoch.

@@ -1,0 +1,61 @@
+"""What the handler accepts: each argument checked before anything is opened."""
+
+from __future__ import annotations
+
+import codecs
+import locale
+import os
+
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.rollover import never_rolled
+
+
+def checked_count(argument: str, value: int) -> int:
+    """`value` if it is a count, else a ConfigurationError that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{argument}={value!r} must be a whole number, 0 (keep all) or more")
+    return value
+
+
+def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
+    """The codec and the error handler to encode lines with, or a ConfigurationError."""
+    name = locale.getpreferredencoding(False) if encoding is None or encoding == "locale" else encoding
+    handler = "backslashreplace" if errors is None else errors
+    try:
+        codecs.lookup(name)
+        codecs.lookup_error(handler)
+        once, twice = "line\n".encode(name), "line\nline\n".encode(name)
+    except (LookupError, TypeError) as error:
+        raise ConfigurationError(
+            f"encoding={encoding!r}, errors={errors!r}: {error}; give the name of a text encoding such as 'utf-8'"
+        ) from error
+    if twice != 2 * once:
+        raise ConfigurationError(
+            f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or one without mark such as 'utf-16-le'"
+        )
+    return name, handler
+
+
+def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
+    """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it.
+
+    With `delay` the permission is not asked for: it may come later.
+    """
+    path = os.path.abspath(os.fspath(filename))
+    try:
+        if never_rolled(path, os.stat(path)) and not os.path.isdir(path):
+            return path
+    except FileNotFoundError:
+        pass
+    path = os.path.realpath(path)
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise LogFileError(f"filename={path!r} is a directory; give the path of a file in it")
+    if not os.path.isdir(directory):
+        raise LogFileError(f"filename={path!r}: the directory {directory!r} does not exist; create it first")
+    if not delay and not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        raise LogFileError(
+            f"filename={path!r} cannot be written by user {os.geteuid()}; give that user write permission"
+            f" on {directory!r} (and on the file if it exists)"
+        )
+    return path

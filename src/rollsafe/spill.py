@@ -1,0 +1,49 @@
+"""Lines that could not be written yet: bounded, in order, counted when they do not fit."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+
+class Spill:
+    """Lines that wait to be written, oldest first.
+
+    Attributes:
+        lines: (line, time of its record in seconds since the epoch).
+        dropped: How many did not fit since the last recovery.
+        failing: Whether writing failed, and that was reported.
+        retry_at: When to try again; seconds of the monotonic clock.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.lines: deque[tuple[bytes, float]] = deque()
+        self.dropped = 0
+        self.failing = False
+        self.retry_at = -inf
+        self._limit = limit
+        self._size = 0
+
+    def add(self, line: bytes, created: float) -> None:
+        """Append a line, if it fits in the limit (bytes) or is the only one."""
+        if self.lines and self._size + len(line) > self._limit:
+            self.dropped += 1
+            return
+        self.lines.append((line, created))
+        self._size += len(line)
+
+    def take(self) -> tuple[bytes, float]:
+        """Remove the oldest line."""
+        line, created = self.lines.popleft()
+        self._size -= len(line)
+        return line, created
+
+    def put_back(self, line: bytes, created: float) -> None:
+        """The oldest line again, after it could not be written."""
+        self.lines.appendleft((line, created))
+        self._size += len(line)
+
+    def recovered(self) -> None:
+        """All was written."""
+        self.dropped = 0
+        self.failing = False

@@ -1,0 +1,111 @@
+"""A writer killed inside its write(2) leaves a piece of a line: it must not spoil the next one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rollsafe import SafeTimedRotatingFileHandler, inflight
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="pieces are blanked on Linux only")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+def log(handler: logging.Handler, message: str) -> None:
+    handler.handle(logging.makeLogRecord({"msg": message, "created": time.time()}))
+
+
+def make(live: Path) -> SafeTimedRotatingFileHandler:
+    handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
+    log(handler, "before")
+    return handler
+
+
+def die_inside_a_write(live: Path, piece: bytes) -> None:
+    """A forked writer whose write puts only `piece` into the file before it is killed."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
+        log(handler, "of the child")
+
+        def killed(line: bytes) -> int:
+            os.write(handler._file.stream.fileno(), piece)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        handler._file.write = killed
+        log(handler, "never finished")
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def flags_up() -> int:
+    return bytes(inflight._memory[: inflight.SLOTS]).count(1)
+
+
+@pytest.mark.parametrize("piece", [b"p", b"piece of a line", b"x" * 100_000], ids=["1 byte", "15 bytes", "100 kB"])
+def test_the_next_line_blanks_the_piece_that_it_was_glued_to(live: Path, piece: bytes) -> None:
+    handler = make(live)
+    die_inside_a_write(live, piece)
+    log(handler, "next")
+    assert live.read_bytes().splitlines() == [b"before", b"of the child", b" " * (len(piece) - 1), b"next"]
+    handler.close()
+
+
+def test_the_flag_of_the_dead_is_lowered_once_all_have_looked(live: Path) -> None:
+    handler = make(live)
+    before = flags_up()
+    die_inside_a_write(live, b"piece")
+    assert flags_up() == before + 1
+    log(handler, "next")
+    assert flags_up() == before + 1, "lowered before anybody noted who was dead before its own write"
+    handler._file.due = 0.0
+    log(handler, "after a renewal")
+    assert flags_up() == before
+    handler.close()
+
+
+def test_no_flag_is_lowered_while_a_living_writer_is_inside_a_write(live: Path) -> None:
+    handler = make(live)
+    die_inside_a_write(live, b"piece")
+    living = inflight.Flag()
+    living.flags[living.slot] = 1
+    up = flags_up()
+    try:
+        handler._file.due = 0.0
+        log(handler, "next")
+        assert flags_up() == up
+    finally:
+        living.flags[living.slot] = 0
+    handler._file.due = 0.0
+    log(handler, "all clear")
+    assert flags_up() == up - 2
+    handler.close()
+
+
+def test_a_process_that_opens_a_file_that_ends_in_a_piece_begins_on_a_new_line(live: Path) -> None:
+    live.write_bytes(b"whole\npiece of a li")
+    handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
+    log(handler, "first")
+    assert live.read_bytes() == b"whole\npiece of a li\nfirst\n"
+    handler.close()
+
+
+def test_a_lone_writer_pays_no_system_call_for_it(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = make(live)
+    calls: list[str] = []
+    monkeypatch.setattr(os, "lseek", lambda *_: calls.append("lseek"))
+    monkeypatch.setattr(os, "pread", lambda *_: calls.append("pread"))
+    log(handler, "alone")
+    assert calls == []
+    handler.close()
