@@ -82,12 +82,22 @@ class LineFormatter(logging.Formatter):
                 "write the fields in that style, for example '%(message)s', '{message}' or '${message}'"
             ) from error
         self._escape = escape
+        self._uses_time = self.usesTime()
         self._second: tuple[object, str] = (None, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
-        text = super().format(record)
-        return escape(text) if self._escape else text
+        if record.exc_info or record.exc_text or record.stack_info:
+            text = super().format(record)
+        else:
+            # What the base class does for a record without traceback, less the questions whose answers do not change.
+            record.message = record.getMessage()
+            if self._uses_time:
+                record.asctime = self.formatTime(record, self.datefmt)
+            text = self.formatMessage(record)
+        if not self._escape or (text.isprintable() and "\\" not in text):
+            return text
+        return escape(text)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Return the creation time of `record` as text, as `logging.Formatter` does."""
