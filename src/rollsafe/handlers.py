@@ -627,6 +627,15 @@ def living_handlers() -> list[SafeTimedRotatingFileHandler]:
     return list(_living)
 
 
+def _end_leases() -> None:
+    """In a forked child: the first line of each handler goes the long way, which notices the fork."""
+    for handler in living_handlers():
+        handler._file.due = -inf
+
+
+os.register_at_fork(after_in_child=_end_leases)
+
+
 def _record_of_ours(message: str) -> logging.LogRecord:
     """A record that the handler itself has to say."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)

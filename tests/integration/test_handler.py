@@ -568,6 +568,19 @@ def test_a_child_forked_while_another_thread_logs_goes_on_logging(live: Path, ma
     assert {f"child-{child}" for child in range(30)} <= set(lines)
 
 
+def test_a_forked_child_writes_through_a_description_and_a_flag_of_its_own(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    log(handler, "of the parent")
+    slot = handler._flag.slot
+    pid = os.fork()
+    if pid == 0:
+        log(handler, "of the child")
+        os._exit(0 if handler._flag.slot != slot else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert os.lseek(handler.stream.fileno(), 0, os.SEEK_CUR) == len("of the parent\n")
+    assert live.read_text() == "of the parent\nof the child\n"
+
+
 def test_lines_that_wait_in_the_parent_are_not_written_by_the_child_too(
     live: Path, make: Make, no_hidden_errors: list[str]
 ) -> None:
