@@ -47,6 +47,8 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
             return path
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise LogFileError(f"filename={path!r} cannot be looked at: {error}") from error
     path = os.path.realpath(path)
     directory = os.path.dirname(path)
     if os.path.isdir(path):

@@ -204,7 +204,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
-        while self._spill.lines and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
+        while self._spill.waits and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
             self._busy = (os.getpid(), threading.get_ident())
             try:
                 self._renew(record)
@@ -528,14 +528,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._busy == (os.getpid(), threading.get_ident()):
                 return
             self.flush()
-            if self._spill.lines:
+            if self._spill.waits:
                 waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
             self._file = _NOWHERE
             while self._kept:
                 self._kept.pop().close()
             self._rollover.close()
-            super().close()
+            try:
+                super().close()
+            except OSError as error:
+                self._report(f"{self.baseFilename} could not be closed", error)
 
     def flush(self) -> None:
         """Try to write what waits; nothing else is ever held back."""

@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 # Seconds. A lease is how long a process writes to a file without a lock and without looking whether the path still
@@ -69,12 +70,12 @@ class _Handle:
             return
         try:
             status = os.fstat(descriptor)
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
+        except OSError:
             return
         if (status.st_dev, status.st_ino) == self._identity:
-            os.close(descriptor)
+            # Gone in any case (close(2), "Dealing with error returns"), and nothing of value is in a lock file.
+            with suppress(OSError):
+                os.close(descriptor)
 
     def forget(self) -> None:
         """In a forked child: drop what belongs to the parent."""
@@ -243,6 +244,10 @@ class FileLock:
         descriptor = self._usable_handle().open()
         os.pwrite(descriptor, note, 0)
         os.ftruncate(descriptor, len(note))
+
+    def set_mode(self, mode: int) -> None:
+        """Set the permissions of the lock file; only while the lock is held."""
+        os.fchmod(self._usable_handle().open(), mode)
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the lock file to another user; only root may.

@@ -7,6 +7,7 @@ it fits the file, so that losing it, or dying before writing it, costs nothing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -146,23 +147,27 @@ class OpenFile:
         self.look_after = tick + LEASE + GRACE
 
     def is_open(self) -> bool:
-        """Whether our descriptor is still this file's."""
+        """Whether our descriptor is still this file's, as far as fstat(2) can tell; its failing proves nothing."""
         try:
             return identity_of(os.fstat(self.stream.fileno())) == self.identity
-        except (OSError, ValueError):
+        except ValueError:
             return False
+        except OSError as error:
+            return error.errno not in (errno.EBADF, errno.ESTALE)
 
     def has_name(self) -> bool:
         """Whether the file is open and still linked."""
         try:
             return self.is_open() and os.fstat(self.stream.fileno()).st_nlink > 0
         except OSError:
-            return False
+            return True
 
     def close(self) -> None:
         """Close it, unless the number of its descriptor means another file by now."""
         if self.stream.closed or self.is_open():
-            self.stream.close()
+            # The write was looked after; what close(2) reports is only news on network file systems.
+            with suppress(OSError):
+                self.stream.close()
         else:
             _abandoned.append(self.stream)
 
@@ -220,7 +225,18 @@ class Rollover:
         if os.path.exists(path) and not os.path.isfile(path):
             # Readable too, a FIFO would never block or break for want of a reader (fifo(7)).
             return os.open(path, flags | self._no_follow, 0o666)
-        return _open_to_read_too(path, flags | self._no_follow)
+        return _open_to_read_too(path, flags | self._no_follow, self._mode())
+
+    def _open_new(self, path: str, flags: int) -> int:
+        """An opener that refuses a file that exists."""
+        return _open_to_read_too(path, flags | os.O_EXCL, self._mode())
+
+    def _mode(self) -> int:
+        """The mode for a new file: that of the lock file, which has the last live file's."""
+        try:
+            return stat.S_IMODE(os.lstat(self.lock.path).st_mode) & 0o666
+        except FileNotFoundError:
+            return 0o666
 
     def open(self, now: float, patience: float, stream: FileIO | None = None) -> OpenFile:
         """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
@@ -277,6 +293,9 @@ class Rollover:
             if identity_of(status) != file.identity:
                 return None
             target = self._backup_path(file.interval.suffix, self._free_sequence(file.interval))
+            with suppress(OSError):
+                # Where a process that is killed before it has made the new file leaves the mode to the next one.
+                self.lock.set_mode(stat.S_IMODE(status.st_mode))
             self._rename(self.path, target)
             # The rollover is done. Whoever opens the live file next meets the same error again, and reports it.
             with suppress(OSError):
@@ -303,7 +322,7 @@ class Rollover:
                 stream = open(last, "ab", buffering=0, opener=_open_to_read_too)
             else:
                 new = self._backup_path(interval.suffix, free) + extension
-                stream = open(new, "ab", buffering=0, opener=_open_new)
+                stream = open(new, "ab", buffering=0, opener=self._open_new)
             return OpenFile(stream, identity_of(os.fstat(stream.fileno())), interval)
         finally:
             self.lock.release()
@@ -337,6 +356,8 @@ class Rollover:
                 interval = self._interval_at(min(status.st_mtime, now) if status.st_size else now)
                 if locked:
                     self._note(status, interval)
+                    with suppress(OSError):
+                        self.lock.set_mode(stat.S_IMODE(status.st_mode))
             return interval
         finally:
             if locked:
@@ -403,14 +424,9 @@ def _is_plain_file(path: str) -> bool:
         return False
 
 
-def _open_new(path: str, flags: int) -> int:
-    """An opener that refuses a file that exists."""
-    return _open_to_read_too(path, flags | os.O_EXCL)
-
-
-def _open_to_read_too(path: str, flags: int) -> int:
+def _open_to_read_too(path: str, flags: int, mode: int = 0o666) -> int:
     """An opener that allows to look what stands before a line, where that is permitted."""
     try:
-        return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, 0o666)
+        return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, mode)
     except PermissionError:
-        return os.open(path, flags, 0o666)
+        return os.open(path, flags, mode)

@@ -24,6 +24,11 @@ class Spill:
         self._limit = limit
         self._size = 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to write: lines, or the count of those that did not fit."""
+        return bool(self.lines or self.dropped)
+
     def add(self, line: bytes, created: float) -> None:
         """Append a line, if it fits in the limit (bytes) or is the only one."""
         if self.lines and self._size + len(line) > self._limit:

@@ -13,7 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "rollsafe"
 
-CORE = {"__init__", "handlers", "arguments", "spill", "inflight", "rollover", "schedule", "names", "locks", "backups", "formatters", "errors"}
+CORE = {
+    "__init__",
+    "handlers",
+    "arguments",
+    "spill",
+    "inflight",
+    "rollover",
+    "schedule",
+    "names",
+    "locks",
+    "backups",
+    "formatters",
+    "errors",
+}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -28,7 +41,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formatters": {"errors"},
     "backups": {"schedule", "names", "locks", "errors"},
     "rollover": {"schedule", "names", "locks", "backups", "errors"},
-    "handlers": {"arguments", "spill", "inflight", "rollover", "schedule", "names", "locks", "backups", "formatters", "errors"},
+    "handlers": {
+        "arguments",
+        "spill",
+        "inflight",
+        "rollover",
+        "schedule",
+        "names",
+        "locks",
+        "backups",
+        "formatters",
+        "errors",
+    },
     "__init__": {"handlers", "formatters", "locks", "errors"},
     **{adapter: CORE for adapter in ADAPTERS},
 }

@@ -1,0 +1,75 @@
+"""Promise P6: killed before any of its system calls, a process leaves a state from which the next one carries on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.scripts import SCRIPTS
+from tests.faults.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
+
+KILLED = ("rollover", "stale start", "late lines", "retention", "rotator")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Laboratory]:
+    yield from laboratory()
+
+
+@pytest.fixture(scope="module", params=KILLED)
+def kills(lab: Laboratory, request: pytest.FixtureRequest) -> tuple[str, list[Outcome]]:
+    """A script, and what became of it for each call before which it was killed."""
+    return request.param, lab.enumerate(request.param, lambda call: [KILL])
+
+
+def is_healed(outcome: Outcome) -> bool:
+    """Whether the next process found nothing that it could not put right, in silence."""
+    return (
+        outcome.report.flawless
+        and not (outcome.disorder or outcome.leftovers)
+        and (outcome.next_status, outcome.next_reports) == (0, 0)
+    )
+
+
+def test_killed_before_any_call_every_acknowledged_line_is_there_once_and_nothing_is_left_behind(
+    lab: Laboratory, kills: tuple[str, list[Outcome]]
+) -> None:
+    script, outcomes = kills
+    assert {outcome.status for outcome in outcomes} == {-signal.SIGKILL}
+    assert {outcome.fault.call for outcome in outcomes} == set(lab.calls(script))
+    bad = [outcome for outcome in outcomes if not is_healed(outcome)]
+    assert not bad, explain(bad, outcomes)
+
+
+def test_killed_before_any_call_no_log_file_is_more_open_than_the_first(kills: tuple[str, list[Outcome]]) -> None:
+    _, outcomes = kills
+    bad = [outcome for outcome in outcomes if outcome.exposed]
+    assert not bad, explain(bad, outcomes)
+
+
+@pytest.mark.parametrize("script", ["retention", "rotator"])
+def test_after_a_kill_the_next_process_completes_what_the_keeper_had_begun(lab: Laboratory, script: str) -> None:
+    untouched = lab.run(script)
+    assert untouched.status == 0
+    outcomes = lab.enumerate(script, lambda call: [KILL] if call in ("unlink", "rename") else [])
+    assert outcomes
+    assert {outcome.backups for outcome in outcomes} == {untouched.backups}
+    assert untouched.backups == (SCRIPTS[script].backup_count or 2), "that of the script and that of the next process"
+
+
+def test_an_injected_kill_comes_before_the_call(lab: Laboratory) -> None:
+    outcome = lab.run("rollover", Fault("write", "2", KILL))
+    assert outcome.acknowledged == {0}
+    assert outcome.report.unacknowledged == 0, "the second line was written although its write was to be killed"
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [("CopyTruncateHandler", "doubled"), ("MarkingHandler", "misfiled"), ("MarkingHandler", "strangers")],
+)
+def test_the_harness_finds_a_handler_that_does_not_survive_a_kill(lab: Laboratory, handler: str, kind: str) -> None:
+    assert lab.run("rollover", handler=handler).report.flawless, "nothing is wrong with it until it is killed"
+    outcomes = lab.enumerate("rollover", lambda call: [KILL], handler=handler)
+    assert any(outcome.report.faults().get(kind) for outcome in outcomes)
