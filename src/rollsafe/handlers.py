@@ -180,6 +180,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except Exception:
             # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
             file.due = -inf
+            flag.flags[flag.slot] = 0
         self._emit_slowly(record, line, file, written)
 
     # The long way.
@@ -586,6 +587,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _fail(self, record: logging.LogRecord) -> None:
         """Writing failed: keep the lines, try again later, say it once."""
         self._file.due = -inf
+        self._flag.flags[self._flag.slot] = 0
         self._spill.retry_at = _monotonic() + RETRY
         if not self._spill.failing:
             self._spill.failing = True
