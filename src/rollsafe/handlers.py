@@ -115,7 +115,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.tz = tz
         self.rolloverAt: float = inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
-        self._rollover = Rollover(self.baseFilename, self._interval_at, self._backup_path, self._rename_live)
+        self._rollover = Rollover(self.baseFilename, self._interval_at, self._backup_path, self._extension)
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []
@@ -229,8 +229,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if file.interval is None:
                 file.lease(now, tick, inf)
                 return
+            if not self._rollover.is_live(file):
+                if not self._follow(file):
+                    file.lease(now, tick, inf)
+                    return
             # A live file of the future was made while the clock was ahead.
-            if (asks and self.shouldRollover(record)) or file.start > now + AHEAD:
+            elif (asks and self.shouldRollover(record)) or file.start > now + AHEAD:
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, min(record.created, now + AHEAD))
                 try:
@@ -241,12 +245,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     # Refused or busy: lines go on into the file that there is, and the next lease tries again.
                     file.lease(now, tick, inf)
                     return
-            elif self._rollover.is_live(file):
+            else:
                 self._tend_at_start()
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
-                return
-            elif not self._follow(file):
-                file.lease(now, tick, inf)
                 return
         self._attached()
 
@@ -260,7 +261,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self.stream is not self._file.stream:
             self.stream = _raw(self.stream)
             left, self._file = self._file, _NOWHERE
-            self._keep(left)
+            self._leave(left)
             self._file = self._rollover.open(time.time(), self._patience, self.stream)
             self.rolloverAt = self._file.end
             self._register()
@@ -289,14 +290,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         stray, self.stream = self.stream, None
         if stray is not None and stray is not file.stream:
             stray.close()
-        self._keep(file)
+        self._leave(file)
+
+    def _leave(self, file: OpenFile) -> None:
+        """Keep what was the live file, or close it if it was never leased.
+
+        Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
+        """
+        if file.was_leased():
+            self._keep(file)
+        else:
+            file.due = -inf
+            file.close()
 
     def _keep(self, file: OpenFile) -> None:
         """Keep `file` open for late lines of its interval."""
-        if file is not _NOWHERE:
-            file.due = -inf
-            file.forget_at = _monotonic() + LATE
-            self._kept.append(file)
+        file.due = -inf
+        file.forget_at = _monotonic() + LATE
+        self._kept.append(file)
         self._close_forgotten()
 
     def _close_forgotten(self) -> None:
@@ -352,15 +363,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 file.forget_at = _monotonic() + LATE
                 return file
         if created < live.start:
-            extension = ROLLED_EXTENSION if self._has_rotator() else ""
             try:
-                piece = self._rollover.open_piece(self._interval_at(created), extension, self._patience)
+                piece = self._rollover.open_piece(self._interval_at(created), self._patience)
             except Exception as error:
                 self._refused("a late line", error)
             else:
                 self._patience = LOCK_WAIT
                 self._keep(piece)
-                if extension:
+                if self._has_rotator():
                     self._keeper.wake()
                 return piece
         return live
@@ -499,9 +509,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Whether the application does more than rename."""
         return callable(self.rotator) or type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
 
-    def _rename_live(self, source: str, target: str) -> None:
-        """The commit point of a rollover; a custom rotator gets its turn when nobody writes to the file any more."""
-        os.rename(source, target + ROLLED_EXTENSION if self._has_rotator() else target)
+    def _extension(self) -> str:
+        """What a rolled file has behind its backup name until a custom rotator has had its turn."""
+        return ROLLED_EXTENSION if self._has_rotator() else ""
 
     def _tend_backups(self) -> float | None:
         """One round of the keeper: finish what was rolled, remove what expired. Seconds to wait for the rest."""

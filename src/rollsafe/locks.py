@@ -168,6 +168,10 @@ class FileLock:
         """Whether this instance holds the lock in this process."""
         return self._holder_pid == os.getpid()
 
+    def excludes(self) -> bool:
+        """Whether the lock that is held still excludes others: its file was not removed or replaced meanwhile."""
+        return self.locked and self._usable_handle().names_its_file()
+
     def acquire(self, timeout: float | None = None) -> bool:
         """Take the lock.
 

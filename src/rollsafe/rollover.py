@@ -146,6 +146,10 @@ class OpenFile:
         self.due = min(until, now + LEASE)
         self.look_after = tick + LEASE + GRACE
 
+    def was_leased(self) -> bool:
+        """Whether lines were ever allowed in it."""
+        return self.look_after > -inf
+
     def is_open(self) -> bool:
         """Whether our descriptor is still this file's, as far as fstat(2) can tell; its failing proves nothing."""
         try:
@@ -194,7 +198,8 @@ class Rollover:
         path: The live file.
         interval_at: The interval that holds an instant (seconds since the epoch).
         backup_path: (suffix, sequence) -> full path of that backup.
-        rename: How the live file gets its backup name: (source, target).
+        extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
+            await the application's rotator.
     """
 
     def __init__(
@@ -202,7 +207,7 @@ class Rollover:
         path: str,
         interval_at: Callable[[float], Interval],
         backup_path: Callable[[str, int], str],
-        rename: Callable[[str, str], None] = os.rename,
+        extension: Callable[[], str] = str,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -211,7 +216,7 @@ class Rollover:
         self._no_follow = 0 if os.path.islink(path) else os.O_NOFOLLOW
         self._interval_at = interval_at
         self._backup_path = backup_path
-        self._rename = rename
+        self._extension = extension
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
@@ -253,11 +258,11 @@ class Rollover:
         return file
 
     def is_live(self, file: OpenFile) -> bool:
-        """Whether the path names `file`, as far as we may look; one stat(2)."""
+        """Whether the path names `file`; one stat(2). Not being allowed to look proves nothing, and counts as yes."""
         try:
             return identity_of(os.lstat(self.path)) == file.identity
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
     def is_linked(self, file: OpenFile, patience: float) -> bool:
         """Whether `file` still has a name, asked under the lock.
@@ -283,45 +288,71 @@ class Rollover:
             OSError: The rename or the lock was refused.
         """
         assert file.interval is not None, "a file without an interval is never rolled"
+        while True:
+            self._take_lock(patience)
+            try:
+                try:
+                    status = os.lstat(self.path)
+                except FileNotFoundError:
+                    return None
+                if identity_of(status) != file.identity:
+                    return None
+                backup = self._rename_live(status, file.interval)
+                if backup is not None:
+                    # Whoever opens the live file next meets the same error again, and reports it.
+                    with suppress(OSError):
+                        self._create_like(status, now)
+                    return backup
+            finally:
+                self.lock.release()
+
+    def _rename_live(self, status: os.stat_result, interval: Interval) -> str | None:
+        """The commit. None if our lock excludes nobody, its file being removed: then look again under the new one."""
+        with suppress(OSError):
+            # Where a process that is killed before it has made the new file leaves the mode to the next one.
+            self.lock.set_mode(stat.S_IMODE(status.st_mode))
+        # The name is claimed by an empty file of ours, because rename(2) would replace anybody's.
+        backup = self._claim(interval)
+        try:
+            if self.lock.excludes():
+                os.rename(self.path, backup)
+                return backup
+        except BaseException:
+            os.unlink(backup)
+            raise
+        os.unlink(backup)
+        return None
+
+    def _claim(self, interval: Interval) -> str:
+        """Make an empty file under the first free backup name of `interval`; returns its path."""
+        while True:
+            path = self._backup_path(interval.suffix, self._free_sequence(interval)) + self._extension()
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            except FileExistsError:
+                continue
+            return path
+
+    def _take_lock(self, patience: float) -> None:
+        """Take the lock within `patience` seconds, or raise LockBusy."""
         if not self.lock.acquire(patience):
             raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
-        try:
-            try:
-                status = os.lstat(self.path)
-            except FileNotFoundError:
-                return None
-            if identity_of(status) != file.identity:
-                return None
-            target = self._backup_path(file.interval.suffix, self._free_sequence(file.interval))
-            with suppress(OSError):
-                # Where a process that is killed before it has made the new file leaves the mode to the next one.
-                self.lock.set_mode(stat.S_IMODE(status.st_mode))
-            self._rename(self.path, target)
-            # The rollover is done. Whoever opens the live file next meets the same error again, and reports it.
-            with suppress(OSError):
-                self._create_like(status, now)
-            return target
-        finally:
-            self.lock.release()
 
-    def open_piece(self, interval: Interval, extension: str, patience: float) -> OpenFile:
+    def open_piece(self, interval: Interval, patience: float) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
-
-        `extension` is that of backups which may still be appended to: none, or that of files awaiting a rotator.
 
         Raises:
             LockBusy: The lock was not free within `patience` seconds.
             OSError: The file cannot be opened.
         """
-        if not self.lock.acquire(patience):
-            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
+        self._take_lock(patience)
         try:
             free = self._free_sequence(interval)
-            last = self._backup_path(interval.suffix, free - 1) + extension
+            last = self._backup_path(interval.suffix, free - 1) + self._extension()
             if free > interval.fold and _is_plain_file(last):
                 stream = open(last, "ab", buffering=0, opener=_open_to_read_too)
             else:
-                new = self._backup_path(interval.suffix, free) + extension
+                new = self._backup_path(interval.suffix, free) + self._extension()
                 stream = open(new, "ab", buffering=0, opener=self._open_new)
             return OpenFile(stream, identity_of(os.fstat(stream.fileno())), interval)
         finally:
@@ -354,7 +385,7 @@ class Rollover:
             interval = self._noted_interval(status)
             if interval is None:
                 interval = self._interval_at(min(status.st_mtime, now) if status.st_size else now)
-                if locked:
+                if locked and identity_of(os.lstat(self.path)) == identity_of(status):
                     self._note(status, interval)
                     with suppress(OSError):
                         self.lock.set_mode(stat.S_IMODE(status.st_mode))

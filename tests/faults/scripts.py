@@ -26,10 +26,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rollsafe import backups, handlers
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.rollover import Rollover
+from rollsafe.schedule import Interval
 from tests.oracle import LINE_FORMAT, make_line
 
 HOUR = 3600.0
@@ -109,23 +112,43 @@ class Tally:
 # The handlers: the right one, and those that the harness must find out.
 
 
-class CopyTruncateHandler(SafeTimedRotatingFileHandler):
+class CopyTruncate(Rollover):
     """Wrong: killed between the copy and the truncation, it leaves every line twice."""
 
-    def _rename_live(self, source: str, target: str) -> None:
-        shutil.copyfile(source, target)
-        os.truncate(source, 0)
+    def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
+        backup = self._backup_path(interval.suffix, self._free_sequence(interval))
+        shutil.copyfile(self.path, backup)
+        os.truncate(self.path, 0)
+        return backup
+
+
+class Marking(Rollover):
+    """Wrong: it trusts a mark that it sets before the rename, and never rolls once it was killed in between."""
+
+    def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
+        backup = self._backup_path(interval.suffix, self._free_sequence(interval))
+        mark = f"{backup}.done"
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os.rename(self.path, backup)
+            os.unlink(mark)
+        return backup
+
+
+class CopyTruncateHandler(SafeTimedRotatingFileHandler):
+    """The handler with a rollover that copies and truncates."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._rollover.__class__ = CopyTruncate
 
 
 class MarkingHandler(SafeTimedRotatingFileHandler):
-    """Wrong: it trusts a mark that it sets before the rename, and never rolls once it was killed in between."""
+    """The handler with a rollover that marks."""
 
-    def _rename_live(self, source: str, target: str) -> None:
-        mark = f"{target}.done"
-        if not os.path.exists(mark):
-            open(mark, "w").close()
-            os.rename(source, target)
-            os.unlink(mark)
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._rollover.__class__ = Marking
 
 
 class ForgettingHandler(SafeTimedRotatingFileHandler):

@@ -1,0 +1,113 @@
+"""Every interleaving of a small crew keeps the promises; without any one of the rules, some interleaving breaks one.
+
+`python -m pytest tests/model -rP` prints the number of states of each exploration, and the way to each broken promise.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import NamedTuple
+
+import pytest
+
+from tests.model.protocol import Config, Protocol, Result, Rules, explore
+
+PROTOCOL = Rules()
+TWO_WORKERS = Config(lines=(1, 1), started=2)
+TWO_BOUNDARIES = Config(lines=(1, 2), started=1, boundaries=(1, 2), last_tick=2)
+
+CREWS = {
+    "two workers, woken up to four ticks late": TWO_WORKERS._replace(last_tick=4),
+    "two processes that start": Config(lines=(1, 1)),
+    "a worker, a process that starts, and a kill": Config(lines=(1, 1), started=1, kills=1),
+    "two workers and a kill": TWO_WORKERS._replace(kills=1),
+    "two workers and a busy lock": Config(lines=(1, 2), started=2, lock_may_be_busy=True),
+    "two workers, the wall clock set forward": TWO_WORKERS._replace(clock_steps=1),
+    "three workers": Config(lines=(1, 1, 1), started=3, last_tick=2),
+    "a worker, a process that starts, and two boundaries": TWO_BOUNDARIES,
+}
+
+# Only mutants take these.
+MUTANT_STEPS = {"lease", "archiver_remove_leftover"}
+# Generators of `Protocol` that are no step of one process, or a part of one.
+NO_STEPS = {"clock", "kill", "refused"}
+
+
+class Mutant(NamedTuple):
+    """A rule left out, a crew that comes to grief without it, and the promise that it breaks."""
+
+    rule: str
+    crew: Config
+    promise: str
+
+
+MUTANTS = [
+    Mutant("looks_after_write", TWO_WORKERS, "P4"),
+    Mutant("looks_under_lock", TWO_WORKERS, "P4"),
+    Mutant("waits_to_look", TWO_WORKERS._replace(lock_may_be_busy=True), "P4"),
+    Mutant("compares_identity", TWO_WORKERS, "P3"),
+    Mutant("leases_from_before_stat", Config(lines=(1, 1)), "P4"),
+    Mutant("looks_when_refused", TWO_WORKERS._replace(lock_may_be_busy=True), "P4"),
+    Mutant("drops_what_was_rolled", TWO_BOUNDARIES, "P3"),
+    Mutant("keeps_note", Config(lines=(1, 1), started=1), "P3"),
+    Mutant("waits_for_quiet", TWO_WORKERS, "P4"),
+    Mutant("waits_by_monotonic_clock", TWO_WORKERS._replace(clock_steps=1), "P4"),
+    Mutant("checks_size", TWO_WORKERS, "P4"),
+    Mutant("notes_archived_size", TWO_WORKERS, "P1"),
+    Mutant("archives_leftover_again", TWO_WORKERS._replace(kills=1), "P4"),
+]
+
+
+def rule_of(mutant: Mutant) -> str:
+    """The test id of a mutant."""
+    return mutant.rule
+
+
+@functools.cache
+def with_all_rules(crew: Config) -> Result:
+    """What the whole protocol does with a crew."""
+    return explore(crew, PROTOCOL)
+
+
+def steps_of_the_model() -> set[str]:
+    """The names of the steps that a writer or the archiver can be at."""
+    generators = {name for name, method in vars(Protocol).items() if inspect.isgeneratorfunction(method)}
+    return {name[1:] for name in generators if name[0] == "_"} - NO_STEPS
+
+
+@pytest.mark.parametrize("crew", CREWS.values(), ids=CREWS)
+def test_every_interleaving_keeps_the_promises(crew: Config) -> None:
+    result = with_all_rules(crew)
+    print(result)
+    assert result.broken is None, result
+
+
+def test_every_step_of_the_protocol_is_taken() -> None:
+    taken: set[str] = set()
+    for crew in CREWS.values():
+        taken |= with_all_rules(crew).taken
+    assert taken == steps_of_the_model() - MUTANT_STEPS
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=rule_of)
+def test_without_a_rule_some_interleaving_breaks_a_promise(mutant: Mutant) -> None:
+    result = explore(mutant.crew, PROTOCOL._replace(**{mutant.rule: False}))
+    print(result)
+    assert result.broken is not None
+    assert result.broken.partition(":")[0] == mutant.promise, result
+    assert result.trace
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=rule_of)
+def test_it_is_the_rule_that_saves_that_crew(mutant: Mutant) -> None:
+    assert with_all_rules(mutant.crew).broken is None
+
+
+def test_every_rule_has_a_mutant() -> None:
+    assert [mutant.rule for mutant in MUTANTS] == list(Rules._fields)
+
+
+def test_an_exploration_that_grows_too_large_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="more than 100 states"):
+        explore(TWO_WORKERS, PROTOCOL, limit=100)
