@@ -22,14 +22,15 @@ LINE_FORMAT = "%(created).9f %(message)s"
 """The ``logging`` format of a self-checking line. Nine decimals: six would round a record of the last half
 microsecond of an interval up into the next one."""
 
-LARGEST = 99_999
+LARGEST = 2_000_000
 EXAMPLES_PER_KIND = 5
 KINDS = ("lost", "doubled", "torn", "misfiled", "strangers")
 
 _FILLER = string.ascii_lowercase * (LARGEST // 26 + 2)
 # Ten digits of seconds (2001 to 2286), so that a piece of a time stamp is never taken for a whole one.
-_HEAD = re.compile(rb"(\d{10}\.\d{1,9}) (\S+) (\d+) (\d{5}) ")
+_HEAD = re.compile(rb"(\d{10}\.\d{1,9}) (\S+) (\d+) (\d{5,7}) ")
 _CRC = len(" 01234567")
+_BLANK = re.compile(rb" *\n")
 
 Stamp = tuple[bytes, bytes, bytes]
 """What a line says of itself: created (seconds since the epoch), stream, number."""
@@ -81,6 +82,10 @@ class Report:
     """Files beside the log file whose name is not suffix[.N][.gz|.xz]."""
     unacknowledged: int
     """Lines that are there though their emit never returned: allowed, once each."""
+    blanked: int = 0
+    """Lines of spaces only, or of nothing: what isolates a piece of a line that could not be written. Allowed."""
+    notices: int = 0
+    """Lines that the caller expects of the handler itself."""
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -94,7 +99,7 @@ class Report:
         return {kind: count for kind, count in counts.items() if count}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{getattr(self, kind)} {kind}" for kind in (*KINDS, "unacknowledged"))
+        counts = ", ".join(f"{getattr(self, kind)} {kind}" for kind in (*KINDS, "unacknowledged", "blanked"))
         first = "".join(f"; {kind}: {cases[0]}" for kind, cases in self.examples.items() if cases)
         verdict = "flawless" if self.flawless else "FAULTY"
         return f"{verdict}: {self.lines} lines in {self.files} files, {counts}{first}"
@@ -106,6 +111,7 @@ def audit(
     suffix_of: Callable[[float], str],
     *,
     pattern: re.Pattern[bytes] | None = None,
+    notices: re.Pattern[bytes] | None = None,
 ) -> Report:
     """Read the log file `live` and every sibling named `live.name` + "." + anything, and compare with `acknowledged`.
 
@@ -116,10 +122,11 @@ def audit(
     interval, those of any other are misfiled, and all of them if a backup holds a later interval.
     `pattern` describes the lines of other applications: it must match the whole line without its newline and have
     the groups created (seconds since the epoch), stream and number. Such lines have no checksum.
+    `notices` matches the whole lines (without the newline) that the handler is expected to write on its own account.
 
     Call it when nobody writes any more. Raises OSError if a file cannot be read.
     """
-    reading = _Reading(suffix_of, read_line if pattern is None else _reader_of(pattern))
+    reading = _Reading(suffix_of, read_line if pattern is None else _reader_of(pattern), notices)
     for path in _siblings(live):
         reading.read_sibling(path, path.name.removeprefix(live.name + "."))
     if live.exists():
@@ -191,13 +198,19 @@ class _Seconds:
 class _Reading:
     """The state of one audit."""
 
-    def __init__(self, suffix_of: Callable[[float], str], read: Callable[[bytes], Stamp | None]) -> None:
+    def __init__(
+        self,
+        suffix_of: Callable[[float], str],
+        read: Callable[[bytes], Stamp | None],
+        notices: re.Pattern[bytes] | None = None,
+    ) -> None:
         self._suffix_of = suffix_of
         self._read_line = read
+        self._notices = notices
         self._shape = _shape(suffix_of(0.0))
         self._seen: defaultdict[bytes, set[int]] = defaultdict(set)
         self._pieces: defaultdict[bytes, set[int]] = defaultdict(set)
-        self._counts = dict.fromkeys((*KINDS, "files", "lines"), 0)
+        self._counts = dict.fromkeys((*KINDS, "files", "lines", "blanked", "notices"), 0)
         self._examples: dict[str, list[str]] = {kind: [] for kind in KINDS}
         self._newest_backup = 0
 
@@ -253,7 +266,7 @@ class _Reading:
         for row, line in enumerate(lines, 1):
             stamp = read_line(line)
             if stamp is None:
-                self._note_torn(path, row, line)
+                self._note_other(path, row, line)
                 continue
             created, stream, digits = stamp
             number = int(digits)
@@ -263,6 +276,15 @@ class _Reading:
             numbers.add(number)
             add(created, row)
         self._counts["lines"] += sum(seconds.counts.values())
+
+    def _note_other(self, path: Path, row: int, line: bytes) -> None:
+        """Count what is no whole line of the load."""
+        if _BLANK.fullmatch(line):
+            self._counts["blanked"] += 1
+        elif self._notices is not None and line[-1:] == b"\n" and self._notices.fullmatch(line, 0, len(line) - 1):
+            self._counts["notices"] += 1
+        else:
+            self._note_torn(path, row, line)
 
     def _note_torn(self, path: Path, row: int, line: bytes) -> None:
         """Count a torn line, and remember the lines whose beginnings are in it."""

@@ -24,7 +24,7 @@ from typing import Any
 from rollsafe.arguments import checked_codec, checked_count, checked_path
 from rollsafe.backups import Keeper, finish_rolled, remove_expired
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.inflight import SLOTS, Flag
+from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.rollover import LockBusy, OpenFile, Rollover
@@ -120,7 +120,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []
         self._spill = Spill(SPILL_BYTES)
-        self._flag = Flag()
+        self._flag = Flag(self.baseFilename)
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
         self._starting = True
@@ -174,7 +174,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if file.start <= record.created < file.due:
                 flag.flags[flag.slot] = 1
                 written = file.write(line)
-                if written == len(line) and flag.flags[:SLOTS] == flag.alone and _monotonic() < file.look_after:
+                if (
+                    written == len(line)
+                    and (flag.flags[:SLOTS] == flag.alone or (file.tell() - written) & IN_PAGE)
+                    and _monotonic() < file.look_after
+                ):
                     flag.flags[flag.slot] = 0
                     return
         except Exception:

@@ -38,6 +38,7 @@ class OpenFile:
     Attributes:
         stream: The unbuffered file.
         write: `stream.write`, one write(2) a call.
+        tell: `stream.tell`, one lseek(2): where our last write ended, because O_APPEND leaves the offset there.
         interval: The interval whose lines it holds; None for what is never rolled (a device, a FIFO, a terminal).
         start, due: A record created in [start, due) may be written without another look. Seconds since the epoch.
         look_after: A write that returns later than this is looked after. Seconds of the monotonic clock.
@@ -54,12 +55,14 @@ class OpenFile:
         "look_after",
         "start",
         "stream",
+        "tell",
         "write",
     )
 
     def __init__(self, stream: FileIO, identity: Identity, interval: Interval | None) -> None:
         self.stream = stream
         self.write: Callable[[bytes], int | None] = stream.write
+        self.tell: Callable[[], int] = stream.tell
         self.identity = identity
         self.interval = interval
         self.start = interval.start if interval else -inf
@@ -105,7 +108,8 @@ class OpenFile:
             size = min(start, max(4096, 2 * len(fragment)))
             fragment = os.pread(descriptor, size, start - size)
         fragment = fragment[fragment.rfind(b"\n") + 1 :]
-        self._blank(start - len(fragment), fragment)
+        if fragment:  # else somebody has blanked it in this moment
+            self._blank(start - len(fragment), fragment)
 
     def _start_of_written(self, written: bytes) -> int | None:
         """Where our last write has put `written`.

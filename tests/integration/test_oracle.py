@@ -118,21 +118,40 @@ class TestHandMadeFiles:
         assert report.faults() == {"doubled": 2}
         assert report.examples["doubled"][0] == f"app.log.{SUFFIX_OF(FIRST)}.1:1: stream w0t0 number 0"
 
-    @pytest.mark.parametrize(
-        "content",
-        [
-            pytest.param(line(FIRST, 0)[:40] + line(FIRST, 1) + line(FIRST, 0)[40:], id="one line inside another"),
-            pytest.param(line(FIRST, 0)[:-1] + line(FIRST, 1) + b"\n", id="two newlines after two lines"),
-        ],
-    )
-    def test_interleaved_lines_are_torn_and_not_also_lost(self, live: Path, content: bytes) -> None:
-        live.write_bytes(content + line(FIRST, 2))
+    def test_interleaved_lines_are_torn_and_not_also_lost(self, live: Path) -> None:
+        interleaved = line(FIRST, 0)[:40] + line(FIRST, 1) + line(FIRST, 0)[40:]
+        live.write_bytes(interleaved + line(FIRST, 2))
         assert audit(live, {"w0t0": 3}, SUFFIX_OF).faults() == {"torn": 2}
+
+    def test_two_lines_glued_together_are_torn_and_not_also_lost(self, live: Path) -> None:
+        live.write_bytes(line(FIRST, 0)[:-1] + line(FIRST, 1) + b"\n" + line(FIRST, 2))
+        report = audit(live, {"w0t0": 3}, SUFFIX_OF)
+        assert report.faults() == {"torn": 1}
+        assert report.blanked == 1
+
+    @pytest.mark.parametrize("blank", [b"\n", b" \n", b" " * 9000 + b"\n"], ids=["empty", "one space", "long"])
+    def test_a_line_of_spaces_only_is_an_isolated_piece_counted_and_allowed(self, live: Path, blank: bytes) -> None:
+        live.write_bytes(line(FIRST, 0) + blank + line(FIRST, 1) + blank)
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF)
+        assert report.flawless
+        assert (report.lines, report.blanked) == (2, 2)
+        assert "2 blanked" in str(report)
+
+    def test_a_line_glued_to_spaces_is_torn_and_not_blanked(self, live: Path) -> None:
+        live.write_bytes(b"   " + line(FIRST, 0) + line(FIRST, 1) + b"  ")
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF)
+        assert report.faults() == {"torn": 2}
+        assert report.blanked == 0
+
+    def test_lines_that_the_handler_is_expected_to_write_are_counted_and_only_whole_ones(self, live: Path) -> None:
+        live.write_bytes(b"3 lines were dropped\n" + line(FIRST, 0) + b"3 lines were dropped !\n4 lines were dropped")
+        report = audit(live, {"w0t0": 1}, SUFFIX_OF, notices=re.compile(rb"\d lines were dropped"))
+        assert report.faults() == {"torn": 2}
+        assert report.notices == 1
 
     @pytest.mark.parametrize(
         "piece",
         [
-            pytest.param(b"\n", id="empty line"),
             pytest.param(bytes(100) + b"\n", id="zeros"),
             pytest.param(b"some other text\n", id="other text"),
             pytest.param(line(FIRST, 9)[:50] + b"\n", id="piece of a line in flight"),

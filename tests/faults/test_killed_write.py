@@ -1,0 +1,220 @@
+"""Promises P2 and P6 when a writer is killed inside write(2): the piece of a line that stays spoils no other line.
+
+The kernel gives up the write of a killed process between two pages, so the longer the line, the likelier the piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import mmap
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.faults.crew import Child, Crew, Maker, WatchedHandler
+from tests.faults.mounts import mounted
+from tests.load import suffix_of_seconds
+from tests.oracle import audit, make_line
+
+KILLS = 60
+SMALL_WRITERS = 2
+SMALL = 150
+PAUSE = 0.0003
+"""Seconds between two lines of a small writer; it leaves a processor to those that are killed."""
+LONGEST_LIFE = 0.004
+"""Seconds that a writer of large lines lives at most once it has written a line."""
+ROOM = 2 << 30
+PAGE = 4096
+
+
+def suffix_of_day(created: float) -> str:
+    """The backup suffix of when="D"."""
+    return time.strftime("%Y-%m-%d", time.gmtime(created))
+
+
+class Counts:
+    """How many lines each of the processes of one test has logged, in shared memory, and whether they are to end."""
+
+    def __init__(self, processes: int) -> None:
+        self.logged = memoryview(mmap.mmap(-1, 8 * (processes + 1))).cast("Q")
+        self._end = processes
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the test wants no more lines."""
+        return bool(self.logged[self._end])
+
+    def end(self) -> None:
+        """Ask for no more lines."""
+        self.logged[self._end] = 1
+
+    def wait_for(self, process: int, line: int) -> None:
+        """Wait until a process has logged so many lines."""
+        deadline = time.monotonic() + 30
+        while self.logged[process] < line:
+            assert time.monotonic() < deadline, f"process {process} does not get on"
+            time.sleep(0.0002)
+
+
+def log(handler: logging.Handler, stream: str, number: int, size: int) -> None:
+    """Log one self-checking line."""
+    handler.handle(logging.makeLogRecord({"msg": make_line(stream, number, size)}))
+
+
+def write_lines(make: Callable[[], WatchedHandler], counts: Counts, process: int, size: int, pause: float) -> None:
+    """Log lines of one size until the test is over."""
+    handler = make()
+    for number in itertools.count():
+        log(handler, f"w{process}", number, size)
+        counts.logged[process] = number + 1
+        if counts.is_over:
+            break
+        time.sleep(pause)
+    handler.close()
+    assert handler.reported == []
+
+
+@pytest.mark.parametrize("size", [9_000, 65_536, 1 << 20], ids=["9 kB", "64 KiB", "1 MiB"])
+@pytest.mark.parametrize("kind", ["tmpfs", "xfs", "overlay", "ext4"])
+def test_lines_of_others_are_whole_when_writers_are_killed_at_random_moments(kind: str, size: int) -> None:
+    chance = random.Random(f"{kind} {size}")
+    counts = Counts(SMALL_WRITERS + KILLS)
+    with mounted(kind, ROOM) as disk, Crew() as crew:
+        live = disk.logs / "app.log"
+        small = [
+            crew.start(partial(write_lines, Maker(live), counts, process, SMALL, PAUSE))
+            for process in range(SMALL_WRITERS)
+        ]
+        for process in range(SMALL_WRITERS, SMALL_WRITERS + KILLS):
+            victim = crew.start(partial(write_lines, Maker(live), counts, process, size, 0.0))
+            counts.wait_for(process, 1)
+            time.sleep(chance.uniform(0, LONGEST_LIFE))
+            victim.end()
+            # Who cuts a line off from the piece is not killed meanwhile.
+            counts.wait_for(0, counts.logged[0] + 2)
+        counts.end()
+        for child in small:
+            child.join()
+        acknowledged = {f"w{process}": counts.logged[process] for process in range(SMALL_WRITERS + KILLS)}
+        report = audit(live, acknowledged, suffix_of_seconds(1))
+    print(f"{kind}, {size} bytes, {KILLS} kills: {report.blanked} pieces isolated, {report}")
+    assert not report.faults(), f"{report}\n{report.examples}"
+
+
+def die_inside_a_write(live: Path, size: int, piece: int) -> NoReturn:
+    """Log a line of `size` of which `piece` bytes get into the file before this process is killed."""
+    handler = Maker(live, when="D")()
+    log(handler, "victim", 0, SMALL)
+    write = handler._file.write
+
+    def write_a_piece(line: bytes) -> NoReturn:
+        write(line[:piece])
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("never reached")
+
+    handler._file.write = write_a_piece
+    log(handler, "victim", 1, size)
+    raise AssertionError("never reached")
+
+
+def wait_for_death(victim: Child) -> None:
+    """Wait until a process has been killed; the crew reaps it."""
+    end = os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOWAIT)
+    assert end is not None
+    assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGKILL)
+
+
+def piece_to_the_end_of_a_page(live: Path, pages: int) -> int:
+    """The length of a piece that ends with a page of the file, as those do that the kernel leaves."""
+    return PAGE * pages - (live.stat().st_size + SMALL + len("1700000000.123456789 \n")) % PAGE
+
+
+@pytest.mark.parametrize("pages", [1, 2, 16, 250])
+@pytest.mark.parametrize("next_size", [SMALL, 9_000, 300_000])
+def test_the_next_line_of_a_process_that_has_the_file_open_is_whole(tmp_path: Path, pages: int, next_size: int) -> None:
+    live = tmp_path / "app.log"
+    handler = Maker(live, when="D")()
+    log(handler, "w0", 0, SMALL)
+    with Crew() as crew:
+        piece = piece_to_the_end_of_a_page(live, pages)
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, PAGE * (pages + 1), piece)))
+    for number in range(1, 4):
+        log(handler, "w0", number, next_size)
+    handler.close()
+
+    report = audit(live, {"w0": 4, "victim": 1}, suffix_of_day)
+    assert not report.faults(), f"{report}\n{report.examples}"
+    assert (report.lines, report.blanked) == (5, 1)
+    assert handler.reported == []
+
+
+def test_a_piece_that_somebody_else_blanks_at_the_same_moment_costs_the_next_line_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = tmp_path / "app.log"
+    handler = Maker(live, when="D")()
+    log(handler, "w0", 0, SMALL)
+    with Crew() as crew:
+        before = live.stat().st_size + SMALL + len("1700000000.123456789 \n")
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, PAGE - before)))
+    looked: list[bytes] = []
+
+    def pread_and_blank(descriptor: int, size: int, start: int) -> bytes:
+        """Whoever looks is overtaken just after its first look."""
+        found = pread(descriptor, size, start)
+        if not looked:
+            looked.append(found)
+            with live.open("r+b") as file:
+                file.seek(before)
+                file.write(b" " * (PAGE - before - 1) + b"\n")
+        return found
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", pread_and_blank)
+    log(handler, "w0", 1, SMALL)
+    monkeypatch.undo()
+    handler.close()
+
+    assert looked not in ([], [b"\n"]), "nobody has looked, or the piece was blanked before"
+    report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day)
+    assert not report.faults(), f"{report}\n{report.examples}"
+    assert (report.lines, report.blanked) == (3, 1)
+
+
+def test_a_piece_in_one_file_is_isolated_after_lines_went_into_another(tmp_path: Path) -> None:
+    live, other = tmp_path / "app.log", tmp_path / "access.log"
+    handler, other_handler = Maker(live, when="D")(), Maker(other, when="D")()
+    log(handler, "w0", 0, SMALL)
+    with Crew() as crew:
+        piece = piece_to_the_end_of_a_page(live, 1)
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, piece)))
+    for number in range(3):
+        other_handler._file.due = 0.0
+        log(other_handler, "other", number, SMALL)
+    log(handler, "w0", 1, SMALL)
+    handler.close()
+    other_handler.close()
+
+    report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day)
+    assert not report.faults(), f"{report}\n{report.examples}"
+    assert audit(other, {"other": 3}, suffix_of_day).flawless
+
+
+def test_the_next_line_of_a_process_that_starts_later_is_whole(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    with Crew() as crew:
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, PAGE)))
+    handler = Maker(live, when="D")()
+    log(handler, "w0", 0, SMALL)
+    handler.close()
+    report = audit(live, {"w0": 1, "victim": 1}, suffix_of_day)
+    assert report.lines == 2
+    assert report.lost == 0
