@@ -155,8 +155,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # Made by hand (logging.makeLogRecord) with something else for a time.
             record.created = time.time()
         assert self.lock is not None
-        with self.lock:
-            self.emit(record)
+        emitted = False
+        try:
+            with self.lock:
+                self.emit(record)
+                emitted = True
+        except RuntimeError:
+            # A formatter has forked: in the child `logging` has made the lock anew, and nobody holds it.
+            if not emitted:
+                raise
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -56,12 +56,15 @@ class _Handle:
         return self.descriptor
 
     def names_its_file(self) -> bool:
-        """Whether the path still names the file that is open."""
+        """Whether the path still names the file that is open, and the descriptor is still that file's."""
         try:
-            status = os.stat(self.path, follow_symlinks=False)
-        except FileNotFoundError:
+            opened = os.fstat(self.descriptor)
+            named = os.stat(self.path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOENT):
+                raise
             return False
-        return (status.st_dev, status.st_ino) == self._identity
+        return self._identity == (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
 
     def close(self) -> None:
         """Close the descriptor, unless its number means another file by now (a daemon closes all it inherits)."""
