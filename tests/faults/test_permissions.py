@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 ROLLOVERS = 4
 CONFIG = f"""
+import hashlib  # on 3.13 a worker imports it after it has become nobody
+
 from rollsafe.gunicorn import post_fork, rotating_logs
 
 user, group = "nobody", "nogroup"
