@@ -170,6 +170,14 @@ class OpenFile:
         except OSError:
             return True
 
+    def lost_its_name_after_the_last_write(self) -> bool:
+        """Whether it was changed after its last write: a write sets mtime and ctime alike, unlink(2) only ctime."""
+        try:
+            status = os.fstat(self.stream.fileno())
+        except (OSError, ValueError):
+            return False
+        return self.is_open() and status.st_mtime_ns < status.st_ctime_ns
+
     def close(self) -> None:
         """Close it, unless the number of its descriptor means another file by now."""
         if self.stream.closed or self.is_open():
@@ -272,11 +280,12 @@ class Rollover:
         """Whether `file` still has a name, asked under the lock.
 
         Under the lock, because an archive is made final under it: a line written before the answer is either seen
-        by the archiver or known to be in a file that is gone.
+        by the archiver or known to be in a file that is gone. A file without a name counts as linked if its last write
+        came before it lost the name, for then the archiver has seen that too.
         """
         locked = self._lock_if_allowed(patience)
         try:
-            return file.has_name()
+            return file.has_name() or file.lost_its_name_after_the_last_write()
         finally:
             if locked:
                 self.lock.release()
