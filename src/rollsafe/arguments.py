@@ -17,6 +17,18 @@ def checked_count(argument: str, value: int) -> int:
     return value
 
 
+def checked_permissions(value: int | None) -> int | None:
+    """`value` if it is a file mode that lets the owner write, or None, else a ConfigurationError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777 or not value & 0o200:
+        shown = oct(value) if isinstance(value, int) else repr(value)
+        raise ConfigurationError(
+            f"permissions={shown} must be a mode that lets the owner write, such as 0o640, or None"
+        )
+    return value
+
+
 def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
     """The codec and the error handler to encode lines with, or a ConfigurationError."""
     name = locale.getpreferredencoding(False) if encoding is None or encoding == "locale" else encoding

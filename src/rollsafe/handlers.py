@@ -21,7 +21,7 @@ from io import FileIO
 from math import inf
 from typing import Any
 
-from rollsafe.arguments import checked_codec, checked_count, checked_path
+from rollsafe.arguments import checked_codec, checked_count, checked_path, checked_permissions
 from rollsafe.backups import Keeper, finish_rolled, remove_expired
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
@@ -76,6 +76,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         atTime: When a day or week begins; None is midnight.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
+        permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the live
+            file's, and makes the first one by the umask.
 
     Raises:
         ConfigurationError: An argument cannot work (a `ValueError`).
@@ -97,6 +99,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         errors: str | None = None,
         *,
         tz: str | datetime.tzinfo | None = None,
+        permissions: int | None = None,
     ) -> None:
         if utc and tz is not None:
             raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
@@ -104,6 +107,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._schedule = self._schedule_of(None)
         self._encoding, self._errors = checked_codec(encoding, errors)
         self.backupCount = checked_count("backupCount", backupCount)
+        self.permissions = checked_permissions(permissions)
         path = checked_path(filename, delay)
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
@@ -115,7 +119,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.tz = tz
         self.rolloverAt: float = inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
-        self._rollover = Rollover(self.baseFilename, self._interval_at, self._backup_path, self._extension)
+        self._rollover = Rollover(
+            self.baseFilename, self._interval_at, self._backup_path, self._extension, self.permissions
+        )
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []

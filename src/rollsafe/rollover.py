@@ -212,6 +212,7 @@ class Rollover:
         backup_path: (suffix, sequence) -> full path of that backup.
         extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
             await the application's rotator.
+        permissions: Mode of the live and the lock file; None follows the live file's.
     """
 
     def __init__(
@@ -220,6 +221,7 @@ class Rollover:
         interval_at: Callable[[float], Interval],
         backup_path: Callable[[str, int], str],
         extension: Callable[[], str] = str,
+        permissions: int | None = None,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -229,6 +231,7 @@ class Rollover:
         self._interval_at = interval_at
         self._backup_path = backup_path
         self._extension = extension
+        self._permissions = permissions
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
@@ -249,7 +252,9 @@ class Rollover:
         return _open_to_read_too(path, flags | os.O_EXCL, self._mode())
 
     def _mode(self) -> int:
-        """The mode for a new file: that of the lock file, which has the last live file's."""
+        """The mode for a new file: the one asked for, else that of the lock file, which has the last live file's."""
+        if self._permissions is not None:
+            return self._permissions
         try:
             return stat.S_IMODE(os.lstat(self.lock.path).st_mode) & 0o666
         except FileNotFoundError:
@@ -265,6 +270,7 @@ class Rollover:
         status = os.fstat(stream.fileno())
         if never_rolled(self.path, status):
             return OpenFile(stream, identity_of(status), None)
+        self._permit(stream)
         file = OpenFile(stream, identity_of(status), self._interval_of(stream, now, patience))
         file.ends_in_fragment = _ends_in_fragment(stream)
         return file
@@ -367,9 +373,16 @@ class Rollover:
             else:
                 new = self._backup_path(interval.suffix, free) + self._extension()
                 stream = open(new, "ab", buffering=0, opener=self._open_new)
+                self._permit(stream)
             return OpenFile(stream, identity_of(os.fstat(stream.fileno())), interval)
         finally:
             self.lock.release()
+
+    def _permit(self, stream: FileIO) -> None:
+        """Give an open file the permissions that were asked for; somebody else's keeps its own."""
+        if self._permissions is not None:
+            with suppress(OSError):
+                os.fchmod(stream.fileno(), self._permissions)
 
     def close(self) -> None:
         """Let go of the lock file."""

@@ -178,6 +178,20 @@ def test_the_new_live_file_keeps_the_mode_of_the_old_one(live: Path, make: Make)
     assert live.stat().st_mode & 0o777 == 0o640
 
 
+def test_permissions_are_those_of_every_file_whatever_the_umask(live: Path, make: Make) -> None:
+    before = os.umask(0o077)
+    try:
+        handler = make(permissions=0o664)
+        first = log(handler, "first")
+        handler.doRollover()
+        log(handler, "late", first - 1)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in live.parent.iterdir()}
+    assert len(modes) == 4
+    assert set(modes.values()) == {0o664}, modes
+
+
 def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
