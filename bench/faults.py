@@ -1,6 +1,6 @@
 """The same faults for rollsafe, the standard library and concurrent-log-handler, and what the oracle finds afterwards.
 
-    python -m bench.faults [--seconds 6] [--out docs/figures]
+    python -m bench.faults [--seconds 5] [--out docs/figures]
 
 Four processes write one file flat out, or as fast as said, with a rollover each second, while the fault is tried again
 and again. The exit code is 1 if a line of rollsafe was lost, doubled or torn. Prints the table and writes faults.md.
@@ -140,7 +140,7 @@ def _table(rows: list[tuple[object, ...]]) -> str:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("docs/figures"), help="where faults.md goes (default: %(default)s)"
     )
