@@ -331,26 +331,30 @@ class Rollover:
             # Where a process that is killed before it has made the new file leaves the mode to the next one.
             self.lock.set_mode(stat.S_IMODE(status.st_mode))
         # The name is claimed by an empty file of ours, because rename(2) would replace anybody's.
-        backup = self._claim(interval)
+        backup, claim = self._claim(interval)
+        renamed = False
         try:
             if self.lock.excludes():
                 os.rename(self.path, backup)
-                return backup
-        except BaseException:
-            os.unlink(backup)
-            raise
-        os.unlink(backup)
-        return None
+                renamed = True
+        finally:
+            # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
+            if not renamed and identity_of(os.lstat(backup)) == claim:
+                os.unlink(backup)
+        return backup if renamed else None
 
-    def _claim(self, interval: Interval) -> str:
-        """Make an empty file under the first free backup name of `interval`; returns its path."""
+    def _claim(self, interval: Interval) -> tuple[str, Identity]:
+        """Make an empty file under the first free backup name of `interval`; returns its path and identity."""
         while True:
             path = self._backup_path(interval.suffix, self._free_sequence(interval)) + self._extension()
             try:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:
                 continue
-            return path
+            try:
+                return path, identity_of(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
 
     def _take_lock(self, patience: float) -> None:
         """Take the lock within `patience` seconds, or raise LockBusy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -176,6 +177,25 @@ def test_the_new_live_file_keeps_the_mode_of_the_old_one(live: Path, make: Make)
     log(handler, "first")
     handler.doRollover()
     assert live.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), OSError(errno.EIO, "reported late")], ids=["sys.exit", "EIO"])
+def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, no_hidden_errors: list[str], error: BaseException
+) -> None:
+    handler = make()
+    first = log(handler, "first")
+    real = os.rename
+
+    def rename(source: str, target: str) -> None:
+        real(source, target)
+        raise error  # as a signal handler's sys.exit between two steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with contextlib.suppress(SystemExit):
+            handler.doRollover()
+    assert backups(live) == {suffix_of(first): "first\n"}
 
 
 def test_permissions_are_those_of_every_file_whatever_the_umask(live: Path, make: Make) -> None:
