@@ -1,4 +1,4 @@
-"""A real gunicorn in a subprocess: started, driven by client threads, stopped and reaped whatever happens."""
+"""A real web server in a subprocess: started, driven by client threads, stopped and reaped whatever happens."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn")
 STOP_SECONDS = 20.0
+
+Process = TypeVar("Process", bound="ServerProcess")
 
 COMMON_SETTINGS = """
 from pathlib import Path
@@ -46,21 +49,21 @@ def backups(live: Path) -> list[Path]:
     return sorted(live.parent.glob(f"{live.name}.*"))
 
 
-def gunicorn_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment in which gunicorn finds the modules of this repository, and no options but those of the test."""
+def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment in which a server finds the modules of this repository, and no options but those of the test."""
     environment = {key: value for key, value in os.environ.items() if key != "GUNICORN_CMD_ARGS"}
     paths = [str(ROOT / "src"), str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return environment | dict(extra or {})
 
 
-class Server:
+class ServerProcess:
     """
-    A gunicorn with `workers` that serves `app` from `directory`, with `config` as its gunicorn.conf.py.
+    A web server of `workers` processes, run in `directory` by the command that `_command` gives.
 
-    As a context manager it has answered GET `ready` and all workers have booted when the block begins (gunicorn loses
-    a SIGTERM to a worker that has not), and no process of it is left when the block ends. What it wrote on its
-    standard streams is then in `output`, and with `echo` also on ours, where pytest shows it beside a failing test.
+    As a context manager it has answered GET `ready` and all that `_wait_until_booted` waits for has happened when the
+    block begins, and no process of it is left when the block ends. What it wrote on its standard streams is then in
+    `output`, and with `echo` also on ours, where pytest shows it beside a failing test.
 
     The listening socket is made here and inherited, so no other program can take the port in between.
     """
@@ -68,30 +71,32 @@ class Server:
     def __init__(
         self,
         directory: Path,
-        config: str,
         *,
-        app: str = "tests.integration.apps:application",
-        ready: str = "/line/ready/0/60",
         workers: int = 4,
-        arguments: Sequence[str] = (),
+        ready: str = "/line/ready/0/60",
         environment: Mapping[str, str] | None = None,
         echo: bool = True,
     ) -> None:
         self.directory = directory
         self.output = ""
-        self._arguments = ["--workers", str(workers), *arguments, app]
         self._count = workers
         self._ready = ready
-        self._environment = gunicorn_environment(environment)
+        self._environment = server_environment(environment)
         self._echo = echo
         self._output_path = directory / "output.txt"
-        (directory / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
 
-    def __enter__(self) -> Server:
+    def _command(self, listener: int) -> Sequence[str]:
+        """The command that serves on the listening socket with this descriptor."""
+        raise NotImplementedError
+
+    def _wait_until_booted(self) -> None:
+        """Wait for what has to have happened before the server may be tested, or stopped."""
+
+    def __enter__(self: Process) -> Process:
         self._start()
         try:
             self.get(self._ready)
-            self.wait_for_boots(self._count)
+            self._wait_until_booted()
         except BaseException:
             self._stop()
             raise
@@ -115,21 +120,17 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the arbiter."""
+        """Send a signal to the first process: arbiter or master."""
         self._process.send_signal(number)
-
-    def wait_for_boots(self, total: int) -> None:
-        """Wait until so many workers have booted since the start."""
-        wait_until(lambda: len(list(self.directory.glob("booted-*"))) >= total, f"{total} workers booted")
 
     @property
     def arbiter(self) -> int:
-        """The process id of the arbiter."""
+        """The process id of the first process."""
         return self._process.pid
 
     @property
     def workers(self) -> set[int]:
-        """The process ids of the workers (proc(5), /proc/PID/task/TID/children)."""
+        """The process ids of the children of the first process (proc(5), /proc/PID/task/TID/children)."""
         children = Path(f"/proc/{self.arbiter}/task/{self.arbiter}/children")
         return {int(pid) for pid in children.read_text(encoding="ascii").split()}
 
@@ -137,7 +138,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, self._output_path.open("wb") as output:
             self.port = int(listener.getsockname()[1])
             self._process = subprocess.Popen(
-                [*GUNICORN, "--bind", f"fd://{listener.fileno()}", *self._arguments],
+                self._command(listener.fileno()),
                 cwd=self.directory,
                 env=self._environment,
                 stdout=output,
@@ -147,19 +148,53 @@ class Server:
             )
 
     def _stop(self) -> None:
-        """SIGTERM to the arbiter, SIGKILL to whatever of its process group is left."""
+        """SIGTERM to the first process, SIGKILL to whatever of its process group is left."""
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.output = f"gunicorn was still there {STOP_SECONDS:g} s after SIGTERM\n"
+            self.output = f"the server was still there {STOP_SECONDS:g} s after SIGTERM\n"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self.output += self._output_path.read_text(encoding="utf-8", errors="replace")
         if self._echo and self.output:
-            print(f"gunicorn wrote:\n{self.output}", file=sys.stderr)
+            print(f"the server wrote:\n{self.output}", file=sys.stderr)
+
+
+class Server(ServerProcess):
+    """
+    A gunicorn with `workers` that serves `app` from `directory`, with `config` as its gunicorn.conf.py.
+
+    All workers have booted when the block begins, because gunicorn loses a SIGTERM to a worker that has not.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *,
+        app: str = "tests.integration.apps:application",
+        ready: str = "/line/ready/0/60",
+        workers: int = 4,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        echo: bool = True,
+    ) -> None:
+        super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
+        self._arguments = ["--workers", str(workers), *arguments, app]
+        (directory / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
+
+    def wait_for_boots(self, total: int) -> None:
+        """Wait until so many workers have booted since the start."""
+        wait_until(lambda: len(list(self.directory.glob("booted-*"))) >= total, f"{total} workers booted")
+
+    def _command(self, listener: int) -> Sequence[str]:
+        return [*GUNICORN, "--bind", f"fd://{listener}", *self._arguments]
+
+    def _wait_until_booted(self) -> None:
+        self.wait_for_boots(self._count)
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
@@ -182,7 +217,7 @@ class Clients:
     # A connection that is kept alive stays with one worker; a new one can reach another.
     REQUESTS_PER_CONNECTION = 20
 
-    def __init__(self, server: Server, count: int = 4) -> None:
+    def __init__(self, server: ServerProcess, count: int = 4) -> None:
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.refused: list[str] = []
         self.answering: set[int] = set()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import GUNICORN, ROOT, Clients, Server, backups, get, gunicorn_environment, wait_until
+from tests.integration.servers import GUNICORN, ROOT, Clients, Server, backups, get, server_environment, wait_until
 from tests.oracle import LINE_FORMAT, Report, audit
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
@@ -206,7 +206,7 @@ def test_a_wrong_argument_ends_the_start_with_a_sentence(tmp_path: Path, preset:
     result = subprocess.run(
         [*GUNICORN, "--check-config", "tests.integration.apps:application"],
         cwd=tmp_path,
-        env=gunicorn_environment(),
+        env=server_environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -234,7 +234,7 @@ def test_the_reference_configuration_serves_the_example_application(tmp_path: Pa
 def test_right_arguments_are_accepted_by_check_config(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(config(), encoding="utf-8")
     command = [*GUNICORN, "--check-config", "tests.integration.apps:application"]
-    result = subprocess.run(command, cwd=tmp_path, env=gunicorn_environment(), timeout=60, check=False)
+    result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=60, check=False)
     assert result.returncode == 0
 
 
