@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test unit lint bench clean
+.PHONY: help demo serve test slow unit lint bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,8 +19,11 @@ demo: $(VENV)/.installed-demo ## four gunicorn workers, the standard handler aga
 serve: $(VENV)/.installed-demo ## run the example application on gunicorn until Ctrl-C
 	$(BIN)/gunicorn --config gunicorn.conf.py
 
-test: lint ## the whole suite: ruff, mypy, pytest
+test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-test ## the tests that take long: every server, network file systems, log shippers
+	$(BIN)/python -m pytest -m slow
 
 unit: $(VENV)/.installed-test ## the fast tests only
 	$(BIN)/python -m pytest tests/unit
@@ -32,6 +35,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 
 bench: $(VENV)/.installed-bench ## the measurements
 	$(BIN)/python -m bench
+
+docs: $(VENV)/.installed-test ## write the reference of the command anew
+	$(BIN)/cog -r docs/reference/commands.md
 
 clean: ## remove the virtual environment, caches and build output
 	$(if $(wildcard $(VENV)/pyvenv.cfg),rm -rf $(VENV))

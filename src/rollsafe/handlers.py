@@ -29,6 +29,7 @@ from rollsafe.locks import LATE
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.rollover import LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
+from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
 
 # Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
@@ -114,13 +115,19 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.delay = delay
         self.when = self._schedule.when
         self.interval = int(self._schedule.length)
+        self._interval_count = interval
         self.utc = utc
         self.atTime = atTime
         self.tz = tz
         self.rolloverAt: float = inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
         self._rollover = Rollover(
-            self.baseFilename, self._interval_at, self._backup_path, self._extension, self.permissions
+            self.baseFilename,
+            self._interval_at,
+            self._backup_path,
+            self._extension,
+            self.permissions,
+            lambda: self._settings().line(),
         )
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
         self._file = _NOWHERE
@@ -497,6 +504,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         end = self.computeRollover(instant)
         start = min(end - self.interval, instant)
         return Interval(start, end, self._schedule.interval(start).suffix, 0)
+
+    def _settings(self) -> Settings:
+        """What the lock file says of this handler."""
+        ours = type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover
+        return Settings(
+            when=self.when,
+            interval=self._interval_count,
+            atTime=self.atTime.isoformat() if self.atTime else None,
+            tz=name_of_zone(self.tz, self.utc) if ours else UNNAMED,
+            suffix=self._schedule.own_suffix,
+            namer=callable(self.namer),
+            encoding=self._encoding,
+            backupCount=self.backupCount,
+        )
 
     def _asks_for_each_line(self) -> bool:
         """Whether a subclass decides about rollover by record."""

@@ -242,9 +242,9 @@ class FileLock:
         _handles.put_back(handle)
 
     def read(self) -> bytes:
-        """The note in the lock file (at most 256 bytes); holding the lock is not needed."""
+        """The note in the lock file (at most 4096 bytes); holding the lock is not needed."""
         _handles.check_pid()
-        return os.pread(self._usable_handle().open(), 256, 0)
+        return os.pread(self._usable_handle().open(), 4096, 0)
 
     def write(self, note: bytes) -> None:
         """Replace the note in the lock file; only while the lock is held."""

@@ -213,6 +213,7 @@ class Rollover:
         extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
             await the application's rotator.
         permissions: Mode of the live and the lock file; None follows the live file's.
+        describe: What is noted of the handler's settings, for tools: one line, without newline.
     """
 
     def __init__(
@@ -222,6 +223,7 @@ class Rollover:
         backup_path: Callable[[str, int], str],
         extension: Callable[[], str] = str,
         permissions: int | None = None,
+        describe: Callable[[], bytes] = bytes,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -232,6 +234,7 @@ class Rollover:
         self._backup_path = backup_path
         self._extension = extension
         self._permissions = permissions
+        self._describe = describe
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
@@ -406,19 +409,19 @@ class Rollover:
     def _interval_of(self, stream: FileIO, now: float, patience: float) -> Interval:
         """The interval that the live file belongs to: the noted one, else that of its last write, else now's."""
         status = os.fstat(stream.fileno())
-        noted = self._noted_interval(status)
-        if noted is not None:
+        noted, described = self._noted_interval(status)
+        if noted is not None and described:
             return noted
         locked = self._lock_if_allowed(patience)
         try:
             status = os.fstat(stream.fileno())
-            interval = self._noted_interval(status)
-            if interval is None:
-                interval = self._interval_at(min(status.st_mtime, now) if status.st_size else now)
-                if locked and identity_of(os.lstat(self.path)) == identity_of(status):
-                    self._note(status, interval)
-                    with suppress(OSError):
-                        self.lock.set_mode(stat.S_IMODE(status.st_mode))
+            noted, described = self._noted_interval(status)
+            interval = noted or self._interval_at(min(status.st_mtime, now) if status.st_size else now)
+            stale = noted is None or not described
+            if stale and locked and identity_of(os.lstat(self.path)) == identity_of(status):
+                self._note(status, interval)
+                with suppress(OSError):
+                    self.lock.set_mode(stat.S_IMODE(status.st_mode))
             return interval
         finally:
             if locked:
@@ -432,25 +435,31 @@ class Rollover:
             return False
 
     def _note(self, status: os.stat_result, interval: Interval) -> None:
-        """Write into the lock file which interval the live file belongs to."""
+        """Write into the lock file which interval the live file belongs to, and what the handler's settings are."""
+        identity = b"%d %d %d" % (status.st_dev, status.st_ino, int(interval.start))
         with suppress(OSError):
-            self.lock.write(b"%d %d %d\n" % (status.st_dev, status.st_ino, int(interval.start)))
+            self.lock.write(b"%s\n%s\n" % (identity, self._describe()))
 
-    def _noted_interval(self, status: os.stat_result) -> Interval | None:
+    def _noted_interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
         """The noted interval, if the note is about this file and its last write was then or just after.
+
+        And whether the note has our settings.
 
         Without the note, a process that starts just after the boundary would take a file of the old interval, to
         which somebody has just written a late line, for one of the new interval.
         """
         try:
-            device, inode, start = map(int, self.lock.read().split())
+            identity, description, *_ = self.lock.read().split(b"\n")
+            device, inode, start = map(int, identity.split())
         except (OSError, ValueError):
-            return None
+            return None, False
+        described = description == self._describe()
         if (device, inode) != identity_of(status):
-            return None
+            return None, described
         interval = self._interval_at(start)
         # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
-        return interval if interval.start - LATE <= status.st_mtime < interval.end + LATE else None
+        fits = interval.start - LATE <= status.st_mtime < interval.end + LATE
+        return interval if fits else None, described
 
     def _free_sequence(self, interval: Interval) -> int:
         """The first sequence number of `interval` whose name nothing has, archived or not.

@@ -89,6 +89,8 @@ class Schedule:
         """Nominal seconds of one interval, as the standard library's attribute ``interval``."""
         self._first_edge: Final = _first_edge(self.when, _checked_at_time(atTime, self.when))
         self._tz: Final = _checked_tz(tz)
+        self.own_suffix: Final = suffix
+        """The suffix format that was given, None for the default."""
         self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
         # CPython imports _strptime at its first use, which may be after a change of user or working directory.
         self.instants("")

@@ -1,0 +1,228 @@
+"""Which log files there are, for tools: the live files of a directory, and the backups of each in the order of time.
+
+A lock file `.{name}.lock` tells that `{name}` is a live file of ours, and its settings. Where there is none (files of
+another handler, a copy without hidden files), live file and settings are inferred from the names of the backups.
+Reading only: nothing is opened for writing, and no lock is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names
+from rollsafe.schedule import Interval, Schedule
+from rollsafe.settings import Settings
+
+# What the default suffix of each `when` looks like, the most precise first; see `schedule`.
+_SHAPES = {
+    "S": re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"),
+    "M": re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d"),
+    "H": re.compile(r"\d{4}-\d\d-\d\d_\d\d"),
+    "D": re.compile(r"\d{4}-\d\d-\d\d"),
+}
+_EXTENSION = re.compile("|".join(re.escape(extension) for extension in EXTENSIONS if extension))
+_BACKUP = re.compile(
+    rf"(?P<live>.+?)\.(?P<suffix>{'|'.join(shape.pattern for shape in _SHAPES.values())})"
+    rf"(?P<number>\.[1-9]\d*)?(?P<extension>{_EXTENSION.pattern})?"
+)
+_LOCK = re.compile(r"\.(?P<live>.+)\.lock")
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One file of a log."""
+
+    path: str
+    interval: Interval | None
+    """The interval whose lines it holds; None where the name does not tell."""
+    backup: Backup | None
+    """What its name says; None for the live file."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is the live file."""
+        return self.backup is None
+
+    @property
+    def extension(self) -> str:
+        """How it is compressed: "", ".gz", ".zst" or ".xz"."""
+        return self.backup.extension if self.backup else ""
+
+
+@dataclass(frozen=True)
+class Log:
+    """One live file, present or not, with its backups.
+
+    Attributes:
+        live: Full path of the live file.
+        settings: What the lock file says, or what the names of the backups suggest.
+        told: Whether the lock file said it; inferred settings know neither the number of units nor the zone.
+        files: The backups in the order of time, then the live file if it exists.
+        leftovers: Full paths of what is unfinished: archives being written, files that await a rotator.
+    """
+
+    live: str
+    settings: Settings
+    told: bool
+    files: tuple[LogFile, ...]
+    leftovers: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the live file."""
+        return os.path.basename(self.live)
+
+    @property
+    def lock_path(self) -> str:
+        """Full path of its lock file."""
+        return lock_path(self.live)
+
+    def schedule(self) -> Schedule:
+        """Its intervals.
+
+        Raises:
+            ConfigurationError: The zone has no name.
+        """
+        return self.settings.schedule()
+
+
+def lock_path(live: str) -> str:
+    """The lock file of a live file."""
+    directory, name = os.path.split(live)
+    return os.path.join(directory, f".{name}.lock")
+
+
+def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
+    """The logs of `paths`: all those of a directory, or the one of a live file. In the order of `paths`, then by name.
+
+    Raises:
+        LogFileError: A path does not exist, or there is no log at it.
+    """
+    logs = []
+    for path in paths:
+        full = os.path.realpath(path)
+        if os.path.isdir(full):
+            found = [_log(live) for live in _lives_in(full)]
+            if not found:
+                raise LogFileError(
+                    f"{os.fspath(path)!r} holds no log: neither a lock file (.NAME.lock) nor backups (NAME.2026-11-25);"
+                    " give the directory of the live file, or the file itself"
+                )
+            logs += found
+        elif os.path.exists(full) or os.path.exists(lock_path(full)):
+            logs.append(_log(full))
+        else:
+            raise LogFileError(f"{os.fspath(path)!r} does not exist; give a log directory or a live log file")
+    return logs
+
+
+def noted(live: str) -> tuple[tuple[int, int], float, Settings | None] | None:
+    """What the lock file says: device and inode of the live file, the start of its interval, the settings.
+
+    None if there is no lock file, or nothing is noted in it. This opens and closes the lock file, which would drop a
+    lock that this very process holds on it (fcntl(2)); so it is not for processes that log.
+    """
+    try:
+        with open(lock_path(live), "rb") as file:
+            identity, _, rest = file.read(4096).partition(b"\n")
+        device, inode, start = map(int, identity.split())
+    except (OSError, ValueError):
+        return None
+    return (device, inode), float(start), Settings.read(rest.partition(b"\n")[0])
+
+
+def _lives_in(directory: str) -> Iterator[str]:
+    """The live files that lock files or backups in `directory` speak of, by name."""
+    entries = os.listdir(directory)
+    told = {match["live"] for entry in entries if (match := _LOCK.fullmatch(entry))}
+    inferred = {match["live"] for entry in entries if (match := _BACKUP.fullmatch(entry))}
+    for name in sorted(told | {live for live in inferred if not live.startswith(".")}):
+        yield os.path.join(directory, name)
+
+
+def _log(live: str) -> Log:
+    """The log of one live file."""
+    directory, name = os.path.split(live)
+    entries = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    note = noted(live)
+    settings = note[2] if note else None
+    told = settings is not None
+    if settings is None:
+        settings = _inferred(name, entries)
+    schedule: Schedule | None
+    try:
+        schedule = settings.schedule()
+    except ConfigurationError:
+        schedule = None
+    names = Names(live, schedule or Schedule(settings.when, suffix=settings.suffix))
+    backups, leftovers = [], []
+    for folder, entry in _candidates(directory, entries, settings):
+        path = os.path.join(folder, entry)
+        if not _is_plain_file(path):
+            continue
+        backup = _parsed(names, entry, settings)
+        if backup is not None:
+            backups.append(LogFile(path, _interval_of(backup, schedule) if schedule else None, backup))
+        elif entry.endswith((".tmp", ROLLED_EXTENSION)) and _parsed(names, entry.rpartition(".")[0], settings):
+            leftovers.append(path)
+    backups.sort(key=lambda file: names.order(file.backup) if file.backup else ())
+    files = [*backups, *_live_file(live, note, schedule)]
+    return Log(live, settings, told, tuple(files), tuple(leftovers))
+
+
+def _candidates(directory: str, entries: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
+    """Where backups may be: (directory, name)."""
+    yield from ((directory, entry) for entry in entries)
+
+
+def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:
+    """What a file name says; with a namer of the application, whatever has a suffix of ours in it is a backup."""
+    backup = names.parse(entry)
+    if backup is not None or not settings.namer:
+        return backup
+    match = names.suffix_pattern.search(entry)
+    extension = next((end for end in EXTENSIONS if end and entry.endswith(end)), "")
+    return Backup(entry, match[0], 0, extension) if match else None
+
+
+def _interval_of(backup: Backup, schedule: Schedule) -> Interval | None:
+    """The interval of a backup; where the clock was set back, numbered files are of the second one (see names)."""
+    instants = schedule.instants(backup.suffix)
+    return schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
+
+
+def _live_file(
+    live: str, note: tuple[tuple[int, int], float, Settings | None] | None, schedule: Schedule | None
+) -> Iterator[LogFile]:
+    """The live file, if it exists: of the noted interval, else of that of its last write."""
+    with suppress(FileNotFoundError):
+        status = os.stat(live)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        start = status.st_mtime
+        if note and note[0] == (status.st_dev, status.st_ino):
+            start = note[1]
+        yield LogFile(live, schedule.interval(start) if schedule else None, None)
+
+
+def _inferred(name: str, entries: list[str]) -> Settings:
+    """Settings by the look of the backups' names."""
+    suffixes = [match["suffix"] for entry in entries if (match := _BACKUP.fullmatch(entry)) and match["live"] == name]
+    for when, shape in _SHAPES.items():
+        if suffixes and all(map(shape.fullmatch, suffixes)):
+            return Settings(when=when)
+    return Settings(when="D")
+
+
+def _is_plain_file(path: str) -> bool:
+    """Whether `path` is a regular file and no link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False

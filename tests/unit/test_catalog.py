@@ -1,0 +1,141 @@
+"""The catalog: which logs a directory holds, told by their lock files or by the names of their backups."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import logging
+import os
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe.catalog import logs_at, noted
+from rollsafe.errors import LogFileError
+from rollsafe.settings import UNNAMED, Settings
+
+HOUR = 3600
+NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
+
+
+def write_log(live: Path, hours: range = range(-2, 1), **keywords: Any) -> None:
+    """A real handler's lines, one an hour."""
+    handler = SafeTimedRotatingFileHandler(live, **{"when": "H", "utc": True, **keywords})
+    now = datetime.datetime.now().timestamp()
+    for hour in hours:
+        handler.handle(logging.makeLogRecord({"msg": f"hour {hour}", "created": now + hour * HOUR}))
+    handler.close()
+
+
+def touch(directory: Path, *names: str) -> None:
+    """Empty files."""
+    for name in names:
+        (directory / name).touch()
+
+
+def test_the_lock_file_tells_the_settings(tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log", when="W2", interval=2, atTime=datetime.time(3, 30), backupCount=5, utc=False)
+    (log,) = logs_at([tmp_path])
+    assert log.told
+    assert log.settings == Settings("W2", 2, "03:30:00", None, None, False, log.settings.encoding, 5)
+    assert log.schedule().length == 14 * 86400
+
+
+@pytest.mark.parametrize(
+    ("tz", "told"),
+    [
+        ("Europe/Paris", "Europe/Paris"),
+        (ZoneInfo("Asia/Tokyo"), "Asia/Tokyo"),
+        (datetime.timezone.utc, "UTC"),
+        (datetime.timezone(datetime.timedelta(hours=2)), UNNAMED),
+    ],
+)
+def test_the_lock_file_tells_the_zone_if_it_has_a_name(tz: Any, told: str, tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log", utc=False, tz=tz)
+    (log,) = logs_at([tmp_path])
+    assert log.settings.tz == told
+
+
+def test_a_zone_without_name_is_refused_only_when_intervals_are_asked_for(tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log", utc=False, tz=datetime.timezone(datetime.timedelta(hours=2)))
+    (log,) = logs_at([tmp_path])
+    assert len(log.files) == 3
+    assert {file.interval for file in log.files} == {None}
+    with pytest.raises(ConfigurationError, match="without a name"):
+        log.schedule()
+
+
+def test_files_are_in_the_order_of_time_and_know_their_intervals(tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log")
+    (log,) = logs_at([tmp_path / "app.log"])
+    intervals = [file.interval for file in log.files]
+    assert [file.is_live for file in log.files] == [False, False, True]
+    assert all(a and b and a.end == b.start for a, b in itertools.pairwise(intervals))
+
+
+def test_new_settings_are_told_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log", range(1), backupCount=3)
+    write_log(tmp_path / "app.log", range(1), backupCount=4)
+    (log,) = logs_at([tmp_path])
+    assert log.settings.backupCount == 4
+
+
+def test_a_log_without_lock_file_is_inferred_from_its_backups(tmp_path: Path) -> None:
+    touch(tmp_path, "app.log", "app.log.2027-01-15_11", "app.log.2027-01-15_10.gz", "app.log.2027-01-15_10.1")
+    (log,) = logs_at([tmp_path])
+    assert (log.told, log.settings.when) == (False, "H")
+    assert [os.path.basename(file.path) for file in log.files] == [
+        "app.log.2027-01-15_10.gz",
+        "app.log.2027-01-15_10.1",
+        "app.log.2027-01-15_11",
+        "app.log",
+    ]
+
+
+def test_a_log_with_a_longer_name_is_another_log(tmp_path: Path) -> None:
+    touch(tmp_path, "app.log.2027-01-15", "app.log.access.log.2027-01-15")
+    assert [(log.name, len(log.files)) for log in logs_at([tmp_path])] == [("app.log", 1), ("app.log.access.log", 1)]
+
+
+def test_unfinished_files_are_leftovers(tmp_path: Path) -> None:
+    touch(tmp_path, "app.log.2027-01-15", "app.log.2027-01-14.gz.tmp", "app.log.2027-01-13.rolled", "notes.tmp")
+    (log,) = logs_at([tmp_path])
+    assert [os.path.basename(path) for path in log.leftovers] == [
+        "app.log.2027-01-13.rolled",
+        "app.log.2027-01-14.gz.tmp",
+    ]
+
+
+def test_names_that_a_namer_makes_are_found_by_their_suffix(tmp_path: Path) -> None:
+    def namer(name: str) -> str:
+        stem, _, suffix = name.rpartition(".log.")
+        return f"{stem}-{suffix}.log"
+
+    handler = SafeTimedRotatingFileHandler(tmp_path / "app.log", when="H", utc=True, delay=True)
+    handler.namer = namer
+    now = datetime.datetime.now().timestamp()
+    for hour in (-1, 0):
+        handler.handle(logging.makeLogRecord({"msg": "line", "created": now + hour * HOUR}))
+    handler.close()
+    (log,) = logs_at([tmp_path])
+    assert [file.is_live for file in log.files] == [False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"1 2\n", b"a b c\n", b"1 2 3", b'1 2 3\n{"when":'])
+def test_a_note_that_cannot_be_read_tells_nothing(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".app.log.lock").write_bytes(content)
+    note = noted(str(tmp_path / "app.log"))
+    assert note is None or note[2] is None
+
+
+def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
+    assert Settings.read(b'{"when":"D","colour":"red","interval":3}') == Settings("D", 3)
+
+
+@pytest.mark.parametrize(("name", "words"), [("none", "does not exist"), ("", "holds no log")])
+def test_a_path_without_log_is_refused_with_a_sentence(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(LogFileError, match=words):
+        logs_at([tmp_path / name])

@@ -1,0 +1,66 @@
+"""The command as a whole: its help, its errors, its reference page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from rollsafe import cli
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference" / "commands.md"
+COMMANDS = sorted(cli.rollsafe.commands.items())
+
+
+def run(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "rollsafe.cli", *arguments],
+        cwd=directory,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_every_command_and_option_has_help(name: str, command: click.Command) -> None:
+    assert command.help
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+
+
+def test_the_reference_page_has_the_help_that_is_printed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cogapp", "--check", "--diff", str(REFERENCE)]
+    ran = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)
+    assert ran.returncode == 0, f"run `make docs`\n{ran.stdout}{ran.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["completion", "bash", "--nonsense"], "No such option"),
+        (["completion"], "Missing argument"),
+    ],
+)
+def test_what_is_asked_wrongly_ends_with_one_sentence_and_exit_code_2(arguments: list[str], words: str) -> None:
+    ran = run(*arguments)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("rollsafe: ")
+    assert ran.stderr.count("\n") == 1
+    assert words in ran.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
+    ran = run("completion", shell)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"_ROLLSAFE_COMPLETE={shell}_complete" in ran.stdout
