@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 
+from rollsafe.catalog import logs_at
 from rollsafe.errors import ConfigurationError
+from rollsafe.status import Openers, status_of
 
 try:
     import click
     from click.shell_completion import get_completion_class
+    from rich.console import Console
+
+    from rollsafe import screen
 except ImportError:
-    sys.exit("rollsafe: the command needs the package click; install it with: pip install 'rollsafe[cli]'")
+    sys.exit("rollsafe: the command needs the packages click and rich; install them with: pip install 'rollsafe[cli]'")
 
 USAGE_ERROR = 2
 """The exit code of everything that could not be done as it was asked for."""
@@ -32,6 +39,23 @@ def completion(shell: str) -> None:
     complete = get_completion_class(shell)
     assert complete is not None
     click.echo(complete(rollsafe, {}, "rollsafe", "_ROLLSAFE_COMPLETE").source())
+
+
+@rollsafe.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each log.")
+def status(paths: tuple[str, ...], as_json: bool) -> None:
+    """Show files, sizes, the next rollover, and who has the log open and locked.
+
+    PATHS are log directories, or live files. No lock is taken, and nothing is changed. Processes of other users are
+    seen by root only.
+    """
+    openers = Openers()
+    found = [status_of(log, openers) for log in logs_at(paths)]
+    if as_json:
+        click.echo(json.dumps([each.as_dict() for each in found], indent=2))
+    else:
+        screen.show_status(Console(highlight=False), found, time.time())
 
 
 def main(arguments: list[str] | None = None) -> None:

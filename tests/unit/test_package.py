@@ -29,7 +29,7 @@ CORE = {
     "settings",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {"catalog"}
+TOOLS = {"catalog", "status", "screen"}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -59,6 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "settings": {"schedule", "errors"},
     "catalog": {"settings", "schedule", "names", "errors"},
+    "status": {"catalog", "settings", "names", "locks", "errors"},
+    "screen": {"status", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
 }

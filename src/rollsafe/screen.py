@@ -1,0 +1,212 @@
+"""What the command shows to people: pictures on a terminal, plain text for pipes. Nothing is looked up here."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rollsafe.settings import Settings
+from rollsafe.status import FileStatus, Lock, Process, Status
+
+# How many intervals of one log fill a terminal usefully; pipes get all.
+_ROWS = 24
+_BAR = 32
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+_UNITS = {"S": "second", "M": "minute", "H": "hour", "D": "day", "W": "week"}
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_BACKLOG_WORDS = {
+    "awaiting_rotator": "{} for the rotator of the application",
+    "unfinished": "{} unfinished",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The files of one interval; or, where it has none, how many intervals in a row have none."""
+
+    when: str
+    size: int
+    files: tuple[FileStatus, ...]
+    archived: bool
+
+
+def show_status(console: Console, statuses: Iterable[Status], now: float) -> None:
+    """Print the status of each log; a picture where `console` is a terminal."""
+    for number, status in enumerate(statuses):
+        if number:
+            console.print()
+        console.print(Text(status.live, style="bold"), soft_wrap=True)
+        for name, value in _facts(status, now):
+            console.print(Text.assemble((f"  {name:<10}", "dim"), value), soft_wrap=True)
+        if console.is_terminal:
+            console.print(_time_line(status, console.width))
+        else:
+            for line in _listing(status):
+                console.print(Text(line), soft_wrap=True)
+
+
+def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
+    """What is worth knowing of a log, as (name, value)."""
+    settings = status.settings
+    if status.told:
+        zone = settings.tz or "local time"
+        yield "each", f"{_each(settings)}, {zone}"
+        yield "keeps", _retention(status)
+    else:
+        yield "each", f"{_each(settings)}, by the names of its backups (no lock file tells it)"
+    yield "next", _next(status, now)
+    yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
+    yield "lock", _holder(status.rollover_lock, status.processes, "free")
+    yield "backlog", _tending(status)
+    for number, process in enumerate(status.processes):
+        role = "writes" if process.writes else "reads"
+        name, *others = sorted(process.files, key=lambda file: file != os.path.basename(status.live))
+        more = f" and {counted(len(others), 'other')}" if others else ""
+        yield ("open in" if not number else ""), f"{process.pid} {process.command}: {role} {name}{more}"
+    if not status.processes:
+        yield "open in", "no process"
+    if status.unseen:
+        yield "", f"{counted(status.unseen, 'process', 'es')} of other users could not be looked into; ask as root"
+
+
+def _each(settings: Settings) -> str:
+    """The length of an interval in words."""
+    unit = "day" if settings.when == "MIDNIGHT" else _UNITS[settings.when[0]]
+    words = unit if settings.interval == 1 else counted(settings.interval, unit)
+    if settings.when.startswith("W"):
+        words += f" from {_WEEKDAYS[int(settings.when[1])]}"
+    return f"{words} at {settings.atTime}" if settings.atTime else words
+
+
+def _retention(status: Status) -> str:
+    """How many backups are kept."""
+    return counted(status.settings.backupCount, "backup") if status.settings.backupCount else "all backups"
+
+
+def _next(status: Status, now: float) -> str | Text:
+    """When the next rollover is."""
+    if status.next_rollover is None:
+        return "not known"
+    when = clock_text(status.next_rollover)
+    left = status.next_rollover - now
+    if left <= 0:
+        return Text(f"with the next line, due since {when}", style="yellow")
+    return f"{when}, in {duration_text(left)}"
+
+
+def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
+    """Who holds a lock."""
+    if not lock.held:
+        return free
+    if lock.pid is None:
+        return Text("held by a process of another container or host", style="yellow")
+    command = next((process.command for process in processes if process.pid == lock.pid), "")
+    return Text(f"held by {lock.pid} {command}".rstrip(), style="yellow")
+
+
+def _tending(status: Status) -> str:
+    """What waits to be done to the backups, and who does it."""
+    waiting = [words.format(status.backlog[kind]) for kind, words in _BACKLOG_WORDS.items() if status.backlog.get(kind)]
+    if not waiting and not status.tending_lock.held:
+        return "none"
+    tended = _holder(status.tending_lock, status.processes, "nobody tends it now").__str__()
+    return f"{', '.join(waiting) or 'none left'}; {tended.replace('held', 'tended')}"
+
+
+def _listing(status: Status) -> Iterator[str]:
+    """One line for each file: interval, size, name."""
+    for file in status.files:
+        start = clock_text(file.start) if file.start is not None else "?"
+        yield f"  {start:<19}  {file.size:>14,}  {file.name}"
+
+
+def _time_line(status: Status, width: int) -> Table:
+    """The intervals, oldest first, each with a bar for its size."""
+    rows = list(_rows(status.files))
+    older, rows = [row for row in rows[:-_ROWS] if row.files], rows[-_ROWS:]
+    largest = max((row.size for row in rows), default=0)
+    bar = max(8, min(_BAR, width // 3))
+    table = Table(box=None, padding=(0, 1, 0, 2), show_header=False, pad_edge=False)
+    # Seconds and minutes are shown where intervals begin within them.
+    shown = 16 if all(row.when.endswith(":00") for row in rows if row.files) else 19
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, width=bar)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    if older:
+        size = sum(row.size for row in older)
+        files = sum(len(row.files) for row in older)
+        table.add_row(f"  {len(older)} older", "", size_text(size), counted(files, "file"), style="dim")
+    for row in rows:
+        if not row.files:
+            table.add_row(f"  {row.when}", "", "", "", style="dim")
+            continue
+        live = any(file.live for file in row.files)
+        style = "green" if live else "cyan" if row.archived else "blue"
+        what = "live" if live else row.files[0].extension.lstrip(".") or "plain"
+        if len(row.files) > 1:
+            what += f", {len(row.files)} files"
+        table.add_row(
+            f"  {row.when[:shown]}", Text(bar_text(row.size, largest, bar), style=style), size_text(row.size), what
+        )
+    return table
+
+
+def _rows(files: Iterable[FileStatus]) -> Iterator[_Row]:
+    """The intervals that have files, and a row for each gap between them."""
+    end: float | None = None
+    for start, group in itertools.groupby(files, key=lambda file: file.start):
+        members = tuple(group)
+        if start is None:
+            yield _Row("no time in name", sum(file.size for file in members), members, False)
+            continue
+        if end is not None and start > end:
+            yield _Row(f"nothing for {duration_text(start - end)}", 0, (), False)
+        end = members[0].end
+        archived = all(file.extension for file in members)
+        yield _Row(clock_text(start), sum(file.size for file in members), members, archived)
+
+
+def bar_text(value: float, largest: float, width: int) -> str:
+    """A bar of at most `width` cells, to an eighth of a cell; anything but nothing is seen."""
+    eighths = ceil(8 * width * value / largest) if largest else 0
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (_EIGHTHS[rest] if rest else "")
+
+
+def size_text(size: float) -> str:
+    """A number of bytes in words: binary units, as retention is given in."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in its two largest units."""
+    left, parts = round(seconds), []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def clock_text(instant: float) -> str:
+    """An instant (seconds since the epoch) as the local wall clock."""
+    return datetime.datetime.fromtimestamp(instant).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else plural}"

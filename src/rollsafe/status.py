@@ -1,0 +1,249 @@
+"""What a log is doing now: its files, its next rollover, who has it open, who holds its lock, what is left to tend.
+
+Reading only: no lock is taken, and nothing is opened for writing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import errno
+import fcntl
+import os
+import struct
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from rollsafe.catalog import Log
+from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.settings import Settings
+
+# struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
+_FLOCK, _TYPE, _PID = ("hhqqi4x", 0, 4) if sys.platform == "linux" else ("qqihh4x", 3, 2)
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """One file of a log; times in seconds since the epoch, size in bytes."""
+
+    name: str
+    start: float | None
+    """When its interval begins; None where its name does not tell."""
+    end: float | None
+    size: int
+    modified: float
+    live: bool
+    extension: str
+    """How it is compressed: "", ".gz", ".zst" or ".xz"."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that has files of the log open."""
+
+    pid: int
+    command: str
+    writes: bool
+    files: tuple[str, ...]
+    """Names; those that are removed already end in " (deleted)"."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Who holds one lock of a log."""
+
+    held: bool
+    pid: int | None = None
+    """None where it is free, or where the holder cannot be seen from here (another container or host)."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A log at one moment.
+
+    Attributes:
+        live: Full path of the live file.
+        settings: What the handler says of itself in the lock file, or what the names of the backups suggest.
+        told: Whether the lock file said it.
+        files: Backups in the order of time, then the live file.
+        next_rollover: Seconds since the epoch; None if it cannot be told. In the past: the next line rolls over.
+        rollover_lock, tending_lock: Who is in a rollover now, and who tends the backups.
+        processes: Who has files of the log open, by process id.
+        unseen: How many processes were not allowed to be looked into.
+        backlog: What is left to do to the backups: kind -> number of files.
+    """
+
+    live: str
+    settings: Settings
+    told: bool
+    files: tuple[FileStatus, ...]
+    next_rollover: float | None
+    rollover_lock: Lock
+    tending_lock: Lock
+    processes: tuple[Process, ...]
+    unseen: int
+    backlog: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: times in ISO 8601 with the offset of the local zone."""
+        told = dataclasses.asdict(self) | {"size": self.size, "next_rollover": iso(self.next_rollover)}
+        for file in told["files"]:
+            file |= {key: iso(file[key]) for key in ("start", "end", "modified")}
+        return told
+
+
+def iso(instant: float | None) -> str | None:
+    """An instant (seconds since the epoch) as ISO 8601 with the offset of the local zone."""
+    if instant is None:
+        return None
+    return datetime.datetime.fromtimestamp(instant).astimezone().isoformat()
+
+
+def status_of(log: Log, processes: Openers) -> Status:
+    """The status of one log."""
+    files, identities = [], {}
+    for file in log.files:
+        with suppress(FileNotFoundError):
+            status = os.stat(file.path)
+            name = os.path.basename(file.path)
+            start, end = (file.interval.start, file.interval.end) if file.interval else (None, None)
+            extension = file.extension
+            files.append(FileStatus(name, start, end, status.st_size, status.st_mtime, file.is_live, extension))
+            identities[status.st_dev, status.st_ino] = name
+    for path in log.leftovers:
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            identities[status.st_dev, status.st_ino] = os.path.basename(path)
+    return Status(
+        log.live,
+        log.settings,
+        log.told,
+        tuple(files),
+        _next_rollover(log),
+        lock_holder(log.lock_path, ROLLOVER_BYTE),
+        lock_holder(log.lock_path, TENDING_BYTE),
+        tuple(processes.of(identities, log.live)),
+        processes.unseen,
+        _backlog(log),
+    )
+
+
+def lock_holder(path: str, byte: int) -> Lock:
+    """Who holds the lock on one byte of the lock file; asked by F_GETLK (fcntl(2)), which takes nothing.
+
+    Not for processes that log: closing the lock file here would drop a lock that this process holds on it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return Lock(False)
+    try:
+        if sys.platform == "linux":
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        else:
+            asked = struct.pack(_FLOCK, byte, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return Lock(False)
+        raise
+    finally:
+        os.close(descriptor)
+    if answer[_TYPE] == fcntl.F_UNLCK:
+        return Lock(False)
+    return Lock(True, answer[_PID] if answer[_PID] > 0 else None)
+
+
+class Openers:
+    """The processes of this machine with the regular files that they have open, looked at once (Linux: proc(5)).
+
+    Attributes:
+        unseen: How many processes were not allowed to be looked into.
+    """
+
+    def __init__(self) -> None:
+        self.unseen = 0
+        self._open: defaultdict[tuple[int, int], list[tuple[int, str, str]]] = defaultdict(list)
+        if not os.path.isdir("/proc/self/fd"):
+            return
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                descriptors = os.listdir(f"/proc/{pid}/fd")
+            except PermissionError:
+                self.unseen += 1
+                continue
+            except OSError:  # it has ended
+                continue
+            for descriptor in descriptors:
+                self._note(pid, descriptor)
+
+    def of(self, identities: dict[tuple[int, int], str], live: str) -> Iterator[Process]:
+        """The processes that have files open that are named in `identities`, or removed files of the log `live`."""
+        found: defaultdict[int, dict[str, bool]] = defaultdict(dict)
+        for identity, openings in self._open.items():
+            name = identities.get(identity)
+            for pid, descriptor, path in openings:
+                if name is None and path.startswith(f"{live}.") and path.endswith(" (deleted)"):
+                    shown = os.path.basename(path)
+                elif name is not None:
+                    shown = name
+                else:
+                    continue
+                found[pid][shown] = found[pid].get(shown, False) or _writes(pid, descriptor)
+        for pid, names in sorted(found.items()):
+            yield Process(pid, command_of(pid), any(names.values()), tuple(sorted(names)))
+
+    def _note(self, pid: str, descriptor: str) -> None:
+        """Note one descriptor if it is of a regular file."""
+        link = f"/proc/{pid}/fd/{descriptor}"
+        with suppress(OSError):
+            path = os.readlink(link)
+            if path.startswith("/") and not path.startswith(("/dev/", "/proc/", "/sys/", "/memfd:")):
+                status = os.stat(link)
+                self._open[status.st_dev, status.st_ino].append((int(pid), descriptor, path))
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, as one line; "?" if it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(4096).rstrip(b"\0").split(b"\0")
+        if words == [b""]:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                words = [file.read().strip()]
+    except OSError:
+        return "?"
+    words[0] = os.path.basename(words[0])
+    text = b" ".join(words).decode(errors="replace")
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _writes(pid: int, descriptor: str) -> bool:
+    """Whether a descriptor is open for writing (proc(5), fdinfo: flags in octal)."""
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("flags:"):
+                return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def _next_rollover(log: Log) -> float | None:
+    """The end of the live file's interval; where there is no live file or no schedule, None."""
+    live = next((file for file in log.files if file.is_live), None)
+    return live.interval.end if live and live.interval and log.told else None
+
+
+def _backlog(log: Log) -> dict[str, int]:
+    """What is left to do to the backups."""
+    rolled = sum(path.endswith(ROLLED_EXTENSION) for path in log.leftovers)
+    return {"awaiting_rotator": rolled, "unfinished": len(log.leftovers) - rolled}
