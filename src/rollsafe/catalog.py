@@ -155,25 +155,53 @@ def _log(live: str) -> Log:
     told = settings is not None
     if settings is None:
         settings = _inferred(name, entries)
-    schedule: Schedule | None
-    try:
-        schedule = settings.schedule()
-    except ConfigurationError:
-        schedule = None
-    names = Names(live, schedule or Schedule(settings.when, suffix=settings.suffix))
+    recogniser = Recogniser(live, settings)
     backups, leftovers = [], []
     for folder, entry in _candidates(directory, entries, settings):
         path = os.path.join(folder, entry)
         if not _is_plain_file(path):
             continue
-        backup = _parsed(names, entry, settings)
+        backup = recogniser.backup(path)
         if backup is not None:
-            backups.append(LogFile(path, _interval_of(backup, schedule) if schedule else None, backup))
-        elif entry.endswith((".tmp", ROLLED_EXTENSION)) and _parsed(names, entry.rpartition(".")[0], settings):
+            backups.append(backup)
+        elif recogniser.is_leftover(entry):
             leftovers.append(path)
-    backups.sort(key=lambda file: names.order(file.backup) if file.backup else ())
-    files = [*backups, *_live_file(live, note, schedule)]
+    backups.sort(key=recogniser.order)
+    files = [*backups, *_live_file(live, note, recogniser.schedule)]
     return Log(live, settings, told, tuple(files), tuple(leftovers))
+
+
+class Recogniser:
+    """Tells the backups of one live file by their names.
+
+    Attributes:
+        schedule: Its intervals; None where the zone of the settings has no name, or is not known here.
+    """
+
+    def __init__(self, live: str, settings: Settings) -> None:
+        self.schedule: Schedule | None
+        try:
+            self.schedule = settings.schedule()
+        except ConfigurationError:
+            self.schedule = None
+        self._settings = settings
+        self._names = Names(live, self.schedule or Schedule(settings.when, suffix=settings.suffix))
+
+    def backup(self, path: str) -> LogFile | None:
+        """The backup at `path`, None if its name is not one."""
+        backup = _parsed(self._names, os.path.basename(path), self._settings)
+        if backup is None:
+            return None
+        return LogFile(path, _interval_of(backup, self.schedule) if self.schedule else None, backup)
+
+    def is_leftover(self, name: str) -> bool:
+        """Whether a file of this name is unfinished: an archive being written, or a file that awaits a rotator."""
+        stem, _, extension = name.rpartition(".")
+        return f".{extension}" in (".tmp", ROLLED_EXTENSION) and _parsed(self._names, stem, self._settings) is not None
+
+    def order(self, file: LogFile) -> tuple[object, ...]:
+        """Sort key: backups in the order of the time that they hold."""
+        return self._names.order(file.backup) if file.backup else ()
 
 
 def _candidates(directory: str, entries: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
