@@ -17,6 +17,16 @@ Report = Callable[[str, BaseException], None]
 _ELECTION_PAUSE = 0.25
 
 
+# The process in which no keeper may start, if there is one.
+_standing_back: int | None = None
+
+
+def stand_back(wanted: bool) -> None:
+    """Let no keeper start in this process, though in those that it forks; or, if that is not wanted, allow it again."""
+    global _standing_back
+    _standing_back = os.getpid() if wanted else None
+
+
 class Keeper:
     """A short-lived thread that does rounds over the backups of one live file, elected by a lock.
 
@@ -36,7 +46,7 @@ class Keeper:
     def wake(self) -> None:
         """Have the backups tended soon; returns at once."""
         self._asked = True
-        if self._running_in == os.getpid():
+        if os.getpid() in (self._running_in, _standing_back):
             return
         self._running_in = os.getpid()
         try:

@@ -680,13 +680,13 @@ def living_handlers() -> list[SafeTimedRotatingFileHandler]:
     return list(_living)
 
 
-def _end_leases() -> None:
+def end_leases() -> None:
     """In a forked child: the first line of each handler goes the long way, which notices the fork."""
     for handler in living_handlers():
         handler._file.due = -inf
 
 
-os.register_at_fork(after_in_child=_end_leases)
+os.register_at_fork(after_in_child=end_leases)
 
 
 def _record_of_ours(message: str) -> logging.LogRecord:

@@ -1,0 +1,151 @@
+"""The adapter on real uWSGI servers: lines counted under load, in every way in which uWSGI makes its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
+from tests.integration.servers import ROOT, Clients, backups, wait_until
+from tests.integration.test_gunicorn import suffix_of
+from tests.oracle import Report, audit
+
+pytestmark = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)
+
+WORKERS = 3
+ROLLOVERS = 3
+APP = "tests.integration.uwsgi_app:application"
+MULE = str(ROOT / "tests" / "integration" / "uwsgi_mule.py")
+
+
+def server(directory: Path, *arguments: str, hooks: str = "install", **handler: object) -> Uwsgi:
+    """A uWSGI with these arguments, which serves the application with these hooks and arguments of its handler."""
+    environment = {"UWSGI_APP_HOOKS": hooks, "UWSGI_APP_HANDLER": json.dumps(handler)}
+    return Uwsgi(directory, APP, workers=WORKERS, arguments=arguments, environment=environment)
+
+
+def wait_for_rollovers(directory: Path, count: int = ROLLOVERS) -> None:
+    """Wait for so many more backups."""
+    live = directory / "logs" / "app.log"
+    goal = len(backups(live)) + count
+    wait_until(lambda: len(backups(live)) >= goal, f"{count} more rollovers")
+
+
+def audit_app(directory: Path, clients: Clients) -> Report:
+    """What the oracle says of the application's log."""
+    return audit(directory / "logs" / "app.log", clients.acknowledged, suffix_of)
+
+
+def noted(directory: Path, hook: str) -> set[int]:
+    """The processes in which a hook of the application's own has run."""
+    return {int(path.name.rpartition("-")[2]) for path in directory.glob(f"{hook}-*")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--master"],
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["--master", "--lazy-apps"], marks=pytest.mark.slow),
+        pytest.param(["--master", "--enable-threads", "--threads", "2"], marks=pytest.mark.slow),
+        pytest.param(["--master", "--py-call-uwsgi-fork-hooks"], marks=pytest.mark.slow),
+        pytest.param(["--master", "--max-requests", "50", "--min-worker-lifetime", "1"], marks=pytest.mark.slow),
+    ],
+    ids=lambda arguments: " ".join(arguments) or "no master",
+)
+def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments: Sequence[str]) -> None:
+    with server(tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
+        wait_for_rollovers(tmp_path)
+        processes = WORKERS + ("--max-requests" in arguments)
+        wait_until(lambda: len(clients.answering) >= processes, "an answer from every worker")
+
+    report = audit_app(tmp_path, clients)
+    assert clients.refused == []
+    assert report.flawless, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
+def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str]) -> None:
+    (tmp_path / "spool").mkdir()
+    arguments = ["--master", *lazy, "--mule=" + MULE, "--mule=" + MULE.replace("mule", "app"), "--spooler", "spool"]
+    if lazy:
+        arguments += ["--spooler-import", "tests.integration.uwsgi_app"]
+    asked = range(20)
+    with server(tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
+        for number in asked:
+            uwsgi.get(f"/spool/{number}")
+        wait_for_rollovers(tmp_path)
+        wait_until((tmp_path / "mule-done").exists, "the mule's last line")
+        wait_until(lambda: not [path for path in (tmp_path / "spool").iterdir() if path.is_file()], "an empty spool")
+
+    clients.acknowledged["mule"] = set(range(300))
+    clients.acknowledged["spooler"] = set(asked)
+    report = audit_app(tmp_path, clients)
+    assert clients.refused == []
+    assert report.flawless, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
+def test_reloads_under_load_lose_nothing(tmp_path: Path, lazy: list[str]) -> None:
+    with server(tmp_path, "--master", *lazy) as uwsgi, Clients(uwsgi) as clients:
+        for _ in range(ROLLOVERS):
+            before = uwsgi.workers
+            uwsgi.signal(signal.SIGHUP)
+            wait_until(lambda before=before: len(uwsgi.workers - before) >= WORKERS, "new workers")  # type: ignore[misc]
+            # uWSGI gives up when it is told to end while a worker imports.
+            wait_until(lambda: clients.answering >= uwsgi.workers, "an answer from each of them")
+        wait_for_rollovers(tmp_path)
+
+    report = audit_app(tmp_path, clients)
+    assert report.flawless, report
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    with server(tmp_path, "--master") as uwsgi, Clients(uwsgi) as clients:
+        for _ in range(2 * ROLLOVERS):
+            killed = min(uwsgi.workers)
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda killed=killed: killed not in uwsgi.workers, "the death of a worker")  # type: ignore[misc]
+            wait_until(lambda: len(uwsgi.workers) >= WORKERS, "another worker in its place")
+            clients.wait_for(more=50)
+        wait_for_rollovers(tmp_path, 1)
+
+    report = audit_app(tmp_path, clients)
+    assert report.flawless, report
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        "install decorated",
+        pytest.param("decorated install", marks=pytest.mark.slow),
+        pytest.param("plain install", marks=pytest.mark.slow),
+        pytest.param("install plain", marks=pytest.mark.slow),
+    ],
+)
+def test_the_applications_own_hooks_run_beside_ours(tmp_path: Path, hooks: str) -> None:
+    """Ours is seen by its effect: a worker is not held up by a lock that a thread of the master held at the fork."""
+    with server(tmp_path, "--master", hooks=hooks + " hold", when="h") as uwsgi:
+        expected = set(hooks.split()) - {"install"}
+        wait_until(lambda: all(noted(tmp_path, hook) >= uwsgi.workers for hook in expected), "the own hooks")
+        uwsgi.get("/line/after/0/60")
+
+
+def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for second in range(10, 20):
+        (logs / f"app.log.2020-01-01_00-00-{second}").touch()
+    with server(tmp_path, "--master", backupCount=1) as uwsgi:
+        # A keeper lives for two seconds at least, because the backups have just been made.
+        threads = os.listdir(f"/proc/{uwsgi.arbiter}/task")
+        wait_until(lambda: len(list(logs.glob("app.log.2020-*"))) <= 1, "the removal of old backups")
+    assert threads == [str(uwsgi.arbiter)]
