@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test slow unit lint bench docs clean
+.PHONY: help demo serve test slow unit lint bench docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,10 @@ bench: $(VENV)/.installed-bench ## the measurements
 
 docs: $(VENV)/.installed-test ## write the reference of the command anew
 	$(BIN)/cog -r docs/reference/commands.md
+
+site: $(VENV)/.installed-docs ## build the documentation into build/site; a warning is an error
+	$(BIN)/python -m sphinx -E -q -W --keep-going -d build/doctrees docs build/site
+	@echo "Open build/site/index.html"
 
 clean: ## remove the virtual environment, caches and build output
 	$(if $(wildcard $(VENV)/pyvenv.cfg),rm -rf $(VENV))

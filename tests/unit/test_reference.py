@@ -1,0 +1,76 @@
+"""The reference speaks of every public name, and their docstrings of exactly the parameters that there are."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rollsafe
+from rollsafe.gunicorn import rotating_logs
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+PACKAGE = Path(rollsafe.__file__).parent
+PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
+
+# For users of the package; the other rooms are its inside.
+PUBLIC_MODULES = ["rollsafe", *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask"))]
+PUBLIC_NAMES = [
+    f"{module}.{name}"
+    for module in PUBLIC_MODULES
+    if module == "rollsafe" or (PACKAGE / f"{module.partition('.')[2]}.py").exists()
+    for name in importlib.import_module(module).__all__
+]
+WITH_PARAMETERS: list[Callable[..., Any]] = [rollsafe.SafeTimedRotatingFileHandler, rollsafe.FileLock, rotating_logs]
+
+
+def documented_parameters(docstring: str) -> list[str]:
+    """The parameters that the section "Args:" of a docstring explains, in order; one line may explain several."""
+    _, _, section = inspect.cleandoc(docstring).partition("Args:\n")
+    lines = re.findall(r"^ {4}(\w+(?:, \w+)*): ", section.partition("\n\n")[0], re.MULTILINE)
+    return [name for line in lines for name in line.split(", ")]
+
+
+def is_shown(name: str) -> bool:
+    """Whether a page of the reference shows the docstring of `name`, by itself or as a member of its module."""
+    module, _, last = name.rpartition(".")
+    if re.search(rf"^\.\. auto(class|function|exception|data):: {re.escape(name)}$", PAGES, re.MULTILINE):
+        return True
+    members = re.search(rf"^\.\. automodule:: {re.escape(module)}\n +:members:(?P<names>[^\n]*)$", PAGES, re.MULTILINE)
+    return members is not None and last in re.findall(r"\w+", members["names"])
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_the_reference_shows_every_public_name(name: str) -> None:
+    assert is_shown(name), f"give {name} an autodoc directive in docs/reference"
+
+
+@pytest.mark.parametrize("documented", WITH_PARAMETERS, ids=lambda documented: documented.__name__)
+def test_the_docstring_explains_exactly_the_parameters_that_there_are(documented: Callable[..., Any]) -> None:
+    assert documented_parameters(documented.__doc__ or "") == list(inspect.signature(documented).parameters)
+
+
+def test_parameters_are_read_from_the_section_and_from_nowhere_else() -> None:
+    docstring = """One line.
+
+    other: not a parameter
+
+    Args:
+        one: The first,
+            with a: colon.
+        two, three: Both.
+
+    Raises:
+        ValueError: Never.
+    """
+    assert documented_parameters(docstring) == ["one", "two", "three"]
+
+
+def test_a_name_that_no_page_shows_is_noticed() -> None:
+    assert not is_shown("rollsafe.gunicorn.rotating")
+    assert not is_shown("rollsafe.handlers.SafeTimedRotatingFileHandler")
