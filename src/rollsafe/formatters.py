@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
+from math import floor, inf
 from typing import Any, Literal
 
 from rollsafe.errors import ConfigurationError
+from rollsafe.formats import compiled
 
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
 _TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
 _ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+# For bytes.translate: printable ASCII without backslash stays, so a text that comes out unchanged needs no escape.
+_KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
 _SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SHORT_MEANINGS = {escaped: char for char, escaped in _SHORT_ESCAPES.items()}
 
@@ -50,13 +54,23 @@ def _meaning(match: re.Match[str]) -> str:
     return _SHORT_MEANINGS.get(match[0]) or chr(int(match[0][2:], 16))
 
 
+# Start (seconds since the epoch), its time text, and what follows for each millisecond; None for nothing.
+_Second = tuple[float, str, Mapping[float, str] | None]
+_NO_SECOND: _Second = (inf, "", None)
+
+# Methods of the base class that a compiled format does the work of: in a subclass that has its own, they are called.
+_OVERRIDABLE = ("formatMessage", "formatTime", "usesTime")
+
+
 class LineFormatter(logging.Formatter):
     """A `logging.Formatter` that makes one physical line of every record, traceback and stack included.
 
     Takes the arguments of `logging.Formatter`. With ``escape=False`` it also gives the same text, and a record
     may then fill several lines; otherwise the whole text passes through `escape`.
 
-    The time text is made once for each second, so `converter` is called with whole seconds since the epoch.
+    The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
+    change of a class attribute such as `logging.Formatter.converter` takes effect with the next second. Unlike in
+    the base class, `record.asctime` is set only for records with a traceback or stack.
 
     Raises `ConfigurationError` for an unknown `style` and for a `fmt` that does not fit it (with ``validate=False``
     such a `fmt` is found out only when a record is formatted).
@@ -83,38 +97,56 @@ class LineFormatter(logging.Formatter):
             ) from error
         self._escape = escape
         self._uses_time = self.usesTime()
-        self._second: tuple[object, str] = (None, "")
+        overridden = any(getattr(type(self), name).__module__ != "logging" for name in _OVERRIDABLE)
+        self._compiled = None if overridden else compiled(self._style._fmt, style, defaults or {})
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
-        if record.exc_info or record.exc_text or record.stack_info:
-            text = super().format(record)
-        else:
-            # What the base class does for a record without traceback, less the questions whose answers do not change.
+        text = None
+        if not (record.exc_info or record.exc_text or record.stack_info) and self._compiled is not None:
             record.message = record.getMessage()
-            if self._uses_time:
-                record.asctime = self.formatTime(record, self.datefmt)
-            text = self.formatMessage(record)
-        if not self._escape or (text.isprintable() and "\\" not in text):
-            return text
-        return escape(text)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """Return the creation time of `record` as text, as `logging.Formatter` does."""
-        text = self._second_text(math.floor(record.created), datefmt or self.default_time_format)
-        if datefmt or not self.default_msec_format:
-            return text
-        return self.default_msec_format % (text, record.msecs)
-
-    def _second_text(self, second: int, datefmt: str) -> str:
-        """The text for `second`, made anew when the second, the format or the converter is another one.
-
-        Key and text are one tuple, read once and replaced whole: threads may race, but never mix two entries.
-        """
-        converter = self.converter
-        key = (second, datefmt, converter)
-        cached_key, text = self._second
-        if cached_key != key:
-            text = time.strftime(datefmt, converter(second))
-            self._second = (key, text)
+            try:
+                since, asctime, thousandths = self._second
+                if self._uses_time:
+                    if not 0.0 <= record.created - since < 1.0:
+                        since, asctime, thousandths = self._begin_second(record.created)
+                    if thousandths is not None:
+                        asctime += thousandths[record.msecs]
+                text = self._compiled(record, asctime)
+            except (AttributeError, LookupError, TypeError):
+                # A field is missing, or the time is unusual: the base class knows what to do or to say.
+                pass
+        if text is None:
+            text = super().format(record)
+        if self._escape and not (text.isascii() and (plain := text.encode()).translate(_KEEP_PLAIN) == plain):
+            return escape(text)
         return text
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; one that the time text depends on takes effect at once."""
+        super().__setattr__(name, value)
+        if name in ("converter", "datefmt", "default_time_format", "default_msec_format"):
+            self._second = _NO_SECOND
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickled formatter consists of; the compiled format is left out, so that `logging` does its work."""
+        return {**self.__dict__, "_compiled": None}
+
+    def _begin_second(self, created: float) -> _Second:
+        """The entry for the second that holds `created`, also kept for the next records.
+
+        It is one tuple, read once and replaced whole: threads may race, but never mix two entries.
+        """
+        second = floor(created)
+        text = time.strftime(self.datefmt or self.default_time_format, self.converter(second))
+        milliseconds = None if self.datefmt else self.default_msec_format
+        self._second = entry = float(second), text, _thousandths(milliseconds) if milliseconds else None
+        return entry
+
+
+@lru_cache(maxsize=8)
+def _thousandths(msec_format: str) -> Mapping[float, str]:
+    """What `msec_format` puts behind the text of a second, by millisecond; empty if it puts it elsewhere too."""
+    if not msec_format.startswith("%s"):
+        return {}
+    return {float(milliseconds): msec_format % ("", milliseconds) for milliseconds in range(1000)}

@@ -454,6 +454,40 @@ def test_a_signal_handler_that_logs_inside_the_critical_section_loses_nothing(li
     assert live.read_text().split() == ["second", "from-the-signal-handler"]
 
 
+def test_a_signal_handler_that_raises_as_soon_as_the_lock_is_taken_leaves_it_free(live: Path, make: Make) -> None:
+    class Interrupted:
+        """A lock during whose acquisition a signal arrives."""
+
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+            self.release = lock.release
+
+        def acquire(self) -> None:
+            self.lock.acquire()
+            signal.raise_signal(signal.SIGUSR2)
+
+    handler: Any = make(when="H")
+    lock: Any = handler.lock
+    handler.lock = Interrupted(lock)
+    before = signal.signal(signal.SIGUSR2, lambda *_: sys.exit("as a worker's handler of SIGABRT does"))
+    try:
+        with pytest.raises(SystemExit):
+            log(handler, "never begun")
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        handler.lock = lock
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(lock.acquire(blocking=False))
+        lock.release()
+
+    other = threading.Thread(target=take)
+    other.start()
+    other.join()
+    assert taken == [True]
+
+
 def reopen_as_gunicorn_does(handler: logging.FileHandler) -> None:
     """What gunicorn's reopen_files does to each FileHandler on USR1."""
     handler.acquire()
@@ -986,6 +1020,17 @@ def test_a_filter_may_replace_the_record_or_drop_it(live: Path, make: Make) -> N
     assert not handler.handle(logging.makeLogRecord({"msg": "drop"}))
     assert handler.handle(logging.makeLogRecord({"msg": "keep"}))
     assert live.read_text() == ("KEEP\n" if sys.version_info >= (3, 12) else "keep\n")
+
+
+def test_an_overridden_filter_is_asked(live: Path, make: Make) -> None:
+    class Picky(SafeTimedRotatingFileHandler):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return "drop" not in record.getMessage()
+
+    handler = make(kind=Picky, when="H")
+    log(handler, "drop")
+    log(handler, "keep")
+    assert live.read_text() == "keep\n"
 
 
 # Retention

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import logging.config
+import pickle
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollsafe.errors import ConfigurationError
+from rollsafe.formats import compiled
 from rollsafe.formatters import LineFormatter, escape, unescape
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
@@ -99,6 +101,7 @@ def test_every_control_character_is_escaped(char: str) -> None:
     assert escaped.isprintable()
     assert escaped == escaped.lower()
     assert unescape(escaped) == char
+    assert LineFormatter().format(record_of(char)) == escaped
 
 
 @untimed
@@ -176,8 +179,182 @@ def test_without_escaping_the_text_is_that_of_the_standard_formatter(
     assert ours.format(copy.copy(record)) == standard.format(copy.copy(record))
 
 
+FIELDS = ["message", "asctime", "levelname", "name", "process", "msecs", "lineno", "tenant", "class", "getMessage"]
+literals = st.text(alphabet=st.sampled_from([*"ab {}$%'\"\\\n()!:", "é"]), max_size=6)
+
+
+def percent_field(name: str, how: str) -> str:
+    return f"%({name}){how}"
+
+
+percent_fields = st.builds(
+    percent_field, st.sampled_from(FIELDS), st.sampled_from(["s", "s", "r", "-8s", "8.3s", "03d", "d", ".1f", "x", "q"])
+)
+brace_fields = st.builds(
+    "{{{}{}}}".format,
+    st.sampled_from([*FIELDS, "name[0]", "name.real", "0", ""]),
+    st.sampled_from(["", "", "!r", "!s:>8", ":>12", ":*^9", ":{lineno}", ":%H"]),
+)
+dollar_fields = st.builds(str.format, st.sampled_from(["${}", "${{{}}}", "$${}"]), st.sampled_from(FIELDS))
+formats = st.one_of(
+    [
+        st.tuples(st.lists(fields | literals, max_size=5).map("".join), st.just(style))
+        for style, fields in (("%", percent_fields), ("{", brace_fields), ("$", dollar_fields))
+    ]
+)
+
+
+class Odd:
+    """Its three texts differ."""
+
+    def __str__(self) -> str:
+        return "by str"
+
+    def __repr__(self) -> str:
+        return "by repr"
+
+    def __format__(self, specification: str) -> str:
+        return "by format"
+
+
+def outcome(formatter: Callable[[], logging.Formatter], record: logging.LogRecord) -> str:
+    """The text, or the error."""
+    try:
+        return formatter().format(record)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    form=formats,
+    defaults=st.sampled_from([None, {}, {"tenant": "t1"}, {"message": "no", "class": 7}]),
+    extra=st.dictionaries(
+        st.sampled_from(["tenant", "class", "getMessage"]), st.sampled_from(["x", 3, None, 2.5, Odd()])
+    ),
+    message=any_text,
+    created=seconds,
+)
+@example(("%(message)s 100%% {x} '\"", "%"), None, {}, "m", 1.0)
+@example(("{{{message:>12}}} %s '\"", "{"), None, {}, "m", 1.0)
+@example(("$$ ${message} {message} %(message)s", "$"), None, {}, "m", 1.0)
+@example(("%(tenant)s %(tenant)r %(tenant)-9s", "%"), None, {"tenant": Odd()}, "m", 1.0)
+@example(("{tenant} {tenant!s} {tenant!r:>9} {tenant:>9}", "{"), None, {"tenant": Odd()}, "m", 1.0)
+@example(("$tenant ${tenant}", "$"), None, {"tenant": Odd()}, "m", 1.0)
+def test_every_format_gives_the_text_or_the_error_of_the_standard_formatter(
+    form: tuple[str, Style], defaults: dict[str, Any] | None, extra: dict[str, Any], message: str, created: float
+) -> None:
+    fmt, style = form
+
+    def standard() -> logging.Formatter:
+        return logging.Formatter(fmt, None, style, validate=False, defaults=defaults)
+
+    def ours() -> logging.Formatter:
+        return LineFormatter(fmt, None, style, validate=False, defaults=defaults, escape=False)
+
+    record = record_of(message, created, **extra)
+    assert outcome(ours, copy.copy(record)) == outcome(standard, copy.copy(record))
+
+
+@pytest.mark.parametrize(
+    ("fmt", "style"),
+    [
+        ("%(asctime)s,%(msecs)03d [%(process)d] %(levelname)-8s %(name)s: %(message)s 100%%", "%"),
+        ("{asctime} {levelname:>8} {name!r} {message}", "{"),
+        ("$asctime ${levelname} $message $$", "$"),
+    ],
+)
+def test_usual_formats_are_compiled(fmt: str, style: Style) -> None:
+    assert compiled(fmt, style, {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("fmt", "style"),
+    [
+        ("%(getMessage)s", "%"),
+        ("%(class)s", "%"),
+        ("%(lineno)*d", "%"),
+        ("{name.real}", "{"),
+        ("{:{x}}", "{"),
+        ("$", "$"),
+    ],
+)
+def test_formats_that_only_logging_can_do_are_not_compiled(fmt: str, style: Style) -> None:
+    assert compiled(fmt, style, {}) is None
+
+
+def test_a_format_cannot_smuggle_in_code() -> None:
+    fmt = "'{__import__}' \\N{BULLET} \" {{ %(message)s"
+    assert LineFormatter(fmt, escape=False).format(record_of("m")) == fmt % {"message": "m"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("datefmt", "%H"),
+        ("converter", lambda seconds: time.gmtime(seconds + 3600)),
+        ("default_time_format", "%M:%S"),
+        ("default_msec_format", "%s.%03dZ"),
+        ("default_msec_format", "(%s) %d"),
+        ("default_msec_format", None),
+    ],
+)
+def test_what_the_time_text_depends_on_may_be_set_within_a_second(attribute: str, value: Any) -> None:
+    standard, ours = logging.Formatter("%(asctime)s"), LineFormatter("%(asctime)s")
+    ours.format(record_of())
+    for formatter in (standard, ours):
+        setattr(formatter, attribute, value)
+    assert ours.format(record_of()) == standard.format(record_of())
+
+
+def test_a_converter_set_on_the_standard_class_takes_effect_with_the_next_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    formatter = LineFormatter("%(asctime)s", datefmt="%H")
+    formatter.format(record_of(created=0.0))
+    monkeypatch.setattr(logging.Formatter, "converter", staticmethod(lambda seconds: time.gmtime(seconds + 7200)))
+    assert formatter.format(record_of(created=1.0)) == "02"
+
+
+def test_methods_that_a_subclass_overrides_are_called() -> None:
+    class Shouting(LineFormatter):
+        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+            return "NOW"
+
+    class Wrapping(LineFormatter):
+        def formatMessage(self, record: logging.LogRecord) -> str:
+            return f"<{super().formatMessage(record)}>"
+
+    class Timeless(LineFormatter):
+        def usesTime(self) -> bool:
+            return False
+
+    assert Shouting("%(asctime)s %(message)s").format(record_of()) == "NOW hello"
+    assert Wrapping("%(message)s").format(record_of()) == "<hello>"
+    with pytest.raises(ValueError, match="asctime"):
+        Timeless("%(asctime)s").format(record_of())
+
+
+def test_a_method_that_is_replaced_on_the_standard_class_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.Formatter, "formatTime", lambda self, record, datefmt=None: "NOW")
+    assert LineFormatter("%(asctime)s %(message)s").format(record_of()) == "NOW hello"
+
+
+def test_a_pickled_formatter_gives_the_same_text() -> None:
+    formatter = LineFormatter("%(asctime)s %(message)s", datefmt="%S")
+    again = pickle.loads(pickle.dumps(formatter))
+    assert again.format(record_of("a\nb")) == formatter.format(record_of("a\nb"))
+
+
+def test_message_is_left_on_the_record_as_the_standard_formatter_does() -> None:
+    record = record_of("a %s", args=("b",))
+    LineFormatter("%(levelname)s").format(record)
+    assert record.message == "a b"
+
+
 @untimed
 @given(any_text, st.sampled_from(FORMATS))
+@example("\\n", FORMATS[0])
 def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
     message: str, form: tuple[str | None, Style]
 ) -> None:
@@ -190,24 +367,24 @@ def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
 @untimed
 @given(st.lists(st.tuples(seconds, st.sampled_from([None, "%S", "%H:%M"])), min_size=2, max_size=20))
 def test_one_formatter_gives_each_record_its_own_time_in_any_order(calls: list[tuple[float, str | None]]) -> None:
-    standard, ours = logging.Formatter(), LineFormatter()
+    standard, ours = logging.Formatter("%(asctime)s"), LineFormatter("%(asctime)s", escape=False)
     for created, datefmt in calls:
-        record = record_of(created=created)
-        assert ours.formatTime(record, datefmt) == standard.formatTime(record, datefmt)
+        standard.datefmt = ours.datefmt = datefmt
+        assert ours.format(record_of(created=created)) == standard.format(record_of(created=created))
 
 
 @pytest.mark.parametrize("created", [-0.5, -1.0, -1.25, 0, 0.999, 1_700_000_000])
 def test_time_text_around_the_epoch_is_the_standard_one(created: float) -> None:
     record = record_of(created=created)
-    assert LineFormatter().formatTime(record) == logging.Formatter().formatTime(record)
+    assert LineFormatter("%(asctime)s").format(record) == logging.Formatter("%(asctime)s").format(record)
 
 
 def test_a_converter_set_on_the_instance_takes_effect_within_the_same_second() -> None:
-    formatter = LineFormatter()
+    formatter = LineFormatter("%(asctime)s", datefmt="%H:%M")
     formatter.converter = lambda seconds: time.gmtime((seconds or 0) + 3600)
-    first = formatter.formatTime(record_of(created=0.0), "%H:%M")
+    first = formatter.format(record_of(created=0.0))
     formatter.converter = time.gmtime
-    assert (first, formatter.formatTime(record_of(created=0.0), "%H:%M")) == ("01:00", "00:00")
+    assert (first, formatter.format(record_of(created=0.0))) == ("01:00", "00:00")
 
 
 def test_a_converter_and_default_formats_set_on_a_subclass_are_used() -> None:
@@ -216,7 +393,7 @@ def test_a_converter_and_default_formats_set_on_a_subclass_are_used() -> None:
         default_time_format = "%H:%M:%S"
         default_msec_format = "%s.%03d"
 
-    assert Utc().formatTime(record_of(created=3661.5)) == "01:01:01.500"
+    assert Utc("%(asctime)s").format(record_of(created=3661.5)) == "01:01:01.500"
 
 
 def test_without_a_millisecond_format_the_time_text_has_none() -> None:
@@ -224,7 +401,7 @@ def test_without_a_millisecond_format_the_time_text_has_none() -> None:
         converter = staticmethod(time.gmtime)
         default_msec_format = None
 
-    assert NoMilliseconds().formatTime(record_of(created=0.5)) == "1970-01-01 00:00:00"
+    assert NoMilliseconds("%(asctime)s").format(record_of(created=0.5)) == "1970-01-01 00:00:00"
 
 
 def test_the_time_text_is_made_once_for_each_second() -> None:
@@ -242,7 +419,7 @@ def test_the_time_text_is_made_once_for_each_second() -> None:
 
 
 def test_threads_that_share_a_formatter_never_get_the_time_of_another_record() -> None:
-    formatter = LineFormatter()
+    formatter = LineFormatter("%(asctime)s", datefmt="%S")
     formatter.converter = time.gmtime
     wrong: list[str] = []
     start = threading.Barrier(4)
@@ -251,7 +428,7 @@ def test_threads_that_share_a_formatter_never_get_the_time_of_another_record() -
         start.wait()
         for count in range(3000):
             second = (count + offset) % 60
-            text = formatter.formatTime(record_of(created=float(second)), "%S")
+            text = formatter.format(record_of(created=float(second)))
             if text != f"{second:02d}":
                 wrong.append(text)
 

@@ -25,6 +25,7 @@ CORE = {
     "locks",
     "backups",
     "formatters",
+    "formats",
     "errors",
     "settings",
 }
@@ -41,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inflight": set(),
     "spill": set(),
     "arguments": {"rollover", "errors"},
-    "formatters": {"errors"},
+    "formats": set(),
+    "formatters": {"formats", "errors"},
     "backups": {"schedule", "names", "locks", "errors"},
     "rollover": {"schedule", "names", "locks", "backups", "errors"},
     "handlers": {

@@ -1,0 +1,109 @@
+"""Format strings of `logging` made into functions: one f-string instead of a `%` over the record's dictionary.
+
+Pure. What cannot be told in an f-string with exactly the same result is left to `logging`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping
+from logging import LogRecord
+from typing import Any
+
+# (record, text for `asctime`) -> text
+Compiled = Callable[[LogRecord, str], str]
+
+_PERCENT = re.compile(r"%(?:(?P<escaped>%)|\((?P<name>\w+)\)(?P<how>[#0+ -]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]))")
+_DOLLAR = string.Template.pattern
+# Of `str.format`; quotes, backslashes and nested fields stay out of the source that is made.
+_SPECIFICATION = re.compile(r"[\w <>=^+\-#,.%*/:]*", re.ASCII)
+
+# Literal text, or a field: its name, and what stands behind it in the f-string or the %-conversion for it.
+_Part = str | tuple[str, str]
+
+
+def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
+    """The function that gives the same text as `logging` with `fmt`, or None if that needs `logging` itself.
+
+    The text of `asctime` is handed in, all other fields are attributes of the record, `message` among them. Where a
+    field is missing, the function raises AttributeError.
+
+    Args:
+        fmt: A format string.
+        style: "%", "{" or "$".
+        defaults: Values for fields that a record does not have.
+    """
+    try:
+        parts = list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
+    except ValueError:
+        return None
+    names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr}
+    source = []
+    for part in parts:
+        if isinstance(part, str):
+            source.append(part.replace("{", "{{").replace("}", "}}"))
+            continue
+        field, how = part
+        if not _is_plain(field):
+            return None
+        value = f"record.{field}"
+        if field == "asctime":
+            value = field
+        elif field in defaults:
+            names[f"name{len(names)}"], value = field, f"getattr(record, name{len(names)}, "
+            names[f"default{len(names)}"], value = defaults[field], f"{value}default{len(names)})"
+        if how.startswith("%"):
+            names[f"how{len(names)}"], value, how = how, f"how{len(names)} % ({value},)", ""
+        source.append(f"{{{value}{how}}}")
+    # repr() quotes the literal text; the fields between hold nothing that it would change.
+    function: Compiled = eval(f"lambda record, asctime: f{''.join(source)!r}", names)
+    return function
+
+
+def _is_plain(field: str) -> bool:
+    """Whether `field` can be read as an attribute: of the record alone, not of its class."""
+    return field.isidentifier() and not keyword.iskeyword(field) and not hasattr(LogRecord, field)
+
+
+def _percent_parts(fmt: str) -> Iterator[_Part]:
+    """The parts of a %-format; ValueError where it has a `%` that is nothing of what `logging` documents."""
+    end = 0
+    for match in _PERCENT.finditer(fmt):
+        yield _without("%", fmt[end : match.start()])
+        end = match.end()
+        if match["escaped"]:
+            yield "%"
+        else:
+            yield match["name"], "!s" if match["how"] == "s" else f"%{match['how']}"
+    yield _without("%", fmt[end:])
+
+
+def _brace_parts(fmt: str) -> Iterator[_Part]:
+    """The parts of a {-format; ValueError where a field is not a plain one."""
+    for literal, field, specification, conversion in string.Formatter().parse(fmt):
+        yield literal
+        if field is not None:
+            if not _SPECIFICATION.fullmatch(specification or ""):
+                raise ValueError(specification)
+            yield field, (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
+
+
+def _dollar_parts(fmt: str) -> Iterator[_Part]:
+    """The parts of a $-format; ValueError where it has a `$` that `string.Template` refuses."""
+    end = 0
+    for match in _DOLLAR.finditer(fmt):
+        yield fmt[end : match.start()]
+        end = match.end()
+        if match["invalid"] is not None:
+            raise ValueError(match[0])
+        yield "$" if match["escaped"] else (match["named"] or match["braced"], "!s")
+    yield fmt[end:]
+
+
+def _without(char: str, literal: str) -> str:
+    """`literal`, or a ValueError if `char` is in it."""
+    if char in literal:
+        raise ValueError(literal)
+    return literal
