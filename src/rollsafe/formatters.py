@@ -14,6 +14,7 @@ from rollsafe.errors import ConfigurationError
 from rollsafe.formats import compiled
 
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
+_CONTROLS = re.compile(rf"[{_CONTROL}]")
 _TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
 _ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 # For bytes.translate: printable ASCII without backslash stays, so a text that comes out unchanged needs no escape.
@@ -40,6 +41,11 @@ def escape(text: str) -> str:
 def unescape(text: str) -> str:
     """Return the string of which `text` is the `escape`; a backslash that begins no escape stands for itself."""
     return _ESCAPED.sub(_meaning, text)
+
+
+def has_control(text: str) -> bool:
+    """Whether there is a character in `text` for which `escape` would change even a text without backslashes."""
+    return not text.isprintable() and _CONTROLS.search(text) is not None
 
 
 def _escaped(match: re.Match[str]) -> str:

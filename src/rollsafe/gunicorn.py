@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollsafe.arguments import checked_path
 from rollsafe.errors import ConfigurationError, LogFileError
@@ -17,7 +17,10 @@ from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
 
-__all__ = ["post_fork", "rotating_logs"]
+if TYPE_CHECKING:
+    from rollsafe.gunicorn_logger import Logger
+
+__all__ = ["Logger", "post_fork", "rotating_logger", "rotating_logs"]
 
 LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 
@@ -111,6 +114,37 @@ def rotating_logs(
             for key, text in formats.items()
         },
     }
+
+
+def rotating_logger(**rotation: Any) -> type[Logger]:
+    """A `logger_class` for gunicorn: the files of `--access-logfile` and `--error-logfile` rotate safely.
+
+    `logger_class = "rollsafe.gunicorn.Logger"` is the same with the rotation from the environment: `ROLLSAFE_WHEN`,
+    `ROLLSAFE_INTERVAL`, `ROLLSAFE_BACKUP_COUNT`, `ROLLSAFE_UTC`, `ROLLSAFE_TZ`, `ROLLSAFE_PERMISSIONS`, in gunicorn's
+    `raw_env` or in the process's own.
+
+    Args:
+        rotation: Options of `SafeTimedRotatingFileHandler` without `filename`; `when` is "midnight" if it is not given.
+
+    Raises:
+        ConfigurationError: An option cannot work or is unknown; also a `ValueError`.
+    """
+    from rollsafe.gunicorn_logger import Logger
+
+    try:
+        SafeTimedRotatingFileHandler(os.devnull, **{"delay": True, **rotation}).close()
+    except TypeError as error:
+        raise ConfigurationError(f"rotating_logger: {error}; give options of SafeTimedRotatingFileHandler") from error
+    return type("Logger", (Logger,), {"rotation": rotation, "__doc__": Logger.__doc__})
+
+
+def __getattr__(name: str) -> Any:
+    """`Logger`, which needs gunicorn, when it is asked for."""
+    if name == "Logger":
+        from rollsafe.gunicorn_logger import Logger
+
+        return Logger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def post_fork(server: Any, worker: Any) -> None:

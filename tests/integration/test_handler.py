@@ -286,6 +286,51 @@ def test_a_record_from_a_clock_far_ahead_does_not_roll(live: Path, make: Make) -
     assert live.read_text() == "ahead\n"
 
 
+# A line that needs no record
+
+
+def test_write_line_is_placed_by_its_moment_as_a_record_is(live: Path, make: Make) -> None:
+    handler = make()
+    first = log(handler, "a record")
+    handler.write_line("a line", first)
+    wait_for_second_after(first)
+    second = time.time()
+    handler.write_line("of the next second", second)
+    handler.write_line("late", first)
+    assert backups(live) == {suffix_of(first): "a record\na line\nlate\n"}
+    assert live.read_text() == "of the next second\n"
+
+
+def test_write_line_waits_for_the_quiet_moment(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = make()
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    handler.write_line("made before the clock was set back", handler.rolloverAt + 3600)
+    assert slept == [handlers.LINGER_SHARE * 1.0]
+
+
+def test_write_line_keeps_what_cannot_be_written_and_reports_the_line(
+    live: Path, make: Make, no_hidden_errors: list[str]
+) -> None:
+    handler = make()
+    now = log(handler, "before")
+    hidden = live.parent.rename(live.parent.with_name("elsewhere"))
+    handler.close()
+    handler.write_line("during the outage", now)
+    assert [error.partition(":")[0] for error in no_hidden_errors] == ["during the outage"]
+    hidden.rename(live.parent)
+    handler.flush()
+    written = "".join([*backups(live).values(), live.read_text()])
+    assert sorted(written.splitlines()) == ["before", "during the outage"]
+
+
+def test_write_line_reports_what_cannot_be_encoded(live: Path, make: Make, no_hidden_errors: list[str]) -> None:
+    handler = make(encoding="ascii", errors="strict")
+    handler.write_line("größer", time.time())
+    assert len(no_hidden_errors) == 1
+    assert live.read_text() == ""
+
+
 # Lease and the look after the write
 
 

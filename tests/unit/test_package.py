@@ -64,7 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"catalog", "settings", "names", "locks", "errors"},
     "screen": {"status", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
+    "access": {"formatters"},
+    "gunicorn_logger": CORE | {"access"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
+    "gunicorn": CORE | TOOLS | {"gunicorn_logger"},
 }
 ROOMS = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

@@ -1,0 +1,585 @@
+"""The gunicorn logger: its access line is gunicorn's own, its files rotate, everything else is as before."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import logging
+import logging.handlers
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.access import AccessFormatter, one_line
+from rollsafe.formatters import escape, has_control, unescape
+from rollsafe.gunicorn import rotating_logger, rotating_logs
+
+pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
+
+from gunicorn import glogging
+from gunicorn.config import Config
+from gunicorn.instrument import statsd
+
+from rollsafe.gunicorn_logger import Logger
+
+COMBINED = Config().access_log_format
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Take away what a test has put on gunicorn's loggers and on the root logger."""
+    loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "gunicorn.access")]
+    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        for handler in logger.handlers:
+            if handler not in handlers:
+                handler.close()
+        logger.handlers[:] = handlers
+        logger.filters.clear()
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def configured(**settings: Any) -> Any:
+    """A gunicorn configuration."""
+    cfg = Config()
+    for name, value in settings.items():
+        cfg.set(name, value)
+    return cfg
+
+
+def take_off_handlers() -> None:
+    """Close and remove the handlers of gunicorn's loggers, which gunicorn before 26 leaves to its next logger."""
+    for name in ("gunicorn.error", "gunicorn.access"):
+        handlers = logging.getLogger(name).handlers
+        while handlers:
+            handlers.pop().close()
+
+
+class Request(SimpleNamespace):
+    """What a worker hands to the logger: response, request, environ, duration."""
+
+    def to(self, logger: glogging.Logger) -> None:
+        """Have the request logged."""
+        logger.access(self.response, self.request, self.environ, self.duration)
+
+
+def request(
+    path: str = "/shop",
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    answer: Sequence[tuple[str, str]] = (),
+    status: object = "200 OK",
+    **environ: object,
+) -> Request:
+    """A request as gunicorn's workers describe it, with its answer."""
+    described: dict[str, object] = {
+        "REQUEST_METHOD": "GET",
+        "RAW_URI": path,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.multiprocess": True,
+    }
+    return Request(
+        response=SimpleNamespace(status=status, sent=18, headers=answer),
+        request=SimpleNamespace(headers=headers),
+        environ=described | environ,
+        duration=datetime.timedelta(seconds=1, microseconds=234_567),
+    )
+
+
+def written(path: Path) -> list[str]:
+    """The lines of a log file."""
+    return path.read_bytes().decode().split("\n")[:-1]
+
+
+def gunicorns_line(cfg: Any, asked: Request) -> str:
+    """What gunicorn's own class makes of a request."""
+    theirs: Any = glogging.Logger.__new__(glogging.Logger)
+    theirs.error_log = theirs.access_log = logging.Logger("theirs")
+    theirs.cfg = cfg
+    stream = io.StringIO()
+    theirs.access_log.addHandler(logging.StreamHandler(stream))
+    asked.to(theirs)
+    return stream.getvalue().removesuffix("\n")
+
+
+@pytest.fixture
+def receiver() -> Iterator[socket.socket]:
+    """A UDP socket that waits for metrics."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.settimeout(30)
+        yield made
+
+
+# The line.
+
+ATOMS = [
+    *"hlurmUqHstbBfaTDMLp",
+    "x",
+    "",
+    "{host}i",
+    "{HOST}I",
+    "{X-Thing}i",
+    "{missing}i",
+    "{Content-Length}o",
+    "{ΑΣ}i",
+]
+ATOMS += ["{missing}o", "{REMOTE_ADDR}e", "{wsgi.multiprocess}e", "{x_own}E", "{nothing}e", "{}i", "{a}b{c}e", "{h}"]
+TEXT = st.text(st.sampled_from('"\\n%{} ') | st.characters(), max_size=20).filter(lambda text: not has_control(text))
+NAMES = st.sampled_from(["Host", "host", "HOST", "X-Thing", "x-thing", "Content-Length", "content-length", "ΑΣ", ""])
+SHAPES = st.sampled_from(["s", "s", "s", "r", "a", "20s", "-20s", ".3s", "%"])
+
+
+@st.composite
+def formats(draw: st.DrawFn) -> str:
+    """A format of `access_log_format`: text, percent signs, atoms with all kinds of conversions."""
+    parts = [draw(TEXT).replace("%", "%%")]
+    for atom, shape in draw(st.lists(st.tuples(st.sampled_from(ATOMS), SHAPES), max_size=8)):
+        parts += ["%%" if shape == "%" else f"%({atom}){shape}", draw(TEXT).replace("%", "%%")]
+    return "".join(parts)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    """Any request with its answer."""
+    asked = request(
+        draw(TEXT),
+        headers=draw(st.lists(st.tuples(NAMES, TEXT), max_size=5)),
+        answer=draw(st.lists(st.tuples(NAMES, TEXT), max_size=5)),
+        status=draw(st.sampled_from(["200 OK", "404", '599 a "b"', 200, b"200 OK"])),
+        **draw(st.dictionaries(st.sampled_from(["x_own", "X_OWN", "HTTP_REFERER", "HTTP_USER_AGENT"]), TEXT)),
+    )
+    asked.environ["QUERY_STRING"] = draw(TEXT)
+    asked.response.sent = draw(st.sampled_from([None, 0, 17]))
+    asked.duration = draw(st.timedeltas(datetime.timedelta(0), datetime.timedelta(days=2)))
+    if draw(st.booleans()):
+        del asked.environ["QUERY_STRING"], asked.environ["REMOTE_ADDR"], asked.response.sent
+    asked.environ["HTTP_AUTHORIZATION"] = draw(
+        st.sampled_from(["", "Basic YW5uYTp4", "Basic =", "basic YcO8", "Bearer"])
+    )
+    if draw(st.booleans()):
+        # As gevent's worker hands the headers on, and as a mapping.
+        asked.request = draw(st.sampled_from([list, dict]))(asked.request.headers)
+        asked.response.headers = dict(asked.response.headers)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for the files of all examples."""
+    return tmp_path_factory.mktemp("access")
+
+
+@given(formats() | st.just(COMBINED), requests())
+def test_the_line_is_gunicorns_own_byte_for_byte(files: Path, access_log_format: str, asked: Request) -> None:
+    live = files / "access.log"
+    live.unlink(missing_ok=True)
+    cfg = configured(accesslog=str(live), errorlog=os.devnull, access_log_format=access_log_format)
+    take_off_handlers()
+    ours = Logger(cfg)
+    give_up = time.monotonic() + 0.2
+    line, expected = "", "?"
+    while line != expected and time.monotonic() < give_up:
+        # Again where the second, which is part of the line, changed between the two.
+        live.write_bytes(b"")
+        asked.to(ours)
+        line, expected = live.read_bytes().decode(), gunicorns_line(cfg, asked) + "\n"
+    assert line == expected
+
+
+def test_every_atom_of_the_documentation_is_gunicorns_own(tmp_path: Path) -> None:
+    twice = [("X-Thing", "one"), ("Host", "two"), ("x-thing", 'the "last" counts')]
+    asked = request(headers=twice, answer=twice, X_Own="first", x_own="last")
+    for atom in [*ATOMS, "{x-thing}i", "{x-thing}o"]:
+        take_off_handlers()
+        cfg = configured(accesslog=str(tmp_path / "access.log"), access_log_format=f"%({atom})s")
+        asked.to(Logger(cfg))
+        line = written(tmp_path / "access.log")[-1]
+        # The second that atom t tells may be another one by now.
+        assert line == gunicorns_line(cfg, asked) or (atom == "t" and len(line) == 28)
+
+
+def test_the_combined_format_takes_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log")))
+    monkeypatch.setattr(logging.Logger, "makeRecord", None)
+    request('/a"b').to(ours)
+    assert ' "GET /a\\"b HTTP/1.1" 200 18 "-" "-"' in written(tmp_path / "access.log")[0]
+
+
+@pytest.mark.parametrize(
+    "odd", ["%(s)d", "%(h)*s", "%s", "100%", "%(a(b))s", "%(h)", "%(D)x %(T)05.1f %(nothing)s", "nothing"]
+)
+def test_a_format_that_gunicorn_reads_in_another_way_is_left_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    cfg = configured(accesslog=str(tmp_path / "access.log"), access_log_format=odd)
+    asked = request()
+    asked.to(Logger(cfg))
+    ours, said = written(tmp_path / "access.log"), "Logging error" in capsys.readouterr().err
+    expected = gunicorns_line(cfg, asked)
+    assert ours == [expected] * (not said)
+    assert said == ("Logging error" in capsys.readouterr().err)
+
+
+CONTROL = "a\nb\r\x00\x1b[2J\x7f\x85\u2028"
+
+
+@pytest.mark.parametrize("preset", [False, True], ids=["access-logfile", "preset"])
+@pytest.mark.parametrize("listener", [False, True], ids=["alone", "with a filter"])
+def test_control_characters_do_not_make_a_second_line(tmp_path: Path, preset: bool, listener: bool) -> None:
+    access_log_format = "%(U)s|%(r)s|%({X-Name}i)s|%({X-Name}o)s|%(a)s|%(q)s"
+    where = {"logconfig_dict": rotating_logs(tmp_path)} if preset else {"accesslog": str(tmp_path / "access.log")}
+    ours = Logger(configured(access_log_format=access_log_format, **where))
+    if listener:
+        ours.access_log.addFilter(lambda record: True)
+    asked = request(
+        CONTROL,
+        headers=[("X-Name", CONTROL)],
+        answer=[("x-name", CONTROL)],
+        HTTP_USER_AGENT=CONTROL,
+        QUERY_STRING=CONTROL,
+    )
+    asked.to(ours)
+    (line,) = (tmp_path / "access.log").read_bytes().decode().splitlines()
+    assert not has_control(line)
+    assert unescape(line) == f"{CONTROL}|GET {CONTROL} HTTP/1.1|{CONTROL}|{CONTROL}|{CONTROL}|{CONTROL}"
+
+
+@given(st.text())
+def test_one_line_changes_nothing_but_texts_with_control_characters(text: str) -> None:
+    assert one_line(text) == (escape(text) if any(escape(char) != char for char in text) else text)
+    assert len(one_line(text).splitlines()) <= 1
+
+
+def test_the_format_may_be_set_after_the_start(tmp_path: Path) -> None:
+    cfg = configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(m)s")
+    ours = Logger(cfg)
+    request().to(ours)
+    cfg.set("access_log_format", "%(s)s")
+    request().to(ours)
+    assert written(tmp_path / "access.log") == ["GET", "200"]
+
+
+# Who else listens.
+
+
+class Tagging(logging.Formatter):
+    """A formatter that adds something."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"tagged {super().format(record)}"
+
+
+def listen_with_a_handler(log: logging.Logger, heard: list[str]) -> None:
+    """Add a second handler."""
+    handler = logging.StreamHandler(SimpleNamespace(write=heard.append, flush=lambda: None))
+    log.addHandler(handler)
+
+
+def hearing(heard: list[str]) -> Callable[[logging.LogRecord], bool]:
+    """A filter that passes all, and reads gunicorn's atoms."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        assert isinstance(record.args, dict)
+        heard.append(record.args["U"])
+        return True
+
+    return passes
+
+
+def listen_with_a_filter(log: logging.Logger, heard: list[str]) -> None:
+    """Add a filter to the logger."""
+    log.addFilter(hearing(heard))
+
+
+def listen_with_a_filter_of_the_handler(log: logging.Logger, heard: list[str]) -> None:
+    """Add a filter to the handler."""
+    log.handlers[0].addFilter(hearing(heard))
+
+
+def listen_with_a_formatter(log: logging.Logger, heard: list[str]) -> None:
+    """Give the handler a formatter of the application's own."""
+
+    class Hearing(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            heard.append(record.getMessage())
+            return super().format(record)
+
+    log.handlers[0].setFormatter(Hearing("%(message)s"))
+
+
+def listen_on_the_root_logger(log: logging.Logger, heard: list[str]) -> None:
+    """Let records pass on to the root logger."""
+    log.propagate = True
+    listen_with_a_handler(logging.getLogger(), heard)
+
+
+LISTENERS = [
+    listen_with_a_handler,
+    listen_with_a_filter,
+    listen_with_a_filter_of_the_handler,
+    listen_with_a_formatter,
+    listen_on_the_root_logger,
+]
+
+
+@pytest.mark.parametrize("listen", LISTENERS)
+def test_who_listens_gets_gunicorns_record(tmp_path: Path, listen: Any) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    request("/before").to(ours)
+    heard: list[str] = []
+    listen(ours.access_log, heard)
+    request("/shop").to(ours)
+    assert "".join(heard).strip() == "/shop"
+    assert written(tmp_path / "access.log") == ["/before", "/shop"]
+
+
+def test_who_replaced_a_part_of_logging_gets_every_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    heard = []
+    call_handlers = logging.Logger.callHandlers
+
+    def hear(self: logging.Logger, record: logging.LogRecord) -> None:
+        heard.append(record.getMessage())
+        call_handlers(self, record)
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", hear)
+    request("/shop").to(ours)
+    monkeypatch.undo()
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        heard.append("factory")
+        return logging.LogRecord(*args, **kwargs)
+
+    logging.setLogRecordFactory(factory)
+    try:
+        request("/other").to(ours)
+    finally:
+        logging.setLogRecordFactory(logging.LogRecord)
+    assert heard == ["/shop", "factory"]
+    assert written(tmp_path / "access.log") == ["/shop", "/other"]
+
+
+def test_a_formatter_with_more_than_the_message_is_asked(tmp_path: Path) -> None:
+    preset = rotating_logs(tmp_path, access_format="%(levelname)s %(message)s")
+    ours = Logger(configured(logconfig_dict=preset, access_log_format="%(U)s"))
+    request("/shop").to(ours)
+    assert written(tmp_path / "access.log") == ["INFO /shop"]
+
+
+@pytest.mark.parametrize(
+    "formatter", [None, logging.Formatter("%(message)s"), LineFormatter("%(message)s", escape=False)]
+)
+def test_a_formatter_that_does_not_escape_is_obeyed(tmp_path: Path, formatter: logging.Formatter | None) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    ours.access_log.handlers[0].setFormatter(formatter)
+    request("/a\nb").to(ours)
+    assert written(tmp_path / "access.log") == ["/a", "b"]
+
+
+@pytest.mark.parametrize("off", ["level", "disabled", "logging.disable", "handler level"])
+def test_lines_that_are_switched_off_stay_off(tmp_path: Path, off: str) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log")))
+    if off == "level":
+        ours.access_log.setLevel(logging.WARNING)
+    elif off == "disabled":
+        ours.access_log.disabled = True
+    elif off == "handler level":
+        ours.access_log.handlers[0].setLevel(logging.WARNING)
+    else:
+        logging.disable(logging.INFO)
+    try:
+        request().to(ours)
+    finally:
+        logging.disable(logging.NOTSET)
+        ours.access_log.disabled = False
+    assert written(tmp_path / "access.log") == []
+
+
+def test_a_subclass_with_atoms_of_its_own_is_asked(tmp_path: Path) -> None:
+    class Own(Logger):
+        def atoms(self, *args: Any) -> dict[str, Any]:
+            return {**super().atoms(*args), "own": "mine"}
+
+    ours = Own(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(own)s %(U)s"))
+    request("/shop").to(ours)
+    assert written(tmp_path / "access.log") == ["mine /shop"]
+
+
+# The files.
+
+
+def test_the_files_of_the_flags_rotate_and_are_gunicorns(tmp_path: Path) -> None:
+    logger_class = rotating_logger(when="h", backupCount=3)
+    ours = logger_class(configured(accesslog=str(tmp_path / "a.log"), errorlog=str(tmp_path / "e.log")))
+    for log, name in ((ours.access_log, "a.log"), (ours.error_log, "e.log")):
+        (handler,) = log.handlers
+        assert isinstance(handler, SafeTimedRotatingFileHandler)
+        assert (handler.when, handler.backupCount, handler._gunicorn) == ("H", 3, True)  # type: ignore[attr-defined]
+        assert handler.baseFilename == str(tmp_path / name)
+    ours.error("one\ntwo")
+    assert [line.partition("] ")[2] for line in written(tmp_path / "e.log")[:1]] != []
+    assert written(tmp_path / "e.log")[1] == "two"
+
+
+def test_dash_and_syslog_stay_as_they_are(capsys: pytest.CaptureFixture[str], receiver: socket.socket) -> None:
+    address = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
+    ours = Logger(configured(accesslog="-", syslog=True, syslog_addr=address, access_log_format="%(U)s"))
+    kinds = {type(handler) for handler in ours.access_log.handlers}
+    request("/a\nb").to(ours)
+    take_off_handlers()
+    assert kinds == {logging.StreamHandler, logging.handlers.SysLogHandler}
+    assert b"/a" in receiver.recv(4096)
+    assert capsys.readouterr().out == "/a\\nb\n"
+
+
+def test_without_an_access_file_there_is_no_handler() -> None:
+    assert Logger(configured(accesslog=None)).access_log.handlers == []
+
+
+def test_a_captured_file_is_never_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "dup2", lambda *args: None)
+    captured = str(tmp_path / "e.log")
+    (tmp_path / "link.log").symlink_to(captured)
+    with open(os.devnull, "w") as devnull:
+        monkeypatch.setattr(sys, "stdout", devnull)
+        monkeypatch.setattr(sys, "stderr", devnull)
+        ours = Logger(configured(errorlog=captured, accesslog=str(tmp_path / "link.log"), capture_output=True))
+        monkeypatch.undo()
+    assert {type(handler) for handler in ours._handlers()} == {logging.FileHandler}
+    ours.logfile.close()
+
+
+ENVIRONMENT = {
+    "ROLLSAFE_WHEN": "M",
+    "ROLLSAFE_INTERVAL": "5",
+    "ROLLSAFE_BACKUP_COUNT": "7",
+    "ROLLSAFE_UTC": "true",
+    "ROLLSAFE_PERMISSIONS": "640",
+}
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["environment", "raw_env"])
+def test_the_environment_sets_the_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bool) -> None:
+    settings = {"accesslog": str(tmp_path / "a.log")}
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, "H" if raw and name == "ROLLSAFE_WHEN" else value)
+    if raw:
+        settings["raw_env"] = [f"{name}={value}" for name, value in ENVIRONMENT.items()]  # type: ignore[assignment]
+    (handler,) = Logger(configured(**settings)).access_log.handlers
+    assert isinstance(handler, SafeTimedRotatingFileHandler)
+    assert (handler.when, handler.interval, handler.backupCount, handler.utc) == ("M", 300, 7, True)
+    assert handler.permissions == 0o640
+    take_off_handlers()
+    (handler,) = rotating_logger(when="W0", utc=False)(configured(**settings)).access_log.handlers
+    assert isinstance(handler, SafeTimedRotatingFileHandler)
+    assert (handler.when, handler.backupCount, handler.utc) == ("W0", 7, False)
+
+
+def test_without_any_setting_the_files_roll_at_midnight(tmp_path: Path) -> None:
+    (handler,) = Logger(configured(accesslog=str(tmp_path / "a.log"))).access_log.handlers
+    assert isinstance(handler, SafeTimedRotatingFileHandler)
+    assert (handler.when, handler.backupCount) == ("MIDNIGHT", 0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ROLLSAFE_INTERVAL", "many", "a whole number"),
+        ("ROLLSAFE_BACKUP_COUNT", "1.5", "a whole number"),
+        ("ROLLSAFE_UTC", "yes please", "1, true, 0 or false"),
+        ("ROLLSAFE_PERMISSIONS", "rw", "640"),
+        ("ROLLSAFE_WHEN", "fortnight", "MIDNIGHT"),
+    ],
+)
+def test_a_wrong_variable_ends_the_start_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(RuntimeError, match=value) as caught:
+        Logger(configured(accesslog=str(tmp_path / "a.log")))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("rotation", [{"when": "fortnight"}, {"backupCount": -1}, {"whn": "h"}, {"filename": "x"}])
+def test_a_wrong_argument_fails_with_a_sentence(rotation: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(rotation))):
+        rotating_logger(**rotation)
+
+
+def test_a_file_that_cannot_be_written_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="does not exist; create it first"):
+        Logger(configured(accesslog=str(tmp_path / "missing" / "a.log")))
+
+
+def test_a_reload_takes_the_rotation_of_the_new_configuration_and_closes_the_old_files(tmp_path: Path) -> None:
+    settings = {"accesslog": str(tmp_path / "a.log"), "errorlog": os.devnull}
+    ours = rotating_logger(when="h")(configured(**settings, logger_class=rotating_logger(when="h")))
+    (before,) = ours.access_log.handlers
+    ours.setup(configured(**settings, logger_class=rotating_logger(when="W0")))
+    (after,) = ours.access_log.handlers
+    assert isinstance(before, SafeTimedRotatingFileHandler)
+    assert isinstance(after, SafeTimedRotatingFileHandler)
+    assert (before.when, after.when) == ("H", "W0")
+    assert before.stream is None
+
+
+@pytest.mark.parametrize("logger_class", ["rollsafe.gunicorn.Logger", rotating_logger(when="h"), rotating_logger])
+def test_gunicorn_takes_the_class_by_name_or_itself(logger_class: object) -> None:
+    assert issubclass(configured(logger_class=logger_class).logger_class, Logger)
+
+
+# Metrics.
+
+
+def test_with_statsd_host_the_metrics_are_those_of_gunicorns_own_class(tmp_path: Path, receiver: socket.socket) -> None:
+    def sent(logger_class: type, path: Path) -> list[str]:
+        cfg = configured(statsd_host=f"127.0.0.1:{receiver.getsockname()[1]}", accesslog=str(path))
+        logger = logger_class(cfg)
+        for status in ("200 OK", b"503 Sorry", 404):
+            request(status=status).to(logger)
+        logger.error("wrong")
+        logger.info("", extra={"metric": "own", "value": 3, "mtype": "gauge"})
+        logger.sock.close()
+        take_off_handlers()
+        # The end: datagrams on the loopback interface keep their order.
+        receiver.sendto(b"end", receiver.getsockname())
+        found = []
+        while (metric := receiver.recv(4096).decode()) != "end":
+            found.append(metric)
+        return found
+
+    for logger_class in (Logger, rotating_logger(when="h")):
+        ours = sent(logger_class, tmp_path / "ours.log")
+        assert ours == sent(statsd.Statsd, tmp_path / "theirs.log")
+        assert len(ours) == 11
+    assert len(written(tmp_path / "ours.log")) == 6
+
+
+def test_the_twin_is_a_statsd_and_there_is_none_without_statsd_host(receiver: socket.socket) -> None:
+    host = f"127.0.0.1:{receiver.getsockname()[1]}"
+    twin: Any = Logger(configured(statsd_host=host))
+    twin.sock.close()
+    assert isinstance(twin, Logger)
+    assert isinstance(twin, statsd.Statsd)
+    assert not isinstance(Logger(configured()), statsd.Statsd)
+
+
+def test_access_formatter_leaves_a_record_without_control_characters_alone() -> None:
+    record = logging.makeLogRecord({"msg": r'no\newline "\"'})
+    assert AccessFormatter("%(message)s").format(record) == r'no\newline "\"'
