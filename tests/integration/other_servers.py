@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.integration.servers import ServerProcess
+from tests.integration.servers import ServerProcess, get, wait_until
 
 UWSGI = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
 NO_UWSGI = "uwsgi is not installed: pip install rollsafe[uwsgi]"
 
 
 class Uwsgi(ServerProcess):
-    """A uWSGI with `workers` that serves the WSGI callable of `module` ("package.module:name") from `directory`."""
+    """A uWSGI that serves the WSGI callable of `module` ("package.module:name"), or what `arguments` name."""
 
     def __init__(
         self,
         directory: Path,
-        module: str,
+        module: str | None,
         *,
         ready: str = "/line/ready/0/60",
         workers: int = 4,
@@ -30,7 +31,8 @@ class Uwsgi(ServerProcess):
     ) -> None:
         assert UWSGI is not None, NO_UWSGI
         super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
-        self._arguments = ["--module", module, "--processes", str(workers), *arguments]
+        application = [] if module is None else ["--module", module, "--processes", str(workers)]
+        self._arguments = [*application, *arguments]
 
     def _command(self, listener: int) -> Sequence[str]:
         assert UWSGI is not None
@@ -42,3 +44,52 @@ class Uwsgi(ServerProcess):
             *("--worker-reload-mercy", "10"),
         ]
         return [UWSGI, "--http-socket", f"fd://{listener}", *settings, *self._arguments]
+
+
+class FlaskRun(ServerProcess):
+    """Flask's development server for `app` ("package.module:name"), with the reloader: two processes."""
+
+    def __init__(
+        self, directory: Path, app: str, *, ready: str, environment: Mapping[str, str] | None = None, echo: bool = True
+    ) -> None:
+        super().__init__(directory, workers=1, ready=ready, environment=environment, echo=echo)
+        self._arguments = ["--app", app, "run", "--reload"]
+
+    def _command(self, listener: int) -> Sequence[str]:
+        # It makes its socket itself, so ours is closed first.
+        give_way = "import os, sys; os.closerange(3, 256); os.execv(sys.argv[1], sys.argv[1:])"
+        flask = [sys.executable, "-m", "flask", *self._arguments, "--host", "127.0.0.1", "--port", str(self.port)]
+        return [sys.executable, "-c", give_way, *flask]
+
+    def _wait_until_listening(self) -> None:
+        def listening() -> bool:
+            connection = self.connect()
+            try:
+                get(connection, "/favicon.ico")
+            except (OSError, http.client.HTTPException):
+                return False
+            finally:
+                connection.close()
+            return True
+
+        wait_until(listening, "flask run answers")
+
+
+class Uvicorn(ServerProcess):
+    """A uvicorn with `workers` that serves the ASGI application `app` ("package.module:name")."""
+
+    def __init__(
+        self,
+        directory: Path,
+        app: str,
+        *,
+        ready: str,
+        workers: int = 2,
+        arguments: Sequence[str] = (),
+        echo: bool = True,
+    ) -> None:
+        super().__init__(directory, workers=workers, ready=ready, echo=echo)
+        self._arguments = [app, "--workers", str(workers), *arguments]
+
+    def _command(self, listener: int) -> Sequence[str]:
+        return [sys.executable, "-m", "uvicorn", "--fd", str(listener), *self._arguments]

@@ -89,12 +89,16 @@ class ServerProcess:
         """The command that serves on the listening socket with this descriptor."""
         raise NotImplementedError
 
+    def _wait_until_listening(self) -> None:
+        """Wait for a server that cannot inherit the listening socket."""
+
     def _wait_until_booted(self) -> None:
         """Wait for what has to have happened before the server may be tested, or stopped."""
 
     def __enter__(self: Process) -> Process:
         self._start()
         try:
+            self._wait_until_listening()
             self.get(self._ready)
             self._wait_until_booted()
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
-from tests.integration.servers import ROOT, Clients, backups, wait_until
+from tests.integration.servers import ROOT, Clients, backups, get, wait_until
 from tests.integration.test_gunicorn import suffix_of
 from tests.oracle import Report, audit
 
@@ -149,3 +150,18 @@ def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(tmp_
         threads = os.listdir(f"/proc/{uwsgi.arbiter}/task")
         wait_until(lambda: len(list(logs.glob("app.log.2020-*"))) <= 1, "the removal of old backups")
     assert threads == [str(uwsgi.arbiter)]
+
+
+def test_the_reference_configuration_serves_the_example_application(tmp_path: Path) -> None:
+    reference = (ROOT / "example_app" / "uwsgi.ini").read_text(encoding="utf-8")
+    # Its address; the socket is inherited here.
+    (tmp_path / "uwsgi.ini").write_text(re.sub("(?m)^http-socket = .*$", "", reference), encoding="utf-8")
+    with Uwsgi(tmp_path, None, ready="/orders/anna/17", arguments=["--ini", "uwsgi.ini"]) as uwsgi:
+        uwsgi.get("/stock")
+        status, _ = get(uwsgi.connect(), "/boom")
+        workers = len(uwsgi.workers)
+
+    lines = (tmp_path / "logs" / "app.log").read_text(encoding="utf-8").splitlines()
+    expected = ["order 17 of anna looked up", "the stock has not been counted", "ZeroDivisionError"]
+    assert (status, workers) == (500, 4)
+    assert [words in line for words, line in zip(expected, lines, strict=True)] == [True, True, True]

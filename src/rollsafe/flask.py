@@ -1,0 +1,193 @@
+"""For Flask applications: one rotating log file by configuration, and request fields on every line."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flask import Flask, Request, Response, has_request_context, request
+from flask.logging import default_handler
+
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.formatters import LineFormatter
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+
+__all__ = ["RequestFields", "init_app", "request_id"]
+
+HEADER = "X-Request-ID"
+OUTSIDE = "-"
+LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] [%(request_id)s] %(name)s: %(message)s"
+
+_PREFIX = "ROLLSAFE_"
+_HANDLER_NAME = "rollsafe.flask"
+_ENVIRON_KEY = "rollsafe.request_id"
+# What identifiers, UUIDs, base64 and trace ids are made of; no quotes, brackets, spaces or commas.
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+# backupCount -> ROLLSAFE_BACKUP_COUNT
+_HANDLER_KEYS = {
+    _PREFIX + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): name
+    for name in inspect.signature(SafeTimedRotatingFileHandler).parameters
+}
+_FILENAME, _FORMAT, _DATEFMT, _LEVEL = (_PREFIX + key for key in ("FILENAME", "FORMAT", "DATEFMT", "LEVEL"))
+_KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _LEVEL)
+
+
+def init_app(app: Flask) -> None:
+    """Log what `app` and its libraries log into a rotating file, and give each request an id.
+
+    Call it when `app.config` is complete, and logging set up if you do that yourself. These keys of `app.config` are
+    read; any other that begins with `ROLLSAFE_` is refused:
+
+    - ROLLSAFE_FILENAME: the live file; its directory is made if it is missing. Without it nothing is opened, and
+      records go where the root logger sends them (with the gunicorn preset, into its app.log). If the root logger has a
+      rollsafe handler already, that one is used, and no line is written twice.
+    - ROLLSAFE_WHEN ("midnight"), ROLLSAFE_BACKUP_COUNT, ROLLSAFE_TZ, ...: every other parameter of
+      `SafeTimedRotatingFileHandler`, in upper case with underscores.
+    - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT: as for `LineFormatter`, with the fields of `RequestFields`.
+    - ROLLSAFE_LEVEL: level of the root logger, "INFO" if a file is opened.
+
+    Each answer has the request's id as `X-Request-ID`: that of the request's own header, if it is made of 1 to 128
+    letters, digits and `._~+/=:@-`, else a new one.
+
+    Raises:
+        ConfigurationError: A key is unknown or its value cannot work (a `ValueError`).
+        LogFileError: The file cannot be logged to (also an `OSError`).
+
+    Warns:
+        RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger logs to another rollsafe file already.
+    """
+    if _HANDLER_NAME in app.extensions:
+        return
+    settings = {key: value for key, value in app.config.items() if key.startswith(_PREFIX)}
+    if unknown := settings.keys() - set(_KEYS):
+        raise ConfigurationError(f"app.config has {', '.join(sorted(unknown))}; known are {', '.join(_KEYS)}")
+    logger = logging.getLogger(app.name)
+    opens = settings.get(_FILENAME) is not None
+    if opens:
+        _log_to_file(logger, settings)
+    if opens or _LEVEL in settings:
+        _set_level(settings.get(_LEVEL, "INFO"))
+    for handler in _chain(logger):
+        if not any(isinstance(each, RequestFields) for each in handler.filters):
+            handler.addFilter(RequestFields())
+    app.after_request(_answer_id)
+    app.extensions[_HANDLER_NAME] = True
+
+
+def request_id() -> str:
+    """The id of the current request; "-" outside requests."""
+    return _id_of(request) if has_request_context() else OUTSIDE
+
+
+class RequestFields(logging.Filter):
+    """A filter for handlers that gives each record the fields of the request in which it is logged.
+
+    `request_id`, `request_method`, `request_path`, `request_endpoint` and `remote_addr`; each is "-" outside requests.
+    What a record has already (through `extra`) is kept. No record is rejected.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete `record`; always True."""
+        here = request if has_request_context() else None
+        for name, value_of in _FIELDS.items():
+            if not hasattr(record, name):
+                setattr(record, name, OUTSIDE if here is None else value_of(here) or OUTSIDE)
+        if record.name == "werkzeug":
+            # The development server colours its lines wherever they go.
+            record.msg, record.args = _STYLE.sub("", record.getMessage()), ()
+        return True
+
+
+def _id_of(this: Request) -> str:
+    """The id of a request: made when it is first asked for, and kept in its environment."""
+    known = this.environ.get(_ENVIRON_KEY)
+    if known is None:
+        given = this.environ.get("HTTP_X_REQUEST_ID", "")
+        known = this.environ[_ENVIRON_KEY] = given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(known)
+
+
+_FIELDS: Mapping[str, Callable[[Request], str | None]] = {
+    "request_id": _id_of,
+    "request_method": lambda this: this.method,
+    "request_path": lambda this: this.path,
+    "request_endpoint": lambda this: this.endpoint,
+    "remote_addr": lambda this: this.remote_addr,
+}
+
+
+def _answer_id(response: Response) -> Response:
+    """Tell the client the id of its request."""
+    response.headers[HEADER] = request_id()
+    return response
+
+
+def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that get what `logger` logs."""
+    here: logging.Logger | None = logger
+    while here is not None:
+        yield from here.handlers
+        here = here.parent if here.propagate else None
+
+
+def _log_to_file(logger: logging.Logger, settings: Mapping[str, Any]) -> None:
+    """Give the root logger a handler for the file, unless records of `logger` get into a rollsafe file already."""
+    path = _path(settings[_FILENAME])
+    for handler in _chain(logger):
+        if isinstance(handler, SafeTimedRotatingFileHandler) and handler.name != _HANDLER_NAME:
+            if os.path.realpath(path) != handler.baseFilename:
+                warnings.warn(
+                    f"{_FILENAME}={path!r} is not used: logging is set up already, and goes to"
+                    f" {handler.baseFilename!r}; leave one of the two out",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            return
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise LogFileError(
+            f"{_FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"
+        ) from error
+    arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
+    formatter = LineFormatter(
+        settings.get(_FORMAT, LINE_FORMAT), settings.get(_DATEFMT), defaults=dict.fromkeys(_FIELDS, OUTSIDE)
+    )
+    try:
+        new = SafeTimedRotatingFileHandler(**{"when": "midnight", "encoding": "utf-8"} | arguments)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"app.config, {_PREFIX}*: {error}") from error
+    new.setFormatter(formatter)
+    root = logging.getLogger()
+    # One application after another is made in one process, by tests for example: the last one's file counts.
+    for old in [handler for handler in root.handlers if handler.name == _HANDLER_NAME]:
+        root.removeHandler(old)
+        old.close()
+    new.name = _HANDLER_NAME
+    root.addHandler(new)
+    # Flask's own, which is there if `app.logger` was used before.
+    logger.removeHandler(default_handler)
+
+
+def _path(filename: Any) -> str:
+    """The absolute path of the live file."""
+    try:
+        return os.path.abspath(os.fsdecode(filename))
+    except TypeError as error:
+        raise ConfigurationError(f"{_FILENAME}={filename!r} is no path; give one such as 'logs/app.log'") from error
+
+
+def _set_level(level: int | str) -> None:
+    """Set the level of the root logger."""
+    try:
+        logging.getLogger().setLevel(level)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{_LEVEL}={level!r} is not a logging level; give one such as 'INFO' or 20") from error

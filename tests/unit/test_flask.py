@@ -1,0 +1,222 @@
+"""rollsafe.flask on the test client: where lines go, what fields they have, which ids are taken over."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+flask = pytest.importorskip("flask", reason="flask is not installed: pip install rollsafe[flask]")
+
+from flask import Flask  # noqa: E402  # only after the question whether it is there
+from flask.logging import default_handler  # noqa: E402
+
+from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler  # noqa: E402
+from rollsafe.errors import LogFileError  # noqa: E402
+from rollsafe.flask import RequestFields, init_app, request_id  # noqa: E402
+
+FORMAT = (
+    "%(levelname)s %(request_id)s %(request_method)s %(request_path)s %(request_endpoint)s %(remote_addr)s %(message)s"
+)
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Undo what init_app does to the root logger and Flask to the application's."""
+    root, own = logging.getLogger(), logging.getLogger("shop")
+    level, before = root.level, root.handlers[:]
+    yield
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)
+    own.handlers.clear()
+    own.setLevel(logging.NOTSET)
+
+
+def shop(**config: Any) -> Flask:
+    """An application with these keys of its configuration, and init_app called."""
+    app = Flask("shop")
+    app.config.from_mapping(config)
+
+    @app.get("/orders/<int:number>")
+    def order(number: int) -> str:
+        app.logger.info("order %d", number)
+        return request_id()
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ZeroDivisionError("no stock\nforged line")
+
+    init_app(app)
+    return app
+
+
+def test_the_applications_and_its_libraries_lines_go_into_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "app.log"
+    app = shop(ROLLSAFE_FILENAME=path, ROLLSAFE_FORMAT="%(name)s %(message)s")
+    app.test_client().get("/orders/17")
+    logging.getLogger("shop.models").info("from a module")
+    logging.getLogger("werkzeug").info("from the development server")
+    assert path.read_text().splitlines() == [
+        "shop order 17",
+        "shop.models from a module",
+        "werkzeug from the development server",
+    ]
+
+
+def test_request_fields_are_on_every_line_and_have_a_default_outside_requests(tmp_path: Path) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT=FORMAT)
+    app.logger.warning("outside")
+    app.test_client().get("/orders/17", headers={"X-Request-ID": "abc-1"})
+    assert (tmp_path / "app.log").read_text().splitlines() == [
+        "WARNING - - - - - outside",
+        "INFO abc-1 GET /orders/17 order 127.0.0.1 order 17",
+    ]
+
+
+def test_what_a_record_has_already_is_kept(tmp_path: Path) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(request_id)s %(message)s")
+    app.logger.info("from a job", extra={"request_id": "job-9"})
+    assert (tmp_path / "app.log").read_text() == "job-9 from a job\n"
+
+
+@pytest.mark.parametrize("given", ["a", "x" * 128, "3f2a-11:22@host/1=~+._", "00-4bf92f3577b34da6a3ce929d0e0e4736-01"])
+def test_an_acceptable_id_is_taken_over(given: str) -> None:
+    answer = shop().test_client().get("/orders/1", headers={"X-Request-ID": given})
+    assert answer.headers.getlist("X-Request-ID") == [given]
+    assert answer.text == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "two words", 'quo"te', "a,b", "<b>", "na\u00efve", "a\tb", "a%0ab"])
+def test_an_unacceptable_id_is_replaced(given: str) -> None:
+    answer = shop().test_client().get("/orders/1", headers={"X-Request-ID": given})
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+    assert answer.text == answer.headers["X-Request-ID"]
+
+
+def test_each_request_without_an_id_is_given_one_of_its_own() -> None:
+    client = shop().test_client()
+    assert len({client.get("/orders/1").headers["X-Request-ID"] for _ in range(10)}) == 10
+    assert request_id() == "-"
+
+
+def test_an_exception_is_one_line_with_its_id_and_so_has_the_answer(tmp_path: Path) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(request_id)s %(message)s")
+    answer = app.test_client().get("/boom", headers={"X-Request-ID": "abc-1"})
+    (line,) = (tmp_path / "app.log").read_text().splitlines()
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "abc-1")
+    assert line.startswith("abc-1 Exception on /boom [GET]\\nTraceback")
+    assert line.endswith("ZeroDivisionError: no stock\\nforged line")
+
+
+def test_a_forged_path_makes_one_line(tmp_path: Path) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(request_path)s %(message)s")
+
+    @app.errorhandler(404)
+    def missing(error: Exception) -> tuple[str, int]:
+        app.logger.info("missing")
+        return "missing", 404
+
+    app.test_client().get("/%0aforged")
+    assert (tmp_path / "app.log").read_text() == "/\\nforged missing\n"
+
+
+def root_handler(path: Path) -> SafeTimedRotatingFileHandler:
+    """A handler on the root logger, as the gunicorn preset gives it one."""
+    handler = SafeTimedRotatingFileHandler(path, when="S")
+    handler.setFormatter(LineFormatter(FORMAT))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel("INFO")
+    return handler
+
+
+def test_a_handler_that_is_there_gets_the_fields_and_no_second_one_is_added(tmp_path: Path) -> None:
+    root_handler(tmp_path / "app.log")
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log")
+    app.test_client().get("/orders/17", headers={"X-Request-ID": "abc-1"})
+    assert (tmp_path / "app.log").read_text() == "INFO abc-1 GET /orders/17 order 127.0.0.1 order 17\n"
+
+
+def test_a_second_file_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+    root_handler(tmp_path / "app.log")
+    with pytest.warns(RuntimeWarning, match=r"other\.log' is not used: .*app\.log'; leave one"):
+        app = shop(ROLLSAFE_FILENAME=tmp_path / "other.log")
+    app.test_client().get("/orders/17")
+    assert len((tmp_path / "app.log").read_text().splitlines()) == 1
+    assert not (tmp_path / "other.log").exists()
+
+
+def test_the_last_of_several_applications_decides_and_no_line_is_doubled(tmp_path: Path) -> None:
+    first = shop(ROLLSAFE_FILENAME=tmp_path / "first.log")
+    second = shop(ROLLSAFE_FILENAME=tmp_path / "second.log")
+    init_app(second)
+    for app in (first, second):
+        app.test_client().get("/orders/17")
+    assert (tmp_path / "first.log").read_text() == ""
+    assert len((tmp_path / "second.log").read_text().splitlines()) == 2
+
+
+def test_flasks_own_handler_does_not_repeat_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = Flask("shop")
+    # As Flask does itself where no other handler is; here pytest has one.
+    app.logger.addHandler(default_handler)
+    app.config["ROLLSAFE_FILENAME"] = tmp_path / "app.log"
+    init_app(app)
+    app.logger.warning("after")
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "app.log").read_text().endswith("shop: after\n")
+
+
+def test_without_a_file_name_no_handler_is_added_and_the_level_stays() -> None:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    shop()
+    assert (logging.getLogger().handlers, logging.getLogger().level) == before
+
+
+def test_every_parameter_of_the_handler_has_its_key(tmp_path: Path) -> None:
+    keys = {"WHEN": "h", "INTERVAL": 2, "BACKUP_COUNT": 3, "UTC": True, "LEVEL": "ERROR", "DATEFMT": "%H"}
+    shop(ROLLSAFE_FILENAME=tmp_path / "app.log", **{f"ROLLSAFE_{key}": value for key, value in keys.items()})
+    (handler,) = (h for h in logging.getLogger().handlers if isinstance(h, SafeTimedRotatingFileHandler))
+    assert (handler.when, handler.interval, handler.backupCount, handler.utc) == ("H", 7200, 3, True)
+    assert (logging.getLogger().level, handler.encoding) == (logging.ERROR, "utf-8")
+    assert handler.formatter is not None
+    assert handler.formatter.datefmt == "%H"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"ROLLSAFE_BACKUPCOUNT": 3}, ["ROLLSAFE_BACKUPCOUNT", "ROLLSAFE_BACKUP_COUNT"]),
+        ({"ROLLSAFE_FILENAME": 3}, ["ROLLSAFE_FILENAME=3", "logs/app.log"]),
+        ({"ROLLSAFE_WHEN": "fortnight"}, ["app.config", "when='fortnight'"]),
+        ({"ROLLSAFE_FORMAT": "{message}"}, ["fmt='{message}'"]),
+        ({"ROLLSAFE_LEVEL": "LOUD"}, ["ROLLSAFE_LEVEL='LOUD'", "'INFO'"]),
+    ],
+)
+def test_a_wrong_key_or_value_fails_with_a_sentence(tmp_path: Path, config: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        shop(**{"ROLLSAFE_FILENAME": tmp_path / "app.log"} | config)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LogFileError, match=r"its directory cannot be made: Not a directory; make it"):
+        shop(ROLLSAFE_FILENAME=tmp_path / "file" / "logs" / "app.log")
+
+
+def test_colours_of_the_development_server_do_not_reach_the_file(tmp_path: Path) -> None:
+    shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(message)s")
+    logging.getLogger("werkzeug").info('%s - "%s"', "127.0.0.1", "\x1b[33mGET / HTTP/1.1\x1b[0m")
+    assert (tmp_path / "app.log").read_text() == '127.0.0.1 - "GET / HTTP/1.1"\n'
+
+
+def test_the_filter_serves_a_handler_of_any_kind() -> None:
+    record = logging.makeLogRecord({"msg": "hello"})
+    assert RequestFields().filter(record)
+    assert record.__dict__["request_id"] == record.__dict__["remote_addr"] == "-"
