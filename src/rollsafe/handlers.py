@@ -24,6 +24,7 @@ from typing import Any
 from rollsafe.arguments import checked_codec, checked_count, checked_path, checked_permissions
 from rollsafe.backups import Keeper, finish_rolled, remove_expired
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.events import tell
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE
 from rollsafe.names import ROLLED_EXTENSION, Names
@@ -251,9 +252,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         # A signal handler that logs inside the long way only queues: the interrupted emit writes its line.
         nested = self._busy == me
         self._busy = me
+        waits = False
         try:
             if written is None or not (self._is_whole(file, line, written) and self._look_after(file, line)):
-                self._spill.add(line, record.created)
+                if self._spill.add(line, record.created):
+                    waits = True
+                else:
+                    tell("dropped", self.baseFilename)
         except Exception:
             self.handleError(record)
         finally:
@@ -261,6 +266,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._busy = None
         if not nested:
             self._write_waiting(record)
+        if waits and self._spill.failing:
+            tell("spilled", self.baseFilename)
 
     def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
@@ -488,6 +495,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except Exception as error:  # a namer may raise anything
             self._refused("the rollover", error)
             return
+        if backup is not None:
+            tell("rollovers", self.baseFilename)
         self._patience = LOCK_WAIT
         self._said.clear()
         self._detach()

@@ -17,6 +17,7 @@ from contextlib import suppress
 from io import FileIO
 from math import inf
 
+from rollsafe.events import counted, tell
 from rollsafe.locks import GRACE, LATE, LEASE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.schedule import Interval
@@ -270,12 +271,19 @@ class Rollover:
             OSError: The file cannot be opened.
         """
         stream = stream or self.open_stream()
+        tell("opens", self.path)
         status = os.fstat(stream.fileno())
         if never_rolled(self.path, status):
-            return OpenFile(stream, identity_of(status), None)
+            return self._opened(stream, status, None)
         self._permit(stream)
-        file = OpenFile(stream, identity_of(status), self._interval_of(stream, now, patience))
+        file = self._opened(stream, status, self._interval_of(stream, now, patience))
         file.ends_in_fragment = _ends_in_fragment(stream)
+        return file
+
+    def _opened(self, stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
+        """An open file of this log, whose lines are counted if anybody wants to know."""
+        file = OpenFile(stream, identity_of(status), interval)
+        file.write = counted(file.write, self.path)
         return file
 
     def is_live(self, file: OpenFile) -> bool:
@@ -361,8 +369,15 @@ class Rollover:
 
     def _take_lock(self, patience: float) -> None:
         """Take the lock within `patience` seconds, or raise LockBusy."""
-        if not self.lock.acquire(patience):
+        if not self._acquire(patience):
             raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
+
+    def _acquire(self, patience: float) -> bool:
+        """Take the lock within `patience` seconds; False if it was not free."""
+        if self.lock.acquire(0):
+            return True
+        tell("lock_waits", self.path)
+        return patience > 0 and self.lock.acquire(patience)
 
     def open_piece(self, interval: Interval, patience: float) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
@@ -381,7 +396,7 @@ class Rollover:
                 new = self._backup_path(interval.suffix, free) + self._extension()
                 stream = open(new, "ab", buffering=0, opener=self._open_new)
                 self._permit(stream)
-            return OpenFile(stream, identity_of(os.fstat(stream.fileno())), interval)
+            return self._opened(stream, os.fstat(stream.fileno()), interval)
         finally:
             self.lock.release()
 
@@ -430,7 +445,7 @@ class Rollover:
     def _lock_if_allowed(self, patience: float) -> bool:
         """Take the lock; False where it is busy or refused, which a reader of the note can live with."""
         try:
-            return self.lock.acquire(patience)
+            return self._acquire(patience)
         except OSError:
             return False
 

@@ -29,13 +29,14 @@ class Spill:
         """Whether there is anything to write: lines, or the count of those that did not fit."""
         return bool(self.lines or self.dropped)
 
-    def add(self, line: bytes, created: float) -> None:
-        """Append a line, if it fits in the limit (bytes) or is the only one."""
+    def add(self, line: bytes, created: float) -> bool:
+        """Append a line, if it fits in the limit (bytes) or is the only one; False if not."""
         if self.lines and self._size + len(line) > self._limit:
             self.dropped += 1
-            return
+            return False
         self.lines.append((line, created))
         self._size += len(line)
+        return True
 
     def take(self) -> tuple[bytes, float]:
         """Remove the oldest line."""

@@ -69,6 +69,15 @@ def try_lock(lock_file: str) -> str:
     return "acquired"
 
 
+def metrics() -> str:
+    """What Prometheus would scrape, all processes added up."""
+    from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry).decode()
+
+
 def _in_logs(name: str) -> Path:
     """The file of that name in the log directory of the test."""
     return Path("logs", name).resolve()
@@ -79,4 +88,5 @@ ACTIONS: dict[str, Callable[..., str]] = {
     "mark_lock": mark_lock,
     "hold_lock": hold_lock,
     "try_lock": try_lock,
+    "metrics": metrics,
 }

@@ -28,10 +28,11 @@ CORE = {
     "formats",
     "errors",
     "settings",
+    "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {"catalog", "status", "screen"}
-ADAPTERS = {"gunicorn", "uwsgi", "flask", "cli"}
+ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -41,11 +42,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locks": {"errors"},
     "inflight": set(),
     "spill": set(),
+    "events": set(),
     "arguments": {"rollover", "errors"},
     "formats": set(),
     "formatters": {"formats", "errors"},
     "backups": {"schedule", "names", "locks", "errors"},
-    "rollover": {"schedule", "names", "locks", "backups", "errors"},
+    "rollover": {"schedule", "names", "locks", "backups", "events", "errors"},
     "handlers": {
         "arguments",
         "spill",
@@ -57,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backups",
         "formatters",
         "settings",
+        "events",
         "errors",
     },
     "settings": {"schedule", "errors"},
@@ -74,7 +77,10 @@ ROOMS = sorted(path.stem for path in PACKAGE.glob("*.py"))
 BLOCK_OPTIONAL_PACKAGES = """
 import sys
 
-BLOCKED = {"gunicorn", "uwsgi", "uwsgidecorators", "flask", "click", "pythonjsonlogger", "zstandard", "backports"}
+BLOCKED = {
+    "gunicorn", "uwsgi", "uwsgidecorators", "flask", "click", "rich", "pythonjsonlogger", "prometheus_client",
+    "zstandard", "backports",
+}
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

@@ -1,0 +1,255 @@
+"""Counters of each process for Prometheus and statsd: lines, bytes, openings, rollovers, lock waits, lines in trouble.
+
+Off until one of the two functions here is called, once, before the workers are forked. What is counted is told by
+`events`, inside `emit` and in signal handlers; so nothing here waits for a lock: a thread that finds another one at
+work leaves its counts to the next event.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from rollsafe.errors import ConfigurationError
+from rollsafe.events import EVENTS, listen
+
+__all__ = ["to_prometheus", "to_statsd"]
+
+# Seconds between two datagrams about one counter.
+STATSD_PERIOD = 1.0
+
+_HELP = {
+    "lines": "Lines written",
+    "bytes": "Bytes written",
+    "opens": "Openings of the live file: at start, after each rollover by any process, after a signal to reopen",
+    "rollovers": "Rollovers made by this process",
+    "lock_waits": "How often the rollover lock was not free at once",
+    "spilled": "Lines that had to wait in memory because writing failed",
+    "dropped": "Lines that were dropped because what waits in memory is bounded",
+}
+
+
+def to_prometheus(registry: Any = None) -> None:
+    """Count for `prometheus_client`.
+
+    With PROMETHEUS_MULTIPROC_DIR in the environment each process keeps its counters in files of its own there, which
+    `prometheus_client.multiprocess.MultiProcessCollector` adds up; `registry` is not used then. Without it, the
+    counters of this process are collected through `registry` (default: prometheus_client.REGISTRY).
+
+    The counters are rollsafe_lines_total, rollsafe_bytes_total, rollsafe_opens_total, rollsafe_rollovers_total,
+    rollsafe_lock_waits_total, rollsafe_spilled_total and rollsafe_dropped_total, each with the label `log`: the name of
+    the live file.
+
+    Raises:
+        ConfigurationError: prometheus_client is not installed, or PROMETHEUS_MULTIPROC_DIR is no directory that can be
+            written.
+    """
+    try:
+        import prometheus_client
+    except ImportError as error:
+        raise ConfigurationError(
+            "to_prometheus() needs the package prometheus_client; install it with: pip install 'rollsafe[prometheus]'"
+        ) from error
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
+        collector = _Collector()
+        (registry or prometheus_client.REGISTRY).register(collector)
+        listen(collector.note)
+        return
+    if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"PROMETHEUS_MULTIPROC_DIR={directory!r} is not a directory that can be written; make it, empty, before the"
+            " server starts"
+        )
+    listen(_MultiProcess().note)
+
+
+def to_statsd(address: str, prefix: str = "", tags: str = "") -> None:
+    """Send counters to a statsd server over UDP or a Unix datagram socket.
+
+    What a process has counted is sent with its first line or rollover after a second, and when it ends; as
+    `{prefix}.rollsafe.{log}.lines:12|c` and so on, where {log} is the name of the live file with `_` for what is no
+    letter, digit or `-`.
+
+    Args:
+        address: As gunicorn's `statsd_host`: "host:port" or "unix:///path/of/socket".
+        prefix: As gunicorn's `statsd_prefix`.
+        tags: As gunicorn's `dogstatsd_tags`: "name:value,name:value".
+
+    Raises:
+        ConfigurationError: `address` has another form, or names a host that cannot be found.
+    """
+    sender = _Statsd(address, prefix, tags)
+    listen(sender.note)
+    atexit.register(sender.send)
+
+
+class _LogNames(dict[str, str]):
+    """Path of a live file -> its name."""
+
+    def __missing__(self, path: str) -> str:
+        return self.setdefault(path, os.path.basename(path))
+
+
+class _Counts:
+    """The counts of this process: (event, log) -> how many. A forked child begins at zero."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._logs = _LogNames()
+
+    def add(self, event: str, path: str, count: int) -> None:
+        """Count."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._counts = defaultdict(int)
+            self.forked()
+        self._counts[event, self._logs[path]] += count
+
+    def totals(self) -> list[tuple[str, str, int]]:
+        """Event, log and count of each that was ever counted."""
+        return [(event, log, count) for (event, log), count in tuple(self._counts.items())]
+
+    def forked(self) -> None:
+        """In a forked child, before its first count."""
+
+
+class _Collector(_Counts):
+    """For one process: asked at each scrape."""
+
+    note = _Counts.add
+
+    def collect(self) -> Iterator[Any]:
+        """What prometheus_client calls."""
+        from prometheus_client.core import CounterMetricFamily
+
+        totals = self.totals()
+        for event in EVENTS:
+            family = CounterMetricFamily(f"rollsafe_{event}", _HELP[event], labels=["log"])
+            for told, log, count in totals:
+                if told == event:
+                    family.add_metric([log], count)
+            yield family
+
+
+class _MultiProcess(_Counts):
+    """For multiprocess mode: each count is in the process's file at once, so that it outlives a SIGKILL.
+
+    Not a prometheus_client.Counter: all of those share one lock that is not re-entrant, so a signal handler that logs
+    would wait forever for the thread that it has interrupted inside the application's own counter. Hence values with a
+    lock and a file of their own, which only this class uses, and never waits for.
+    """
+
+    def __init__(self) -> None:
+        from prometheus_client.values import MultiProcessValue
+
+        super().__init__()
+        self._value_class: Any = MultiProcessValue(_name_of_files)  # type: ignore[no-untyped-call]
+        self._values: dict[tuple[str, str], Any] = {}
+        self._changed: set[tuple[str, str]] = set()
+        self._guard = threading.Lock()
+
+    def forked(self) -> None:
+        """A guard that nobody holds."""
+        self._guard = threading.Lock()
+
+    def note(self, event: str, path: str, count: int) -> None:
+        """Count, and see to it that this is written, by whoever writes just now."""
+        self.add(event, path, count)
+        self._changed.add((event, self._logs[path]))
+        while self._changed and self._guard.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._guard.release()
+
+    def _write(self) -> None:
+        """Write what has changed."""
+        with suppress(KeyError):
+            while True:
+                key = self._changed.pop()
+                value = self._values.get(key)
+                if value is None:
+                    value = self._values[key] = self._new_value(*key)
+                value.set(self._counts[key])
+
+    def _new_value(self, event: str, log: str) -> Any:
+        """One counter of this process's file."""
+        name = f"rollsafe_{event}"
+        return self._value_class("counter", name, f"{name}_total", ("log",), (log,), _HELP[event])
+
+
+def _name_of_files() -> str:
+    """What tells this process's files from those of others, and from those of the application's own counters."""
+    return f"rollsafe-{os.getpid()}"
+
+
+class _Statsd(_Counts):
+    """Sends what was counted since it last did."""
+
+    def __init__(self, address: str, prefix: str, tags: str) -> None:
+        super().__init__()
+        self._socket, self._where = _datagram_socket(address)
+        self._prefix = f"{prefix.rstrip('.')}." if prefix else ""
+        self._tags = f"|#{tags}" if tags else ""
+        self._guard = threading.Lock()
+        self._sent: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._send_at = 0.0
+
+    def forked(self) -> None:
+        """Nothing of what was sent was ours."""
+        self._guard = threading.Lock()
+        self._sent = defaultdict(int)
+
+    def note(self, event: str, path: str, count: int) -> None:
+        """Count; send if it is time."""
+        self.add(event, path, count)
+        if time.monotonic() >= self._send_at:
+            self.send()
+
+    def send(self) -> None:
+        """Send all that has not been sent, unless that is being done just now."""
+        if self._pid != os.getpid() or not self._guard.acquire(blocking=False):
+            return
+        try:
+            self._send_at = time.monotonic() + STATSD_PERIOD
+            for event, log, count in self.totals():
+                more = count - self._sent[event, log]
+                if more:
+                    self._sent[event, log] = count
+                    name = f"{self._prefix}rollsafe.{re.sub(r'[^A-Za-z0-9-]', '_', log)}.{event}"
+                    # Nobody may be there, or the buffer be full: what statsd is not told is not told again.
+                    with suppress(OSError):
+                        self._socket.sendto(f"{name}:{more}|c{self._tags}".encode(), self._where)
+        finally:
+            self._guard.release()
+
+
+def _datagram_socket(address: str) -> tuple[socket.socket, Any]:
+    """A datagram socket that never blocks, and where to send to. Nobody needs to be there yet."""
+    try:
+        family: int
+        where: Any
+        if address.startswith("unix://"):
+            family, where = socket.AF_UNIX, address.removeprefix("unix://")
+        else:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit():
+                raise ValueError("it has no port")
+            family, _, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+        sender.setblocking(False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"address={address!r} is not a statsd server: {error}; give 'host:port' or 'unix:///path/of/socket'"
+        ) from error
+    return sender, where
