@@ -134,6 +134,15 @@ def test_shell_snippet_names_only_make_targets_that_exist(snippet: Snippet) -> N
     assert make_targets_in(snippet.code) <= makefile_targets()
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    tests = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        tests |= set(re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
+    assert named
+    assert sorted(named - tests) == []
+
+
 PAGE = """\
 # Title
 
