@@ -31,7 +31,7 @@ CORE = {
     "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {"catalog", "status", "screen"}
+TOOLS = {"catalog", "reading", "status", "screen"}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "settings": {"schedule", "errors"},
     "catalog": {"settings", "schedule", "names", "errors"},
+    "reading": {"errors"},
     "status": {"catalog", "settings", "names", "locks", "errors"},
     "screen": {"status", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},

@@ -1,0 +1,45 @@
+"""Log files opened for reading, compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import lzma
+import os
+import zlib
+from contextlib import suppress
+from typing import Any, BinaryIO, cast
+
+from rollsafe.errors import LogFileError
+
+_ZSTD: Any = None
+for _module in ("compression.zstd", "backports.zstd"):  # the standard library's, from Python 3.14; its backport
+    with suppress(ImportError):
+        _ZSTD = importlib.import_module(_module)
+        break
+
+DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+"""What reading a damaged or truncated archive raises."""
+if _ZSTD is not None:
+    DAMAGED += (_ZSTD.ZstdError,)
+
+
+def open_log(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open the file for reading bytes; what its name ends in (.gz, .zst, .xz) tells how it is compressed.
+
+    Reading a damaged archive raises one of DAMAGED.
+
+    Raises:
+        OSError: It cannot be opened.
+        LogFileError: It is compressed in a way that cannot be read here.
+    """
+    name = os.fspath(path)
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.open(name))
+    if name.endswith(".xz"):
+        return cast(BinaryIO, lzma.open(name))
+    if name.endswith(".zst"):
+        if _ZSTD is None:
+            raise LogFileError(f"{name!r} cannot be read without zstd; install it with: pip install 'rollsafe[zstd]'")
+        return cast(BinaryIO, _ZSTD.open(name))
+    return open(name, "rb")
