@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
 
+from rollsafe.archives import DRAFT_EXTENSION, Changed, Codec, Sign, archive, clear_draft, sign_of
+from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
 
@@ -15,6 +17,12 @@ Report = Callable[[str, BaseException], None]
 
 # Seconds between attempts to become the process that tends the backups.
 _ELECTION_PAUSE = 0.25
+# Seconds until something that failed is tried again: at first, and at most.
+_RETRY = 60.0
+_LONGEST_RETRY = 3600.0
+# So many names are looked at before other threads get a turn of so many seconds: a directory may have thousands.
+_NAMES_AT_A_TIME = 8
+_TURN = 0.0005
 
 
 # The process in which no keeper may start, if there is one.
@@ -33,45 +41,66 @@ class Keeper:
     Args:
         lock_path: The lock file; the byte for tending is locked during the rounds.
         do_round: Does what can be done now; returns the seconds after which there is more to do, None for nothing.
+        is_unfinished: Whether a process that was killed has left something that only a round can finish.
         report: Told of what a round could not do: (sentence, error).
     """
 
-    def __init__(self, lock_path: str, do_round: Callable[[], float | None], report: Report) -> None:
+    def __init__(
+        self,
+        lock_path: str,
+        do_round: Callable[[], float | None],
+        is_unfinished: Callable[[], bool],
+        report: Report,
+    ) -> None:
         self._lock_path = lock_path
         self._do_round = do_round
+        self._is_unfinished = is_unfinished
         self._report = report
         self._asked = False
+        self._standing_by = False
         self._running_in: int | None = None
 
     def wake(self) -> None:
         """Have the backups tended soon; returns at once."""
         self._asked = True
+        self._start()
+
+    def stand_by(self) -> None:
+        """Have what another process has begun to tend completed, should it end before; returns at once."""
+        self._standing_by = True
+        self._start()
+
+    def _start(self) -> None:
+        """Have the thread run."""
         if os.getpid() in (self._running_in, _standing_back):
             return
         self._running_in = os.getpid()
         try:
-            threading.Thread(target=self._run, name="rollsafe-keeper", daemon=True).start()
+            start_thread(self._run, "rollsafe-keeper")
         except RuntimeError:
             # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
             self._running_in = None
 
     def _run(self) -> None:
         """Tend until nobody asks any more."""
-        while self._asked:
-            self._asked = False
-            self._tend()
-            # Before the last look at `_asked`: who asks after that look starts a new thread.
+        lower_priority()
+        while self._asked or self._standing_by:
+            asked, self._asked, self._standing_by = self._asked, False, False
+            self._tend(asked)
+            # Before the last look at what is asked: who asks after that look starts a new thread.
             self._running_in = None
 
-    def _tend(self) -> None:
+    def _tend(self, asked: bool) -> None:
         """Wait to be elected, then do rounds until nothing is left."""
         lock = FileLock(self._lock_path, byte=TENDING_BYTE)
         try:
             while not lock.acquire(timeout=0):
-                time.sleep(_ELECTION_PAUSE)
+                sleep(_ELECTION_PAUSE)
             try:
+                if not asked and not self._is_unfinished():
+                    return
                 while (wait := self._do_round()) is not None:
-                    time.sleep(wait)
+                    sleep(wait)
             finally:
                 lock.release()
         except Exception as error:
@@ -80,51 +109,181 @@ class Keeper:
             lock.close()
 
 
-def remove_expired(paths: Iterable[str], report: Report) -> float | None:
-    """Remove `paths`, except those that a writer may still be at. Seconds until those may go, None if none are left."""
-    return _when_quiet(paths, LEASE + GRACE, os.unlink, report)
+class Watch:
+    """What is remembered of backups from one round to the next: since when each is as it is, and what failed.
 
-
-def finish_rolled(directory: str, names: Names, rotate: Callable[[str, str], None], report: Report) -> float | None:
-    """Hand each rolled file that awaits the application's rotator to it. Seconds until the rest is due, or None.
-
-    Later than compression or retention, because a rotator takes no lock: nobody must have the file open any more.
+    Not by their own times: the wall clock may be set.
     """
-    rolled = [
-        os.path.join(directory, name)
-        for name in sorted(os.listdir(directory))
-        if name.endswith(ROLLED_EXTENSION) and names.parse(name.removesuffix(ROLLED_EXTENSION))
-    ]
 
-    def finish(path: str) -> None:
-        rotate(path, path.removesuffix(ROLLED_EXTENSION))
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[Sign, float]] = {}
+        self._failed: dict[str, tuple[float, float]] = {}
+        self.retry_at = inf
+        """When what failed may be tried again; seconds of the monotonic clock, infinity if nothing failed."""
 
-    return _when_quiet(rolled, LATE + LEASE + GRACE, finish, report)
+    def seconds_until_quiet(self, path: str, sign: Sign, seconds: float) -> float:
+        """How long until a file will have been seen unchanged for so many seconds; 0 or less if it has.
+
+        Renaming a file sets its ctime too (measured on ext4, xfs, btrfs, tmpfs and overlay), so a file that was seen
+        unchanged for LEASE + GRACE is neither the live file nor one that a writer may use without looking.
+        """
+        now = time.monotonic()
+        seen, since = self._seen.get(path, (None, now))
+        if seen != sign:
+            since = now
+            self._seen[path] = (sign, now)
+        return since + seconds - now
+
+    def rests(self, path: str) -> bool:
+        """Whether something has failed with the file not long ago."""
+        return path in self._failed and time.monotonic() < self._failed[path][0]
+
+    def has_failed(self, path: str) -> bool:
+        """Note a failure; whether it is the first with this file."""
+        _, pause = self._failed.get(path, (0.0, 0.0))
+        longer = min(2 * pause, _LONGEST_RETRY) or _RETRY
+        self._failed[path] = (time.monotonic() + longer, longer)
+        self._set_retry()
+        return not pause
+
+    def forget(self, path: str) -> None:
+        """The file was dealt with."""
+        self._seen.pop(path, None)
+        if self._failed.pop(path, None):
+            self._set_retry()
+
+    def _set_retry(self) -> None:
+        """Bring `retry_at` up to date."""
+        self.retry_at = min((moment for moment, _ in self._failed.values()), default=inf)
+
+    def forget_all_but(self, directory: str, names: Iterable[str]) -> None:
+        """Forget the files that are no more."""
+        kept = {os.path.join(directory, name) for name in names}
+        for path in {*self._seen, *self._failed} - kept:
+            self.forget(path)
 
 
-def _when_quiet(paths: Iterable[str], seconds: float, act: Callable[[str], None], report: Report) -> float | None:
-    """Do `act` to each of the regular files `paths` that was not changed for so many seconds.
+class Tending:
+    """One round over the files of one directory.
 
-    Renaming a file sets its ctime too (measured on ext4, xfs, btrfs, tmpfs and overlay), so a file is neither the live
-    file nor one that a writer may use without looking, when LEASE + GRACE have passed since.
-
-    Returns:
-        Seconds until the last of the others may be due, None if there are none.
+    Args:
+        directory: Where the backups are.
+        names: Their names.
+        watch: What is remembered from round to round.
+        report: Told of what could not be done.
     """
-    waits = []
-    for path in paths:
-        try:
-            status = os.lstat(path)
-            if not stat.S_ISREG(status.st_mode):
+
+    def __init__(self, directory: str, names: Names, watch: Watch, report: Report) -> None:
+        self._directory = directory
+        self._names = names
+        self._watch = watch
+        self._report = report
+        self._entries = sorted(os.listdir(directory))
+        self._waits: list[float] = []
+        watch.forget_all_but(directory, self._entries)
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds until there is more to do, None if there is nothing."""
+        return max(self._waits, default=None)
+
+    def is_unfinished(self, compresses: bool) -> bool:
+        """Whether there is anything that this round has to complete."""
+        return any(self._rolled()) or any(self._drafts()) or (compresses and any(self._plain()))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files, except those that a writer may still be at."""
+        self._when_quiet(paths, LEASE + GRACE, lambda path, sign: os.unlink(path))
+
+    def rotate(self, rotate: Callable[[str, str], None]) -> None:
+        """Hand each rolled file that awaits the application's rotator to it.
+
+        Later than anything else, because a rotator takes no lock: nobody must have the file open any more.
+        """
+
+        def finish(path: str, sign: Sign) -> None:
+            rotate(path, path.removesuffix(ROLLED_EXTENSION))
+
+        self._when_quiet(self._rolled(), LATE + LEASE + GRACE, finish)
+
+    def compress(self, codec: Codec, lock: FileLock) -> None:
+        """Make archives of the plain backups, and put right what a killed process has left of that.
+
+        Another user's backups are left to a process of that user: we could neither mark them nor keep their owner.
+        """
+
+        def finish(path: str, sign: Sign) -> None:
+            archive(path, path + codec.extension, sign, codec, lock)
+            os.unlink(path + codec.extension + DRAFT_EXTENSION)
+
+        for draft, source in self._drafts():
+            try:
+                if clear_draft(draft, source):
+                    os.unlink(draft)
+            except Exception as error:
+                self._failed(draft, error)
+        self._when_quiet(self._plain(), LEASE + GRACE, finish, _is_ours)
+
+    def _rolled(self) -> Iterator[str]:
+        """The files that await a rotator."""
+        for name in self._entries:
+            if name.endswith(ROLLED_EXTENSION) and self._names.parse(name.removesuffix(ROLLED_EXTENSION)):
+                yield os.path.join(self._directory, name)
+
+    def _drafts(self) -> Iterator[tuple[str, str]]:
+        """The drafts of archives, each with what it is made of."""
+        for name in self._entries:
+            if name.endswith(DRAFT_EXTENSION):
+                backup = self._names.parse(name.removesuffix(DRAFT_EXTENSION))
+                if backup and backup.extension:
+                    path = os.path.join(self._directory, name)
+                    yield path, path.removesuffix(backup.extension + DRAFT_EXTENSION)
+
+    def _plain(self) -> Iterator[str]:
+        """The backups that are no archives."""
+        others = tuple(extension for extension in self._names.extensions if extension)
+        others += (DRAFT_EXTENSION, ROLLED_EXTENSION)
+        for number, name in enumerate(name for name in self._entries if not name.endswith(others)):
+            if number % _NAMES_AT_A_TIME == _NAMES_AT_A_TIME - 1:
+                sleep(_TURN)
+            if self._names.parse(name):
+                yield os.path.join(self._directory, name)
+
+    def _when_quiet(
+        self,
+        paths: Iterable[str],
+        seconds: float,
+        act: Callable[[str, Sign], None],
+        may: Callable[[os.stat_result], bool] | None = None,
+    ) -> None:
+        """Do `act` to each of the regular files `paths` that it may be done to, seen unchanged for so many seconds."""
+        for path in paths:
+            if self._watch.rests(path):
                 continue
-            # A change in the future is a clock that was set back; then the full time is waited.
-            wait = min(status.st_ctime + seconds - time.time(), seconds)
-            if wait > 0:
-                waits.append(wait)
-            else:
-                act(path)
-        except FileNotFoundError:
-            continue
-        except Exception as error:
-            report(f"the backup {path} could not be tended", error)
-    return max(waits, default=None)
+            try:
+                status = os.lstat(path)
+                if not stat.S_ISREG(status.st_mode) or not (may is None or may(status)):
+                    continue
+                sign = sign_of(status)
+                wait = self._watch.seconds_until_quiet(path, sign, seconds)
+                if wait > 0:
+                    self._waits.append(wait)
+                    continue
+                act(path, sign)
+                self._watch.forget(path)
+            except FileNotFoundError:
+                continue
+            except Changed:
+                self._waits.append(seconds)
+            except Exception as error:
+                self._failed(path, error)
+
+    def _failed(self, path: str, error: Exception) -> None:
+        """Report the first of several failures with one file."""
+        if self._watch.has_failed(path):
+            self._report(f"the backup {path} could not be tended", error)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Whether this process may do to a file what its owner may."""
+    return os.geteuid() in (0, status.st_uid)

@@ -185,7 +185,9 @@ class Recogniser:
         except ConfigurationError:
             self.schedule = None
         self._settings = settings
-        self._names = Names(live, self.schedule or Schedule(settings.when, suffix=settings.suffix))
+        self._names = Names(
+            live, self.schedule or Schedule(settings.when, suffix=settings.suffix), extension=settings.extension
+        )
 
     def backup(self, path: str) -> LogFile | None:
         """The backup at `path`, None if its name is not one."""
@@ -215,7 +217,7 @@ def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:
     if backup is not None or not settings.namer:
         return backup
     match = names.suffix_pattern.search(entry)
-    extension = next((end for end in EXTENSIONS if end and entry.endswith(end)), "")
+    extension = next((end for end in names.extensions if end and entry.endswith(end)), "")
     return Backup(entry, match[0], 0, extension) if match else None
 
 

@@ -19,15 +19,16 @@ import weakref
 from functools import partial
 from io import FileIO
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
+from rollsafe.archives import Compress, codec_for
 from rollsafe.arguments import checked_codec, checked_count, checked_path, checked_permissions
-from rollsafe.backups import Keeper, finish_rolled, remove_expired
+from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
-from rollsafe.locks import LATE
-from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.locks import LATE, FileLock
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names
 from rollsafe.rollover import LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -46,12 +47,24 @@ SPILL_BYTES = 1 << 20
 AHEAD = 1.0
 # Files that are kept open for late lines at most.
 KEPT_FILES = 8
+# Lines at most of which it is still to be seen whether their file was archived without them.
+UNSURE_LINES = 1000
 
 # Stands for "no file is open": its due time never comes, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
 _monotonic = time.monotonic
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
+
+
+class _Unsure(NamedTuple):
+    """A line of which it is still to be seen whether its file was archived without it."""
+
+    file: OpenFile
+    line: bytes
+    created: float
+    end: float
+    """Where in the file it ends."""
 
 
 class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
@@ -78,6 +91,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         atTime: When a day or week begins; None is midnight.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
+        compress: "gz", "zst" or "xz" to compress backups, in the background and in one process; or a callable
+            (source_path, target_path) that does it, whose archives have its attribute `extension` (".archive" without).
+        compress_level: The compression's own level; None is its usual one.
         permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the live
             file's, and makes the first one by the umask.
 
@@ -101,6 +117,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         errors: str | None = None,
         *,
         tz: str | datetime.tzinfo | None = None,
+        compress: str | Compress | None = None,
+        compress_level: int | None = None,
         permissions: int | None = None,
     ) -> None:
         if utc and tz is not None:
@@ -109,6 +127,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._schedule = self._schedule_of(None)
         self._encoding, self._errors = checked_codec(encoding, errors)
         self.backupCount = checked_count("backupCount", backupCount)
+        self.compress = compress
+        self._codec = codec_for(compress, compress_level)
         self.permissions = checked_permissions(permissions)
         path = checked_path(filename, delay)
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
@@ -132,11 +152,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._extension,
             self.permissions,
             lambda: self._settings().line(),
+            self._names().extensions,
         )
-        self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._report)
+        self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._is_unfinished, self._report)
+        self._watch = Watch()
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []
         self._spill = Spill(SPILL_BYTES)
+        self._unsure: list[_Unsure] = []
         self._flag = Flag(self.baseFilename)
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
@@ -254,7 +277,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._busy = me
         waits = False
         try:
-            if written is None or not (self._is_whole(file, line, written) and self._look_after(file, line)):
+            if not (
+                written is not None
+                and self._is_whole(file, line, written)
+                and self._look_after(file, line, record.created)
+            ):
                 if self._spill.add(line, record.created):
                     waits = True
                 else:
@@ -285,6 +312,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
+        if self._unsure:
+            self._look_again(0.0)
         self._close_forgotten()
         self._flag.notice_the_dead()
         asks = True
@@ -313,6 +342,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     return
             else:
                 self._tend_at_start()
+                self._tend_again()
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
         self._attached()
@@ -348,6 +378,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return False
         self._detach()
         self.stream = stream
+        self._stand_by()
         return True
 
     def _detach(self) -> None:
@@ -380,7 +411,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Close the files that were kept long enough, and those that no line can be saved in."""
         now = _monotonic()
         surplus = self._kept[:-KEPT_FILES]
+        unsure = [written.file for written in self._unsure]
         for file in self._kept[:]:
+            if file in unsure:
+                continue
             if file in surplus or file.forget_at < now or file.interval is None or not file.has_name():
                 self._kept.remove(file)
                 file.close()
@@ -412,7 +446,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             written = file.write(text)
             if not self._is_whole(file, text, written):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
-            if self._look_after(file, text):
+            if self._look_after(file, text, created):
                 return
             if file is self._file:
                 self._detach()
@@ -436,7 +470,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             else:
                 self._patience = LOCK_WAIT
                 self._keep(piece)
-                if self._has_rotator():
+                if self._finishes_backups():
                     self._keeper.wake()
                 return piece
         return live
@@ -455,7 +489,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._flag.flags[self._flag.slot] = 0
         return False
 
-    def _look_after(self, file: OpenFile, line: bytes) -> bool:
+    def _look_after(self, file: OpenFile, line: bytes, created: float) -> bool:
         """Look at what became of a written line: False when its file was removed, and it must be written again."""
         flag = self._flag
         if file.interval is not None and flag.flags[:SLOTS] != flag.alone:
@@ -466,7 +500,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return True
         # The writer was held off its processor for longer than the lease, or the wall clock was set back.
         file.due = -inf
-        return self._rollover.is_linked(file, self._patience)
+        end = file.end_of_written()
+        kept = self._rollover.has_kept(file, end, self._patience)
+        if kept is None:
+            self._patience = 0.0
+            if len(self._unsure) < UNSURE_LINES:
+                self._unsure.append(_Unsure(file, line, created, end))
+        return kept is not False
+
+    def _look_again(self, patience: float) -> None:
+        """Look after the lines of which that could not be done; those whose file is gone are written again."""
+        unsure, self._unsure = self._unsure, []
+        for number, written in enumerate(unsure):
+            kept = self._rollover.has_kept(written.file, written.end, patience)
+            if kept is None:
+                self._unsure += unsure[number:]
+                return
+            if not kept:
+                self._spill.add(written.line, written.created)
 
     # Rollover.
 
@@ -503,6 +554,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._attached()
         if backup is not None and self._tends_backups():
             self._keeper.wake()
+        elif backup is None:
+            self._stand_by()
 
     def getFilesToDelete(self) -> list[str]:
         """Full paths of the backups beyond `backupCount`, oldest first; only files whose names this handler makes."""
@@ -511,8 +564,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         names = self._names()
         directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
         backups = sorted(filter(None, map(names.parse, os.listdir(directory))), key=names.order)
-        paths = [os.path.join(directory, backup.name) for backup in backups]
-        return paths[: max(0, len(paths) - self.backupCount)]
+        # A plain file and the archive that was made of it are one backup.
+        counted = list(dict.fromkeys((backup.suffix, backup.sequence) for backup in backups))
+        expired = set(counted[: max(0, len(counted) - self.backupCount)])
+        return [
+            os.path.join(directory, backup.name) for backup in backups if (backup.suffix, backup.sequence) in expired
+        ]
 
     @property
     def suffix(self) -> str:
@@ -561,6 +618,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             namer=callable(self.namer),
             encoding=self._encoding,
             backupCount=self.backupCount,
+            extension=self._codec.extension if self._codec and self._codec.extension not in EXTENSIONS else "",
         )
 
     def _asks_for_each_line(self) -> bool:
@@ -569,7 +627,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _names(self) -> Names:
         """The backup names as the attributes that make them stand now."""
-        return Names(self.baseFilename, self._schedule, namer=self.rotation_filename, extMatch=self._extMatch)
+        return Names(
+            self.baseFilename,
+            self._schedule,
+            namer=self.rotation_filename,
+            extMatch=self._extMatch,
+            extension=self._codec.extension if self._codec else "",
+        )
 
     def _backup_path(self, suffix: str, sequence: int) -> str:
         """Full path of one backup."""
@@ -582,10 +646,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._tends_backups():
                 self._keeper.wake()
 
+    def _tend_again(self) -> None:
+        """Have what has failed with the backups tried again when its time has come."""
+        if _monotonic() >= self._watch.retry_at:
+            self._keeper.wake()
+
+    def _stand_by(self) -> None:
+        """Another process has rolled: see to it that its backup is finished, whatever becomes of that process."""
+        if self._finishes_backups():
+            self._keeper.stand_by()
+
     def _tends_backups(self) -> bool:
         """Whether there is anything to do after a rollover."""
         overridden = type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
-        return self.backupCount > 0 or overridden or self._has_rotator()
+        return self.backupCount > 0 or overridden or self._finishes_backups()
+
+    def _finishes_backups(self) -> bool:
+        """Whether there is anything to do with a backup of this moment."""
+        return self._codec is not None or self._has_rotator()
 
     def _has_rotator(self) -> bool:
         """Whether the application does more than rename."""
@@ -595,14 +673,29 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """What a rolled file has behind its backup name until a custom rotator has had its turn."""
         return ROLLED_EXTENSION if self._has_rotator() else ""
 
+    def _tending(self) -> Tending:
+        """One round of the keeper."""
+        directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
+        return Tending(directory, self._names(), self._watch, self._report)
+
     def _tend_backups(self) -> float | None:
-        """One round of the keeper: finish what was rolled, remove what expired. Seconds to wait for the rest."""
-        waits = [remove_expired(self.getFilesToDelete(), self._report)]
+        """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
+        tending = self._tending()
+        tending.remove(self.getFilesToDelete())
         if self._has_rotator():
-            names = self._names()
-            directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
-            waits.append(finish_rolled(directory, names, self.rotate, self._report))
-        return max((wait for wait in waits if wait is not None), default=None)
+            tending.rotate(self.rotate)
+        if self._codec is not None:
+            # A lock of its own, because `close` gives back the one that the handler holds.
+            lock = FileLock(self._rollover.lock.path)
+            try:
+                tending.compress(self._codec, lock)
+            finally:
+                lock.close()
+        return tending.wait
+
+    def _is_unfinished(self) -> bool:
+        """Whether a process that was killed has left something to a round."""
+        return self._tending().is_unfinished(self._codec is not None)
 
     # Open, close, fork.
 
@@ -625,6 +718,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
             self._file = _NOWHERE
+            # Their files have names still.
+            self._unsure = []
             while self._kept:
                 self._kept.pop().close()
             self._rollover.close()
@@ -639,6 +734,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self.lock:
             self._check_pid()
             if self._busy is None:
+                if self._unsure:
+                    self._look_again(self._patience)
                 self._write_waiting(_record_of_ours("rollsafe could not write the lines that wait"), now=True)
 
     def hand_over(self, uid: int, gid: int) -> None:
@@ -663,6 +760,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._busy = None
             self._starting = True
             self._spill = Spill(SPILL_BYTES)
+            self._unsure = []
             self._flag.claim()
             if self._file.interval is not None:
                 # Our own description of the live file: the offset of an inherited one is not only ours.

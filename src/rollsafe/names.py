@@ -29,7 +29,7 @@ class Backup:
     sequence: int
     """Counts the further backups of one suffix: 0 for the first, whose name shows no number."""
     extension: str
-    """One of EXTENSIONS: "" for a plain file, else the compression."""
+    """One of ``Names.extensions``: "" for a plain file, else the compression."""
 
 
 class Names:
@@ -37,7 +37,8 @@ class Names:
 
     ``filename`` is the path of the live file. ``namer`` is the standard library's: it gets the default path of a backup
     and returns the path to use. ``extMatch`` is the standard library's too: where it matches in a name there may be a
-    suffix; None looks for the schedule's own suffixes.
+    suffix; None looks for the schedule's own suffixes. ``extension`` is one more that archives may have, beside
+    EXTENSIONS.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Names:
         *,
         namer: Callable[[str], str] | None = None,
         extMatch: re.Pattern[str] | None = None,
+        extension: str = "",
     ) -> None:
+        self.extensions: Final = tuple(dict.fromkeys((*EXTENSIONS, extension)))
         self._filename: Final = filename
         self._schedule: Final = schedule
         self._namer: Final = namer
@@ -94,7 +97,7 @@ class Names:
 
     def _guesses(self, name: str) -> Iterator[Backup]:
         """All that ``name`` might say. A namer may put the parts anywhere, so that only remaking the name decides."""
-        for extension in EXTENSIONS:
+        for extension in self.extensions:
             if name.endswith(extension):
                 stem = name.removesuffix(extension)
                 for suffix in self._suffixes(stem):

@@ -17,6 +17,7 @@ from contextlib import suppress
 from io import FileIO
 from math import inf
 
+from rollsafe.archives import has_archived
 from rollsafe.events import counted, tell
 from rollsafe.locks import GRACE, LATE, LEASE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
@@ -171,13 +172,20 @@ class OpenFile:
         except OSError:
             return True
 
-    def lost_its_name_after_the_last_write(self) -> bool:
-        """Whether it was changed after its last write: a write sets mtime and ctime alike, unlink(2) only ctime."""
+    def end_of_written(self) -> float:
+        """Where our last write has ended; infinity if that cannot be told any more."""
+        try:
+            return self.tell()
+        except (OSError, ValueError):
+            return inf
+
+    def was_archived(self, end: float) -> bool:
+        """Whether it is in an archive up to `end`."""
         try:
             status = os.fstat(self.stream.fileno())
         except (OSError, ValueError):
             return False
-        return self.is_open() and status.st_mtime_ns < status.st_ctime_ns
+        return self.is_open() and has_archived(status, end)
 
     def close(self) -> None:
         """Close it, unless the number of its descriptor means another file by now."""
@@ -214,6 +222,7 @@ class Rollover:
         extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
             await the application's rotator.
         permissions: Mode of the live and the lock file; None follows the live file's.
+        extensions: What archives of backups may have behind their names, as `names.EXTENSIONS`.
         describe: What is noted of the handler's settings, for tools: one line, without newline.
     """
 
@@ -225,6 +234,7 @@ class Rollover:
         extension: Callable[[], str] = str,
         permissions: int | None = None,
         describe: Callable[[], bytes] = bytes,
+        extensions: tuple[str, ...] = EXTENSIONS,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -236,6 +246,7 @@ class Rollover:
         self._extension = extension
         self._permissions = permissions
         self._describe = describe
+        self._taken = (*extensions, ROLLED_EXTENSION)
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
@@ -293,19 +304,26 @@ class Rollover:
         except OSError as error:
             return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
-    def is_linked(self, file: OpenFile, patience: float) -> bool:
-        """Whether `file` still has a name, asked under the lock.
+    def has_kept(self, file: OpenFile, end: float, patience: float) -> bool | None:
+        """Whether a line that ends at `end` is in `file`, and that has a name, or in its archive.
+
+        None when the lock was not free within `patience` seconds.
 
         Under the lock, because an archive is made final under it: a line written before the answer is either seen
-        by the archiver or known to be in a file that is gone. A file without a name counts as linked if its last write
-        came before it lost the name, for then the archiver has seen that too.
+        by the archiver or known to be in a file that is gone. No archiver is at the live file.
         """
-        locked = self._lock_if_allowed(patience)
         try:
-            return file.has_name() or file.lost_its_name_after_the_last_write()
+            if not self._acquire(patience):
+                if file.has_name():
+                    return self.is_live(file) or None
+                return file.was_archived(end)
+        except OSError:
+            # Nobody of us can be locked out by an archiver, nor tell more.
+            return file.has_name() or file.was_archived(end)
+        try:
+            return file.has_name() or file.was_archived(end)
         finally:
-            if locked:
-                self.lock.release()
+            self.lock.release()
 
     def roll(self, file: OpenFile, now: float, patience: float) -> str | None:
         """Rename the live file to the backup name of the interval of `file`, if the path still names `file`.
@@ -484,7 +502,7 @@ class Rollover:
         """
         sequence = interval.fold
         path = self._backup_path(interval.suffix, sequence)
-        while any(os.path.lexists(path + extension) for extension in (*EXTENSIONS, ROLLED_EXTENSION)):
+        while any(os.path.lexists(path + extension) for extension in self._taken):
             sequence += 1
             taken, path = path, self._backup_path(interval.suffix, sequence)
             if path == taken:

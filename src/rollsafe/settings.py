@@ -32,6 +32,8 @@ class Settings:
     """Whether a namer of the application makes the names of backups."""
     encoding: str = "utf-8"
     backupCount: int = 0
+    extension: str = ""
+    """What archives have behind the names of backups, if it is none of the usual ones."""
 
     def line(self) -> bytes:
         """The settings as one line of JSON, without newline; what has its default is left out."""

@@ -235,7 +235,13 @@ class Program:
         # What was rolled just now may be tended just now: nobody else writes here.
         vars(backups).update(LATE=0.0, LEASE=0.0, GRACE=0.0)
         self._handler = self._kind(
-            self._live, when="H", backupCount=self._script.backup_count, encoding="utf-8", delay=delay, utc=True
+            self._live,
+            when="H",
+            backupCount=self._script.backup_count,
+            encoding="utf-8",
+            delay=delay,
+            utc=True,
+            compress=self._script.compress,
         )
         self._handler.setFormatter(logging.Formatter(LINE_FORMAT))
         self._handler.rotator = self._script.rotator
@@ -274,6 +280,7 @@ class Script:
     live: int = -1
     """The hour of the live file, which has one line too."""
     backup_count: int = 0
+    compress: str | None = None
     rotator: Callable[[str, str], None] | None = None
     traced: str = "main"
 
@@ -352,6 +359,7 @@ SCRIPTS = {
     "late lines": Script(_late_lines, backups=(-2,)),
     "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="keeper"),
     "rotator": Script(_rollover, rotator=os.rename, traced="keeper"),
+    "compression": Script(_rollover, backups=(-2,), compress="gz", traced="keeper"),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
 }

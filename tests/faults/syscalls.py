@@ -8,6 +8,7 @@ has done nothing. Calls that touch neither a file nor a descriptor are left out:
 from __future__ import annotations
 
 import fcntl
+import gzip
 import itertools
 import os
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -96,6 +98,8 @@ class Outcome:
     exposed: tuple[str, ...]
     """Files that more people may read or write than the first live file."""
     backups: int
+    plain: int
+    """Backups that are no archives."""
 
     @property
     def fault(self) -> Fault:
@@ -319,6 +323,7 @@ class _Case:
             leftovers=tuple(self._leftovers()),
             exposed=tuple(self._exposed()),
             backups=len(list(self._logs.glob(f"{LIVE}.*"))),
+            plain=len([path for path in self._logs.glob(f"{LIVE}.*") if path.suffix != ".gz"]),
         )
 
     def _run_script(self, options: list[str]) -> tuple[int, str]:
@@ -345,15 +350,16 @@ class _Case:
         """Remove the lines that tell of dropped lines, which are no self-checking ones; the numbers they tell."""
         found = []
         for path in self._logs.glob(f"{LIVE}*"):
-            text = path.read_text()
+            text = _text_of(path)
             found += [int(number) for number in _DROPPED.findall(text)]
-            path.write_text(_DROPPED.sub("", text))
+            if path.suffix != ".gz":
+                path.write_text(_DROPPED.sub("", text))
         return found
 
     def _disorder(self) -> Iterator[str]:
         """The files in which the lines of the script are not in the order of their numbers."""
         for path in self._logs.glob(f"{LIVE}*"):
-            numbers = [int(number) for number in re.findall(r" script (\d+) ", path.read_text())]
+            numbers = [int(number) for number in re.findall(r" script (\d+) ", _text_of(path))]
             if numbers != sorted(numbers):
                 yield f"{path.name}: {numbers}"
 
@@ -372,6 +378,14 @@ class _Case:
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & ~SEED_MODE:
                 yield f"{path.name}: {mode:o}"
+
+
+def _text_of(path: Path) -> str:
+    """What is in a log file, compressed or not."""
+    try:
+        return (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return ""  # the audit says so
 
 
 def _options(faults: Faults) -> list[str]:

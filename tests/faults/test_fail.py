@@ -10,7 +10,7 @@ import pytest
 from tests.faults.scripts import REFUSED_TO_START
 from tests.faults.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
-FAILED = ("rollover", "stale start", "late lines", "retention", "rotator")
+FAILED = ("rollover", "stale start", "late lines", "retention", "rotator", "compression")
 
 # The errors that the manual pages name, by the calls that may give them. Any call on a broken disk or an NFS server
 # that is gone may give EIO.

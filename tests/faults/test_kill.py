@@ -10,7 +10,7 @@ import pytest
 from tests.faults.scripts import SCRIPTS
 from tests.faults.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
 
-KILLED = ("rollover", "stale start", "late lines", "retention", "rotator")
+KILLED = ("rollover", "stale start", "late lines", "retention", "rotator", "compression")
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,17 @@ def test_killed_before_any_call_no_log_file_is_more_open_than_the_first(kills: t
     assert not bad, explain(bad, outcomes)
 
 
-@pytest.mark.parametrize("script", ["retention", "rotator"])
+@pytest.mark.parametrize("script", ["retention", "rotator", "compression"])
 def test_after_a_kill_the_next_process_completes_what_the_keeper_had_begun(lab: Laboratory, script: str) -> None:
     untouched = lab.run(script)
     assert untouched.status == 0
-    outcomes = lab.enumerate(script, lambda call: [KILL] if call in ("unlink", "rename") else [])
+    outcomes = lab.enumerate(script, lambda call: [KILL] if call in ("unlink", "rename", "link") else [])
     assert outcomes
     assert {outcome.backups for outcome in outcomes} == {untouched.backups}
-    assert untouched.backups == (SCRIPTS[script].backup_count or 2), "that of the script and that of the next process"
+    ours = 2 + len(SCRIPTS[script].backups)
+    assert untouched.backups == (SCRIPTS[script].backup_count or ours), "with those of the script and the next process"
+    assert {outcome.plain for outcome in outcomes} == {untouched.plain}
+    assert untouched.plain == (0 if SCRIPTS[script].compress else untouched.backups)
 
 
 def test_an_injected_kill_comes_before_the_call(lab: Laboratory) -> None:

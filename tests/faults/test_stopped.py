@@ -7,9 +7,7 @@ the process is still stopped (proc(5), state T).
 from __future__ import annotations
 
 import functools
-import gzip
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,8 @@ import pytest
 
 import rollsafe
 from rollsafe import FileLock
+from rollsafe import archives as rollsafe_archives
+from rollsafe.archives import codec_for, sign_of
 from rollsafe.locks import GRACE, LEASE
 from tests.faults.crew import (
     LINES,
@@ -56,28 +56,22 @@ def live(tmp_path: Path) -> Path:
 
 
 def archive(live: Path) -> list[Path]:
-    """Compress each backup that is a plain file, by the rules for whoever does that; returns the archives.
+    """Compress each backup that is a plain file as the keeper does, once it is quiet; returns the archives.
 
-    The rules are in docs/explanation/architecture.md: not before LEASE + GRACE after the last change, and final under
-    the lock of the rollover, if the file has not grown. Here the lock is not waited for.
+    Where the lock is held by a process that is stopped, nothing is done.
     """
     made = []
+    codec = codec_for("gz", None)
+    assert codec is not None
     lock = FileLock(lock_path(live))
     for backup in [path for path in backups(live) if path.suffix != ".gz"]:
         wait_until(lambda backup=backup: backup.stat().st_ctime + LEASE + GRACE < time.time(), "the backup is quiet")  # type: ignore[misc]
-        draft, final = backup.with_name(f"{backup.name}.tmp"), backup.with_name(f"{backup.name}.gz")
-        size = backup.stat().st_size
-        with backup.open("rb") as source, gzip.open(draft, "wb") as target:
-            shutil.copyfileobj(source, target)
-        locked = lock.acquire(timeout=0)
-        if locked and backup.stat().st_size == size:
-            draft.rename(final)
-            backup.unlink()
-            made.append(final)
-        else:
-            draft.unlink()
-        if locked:
+        if lock.acquire(timeout=0):
             lock.release()
+            final = backup.with_name(f"{backup.name}.gz")
+            rollsafe_archives.archive(str(backup), str(final), sign_of(backup.stat()), codec, lock)
+            final.with_name(f"{final.name}.tmp").unlink()
+            made.append(final)
     lock.close()
     return made
 

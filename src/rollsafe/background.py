@@ -1,0 +1,72 @@
+"""Work beside the application: in a thread of the operating system, slowly, and at low priority.
+
+gevent replaces threads by greenlets and `time.sleep` by a switch to another one; work that takes a processor for
+seconds would stop them all. So both are taken as they were before (`gevent.monkey.get_original`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+# The niceness of the thread, where threads have their own (Linux, sched(7)). Not 19: what holds the interpreter's lock
+# must get a processor soon.
+NICENESS = 10
+# Seconds of rest for each second of work.
+REST = 0.5
+# Seconds of one rest at most, so that a process that was stopped in its work does not rest as long.
+_LONGEST_REST = 1.0
+
+
+def start_thread(run: Callable[[], None], name: str) -> None:
+    """Run `run` in a daemon thread: the process may end at any time.
+
+    Raises:
+        RuntimeError: There can be no further thread.
+    """
+    if _is_patched("threading"):
+        _original("_thread", "start_new_thread")(run, ())
+    else:
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def sleep(seconds: float) -> None:
+    """Have this thread wait, whatever became of `time.sleep`."""
+    _original("time", "sleep")(seconds)
+
+
+def lower_priority() -> None:
+    """Let the other threads go first, if threads have priorities of their own here."""
+    if sys.platform == "linux":
+        # Refused where the thread is that nice already.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+class Pace:
+    """Rests in proportion to the work done, so that the work takes no more than a part of a processor and a disk."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """Rest for the work since the last rest, or since the beginning."""
+        sleep(min(REST * (time.monotonic() - self._since), _LONGEST_REST))
+        self._since = time.monotonic()
+
+
+def _is_patched(module: str) -> bool:
+    """Whether gevent has replaced what is in a module of the standard library."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched(module))
+
+
+def _original(module: str, name: str) -> Any:
+    """What a module of the standard library had under a name before gevent replaced it."""
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)

@@ -1,0 +1,556 @@
+"""Archives of backups: made whole, out of the way of every line, and never in place of anything."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import importlib
+import lzma
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import ConfigurationError, FileLock, archives, backups
+from rollsafe.archives import (
+    DRAFT_EXTENSION,
+    Changed,
+    Codec,
+    archive,
+    clear_draft,
+    codec_for,
+    has_archived,
+    mark,
+    sign_of,
+)
+from rollsafe.locks import GRACE, LEASE, TENDING_BYTE
+from tests.faults.crew import Crew, WatchedHandler, lock_path
+from tests.integration.servers import ROOT, wait_until
+from tests.integration.test_handler import log, suffix_of, wait_for_second_after
+
+# Lines for more than one chunk, which compress as those of a log do.
+LINES = b"".join(b"%08d a line of a log, and what it says\n" % number for number in range(60_000))
+
+
+def read_archive(path: Path) -> bytes:
+    """What an archive holds."""
+    if path.suffix == ".zst":
+        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        return importlib.import_module(module).decompress(path.read_bytes())  # type: ignore[no-any-return]
+    return {".gz": gzip.decompress, ".xz": lzma.decompress}[path.suffix](path.read_bytes())
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A backup."""
+    path = tmp_path / "app.log.2026-11-24"
+    path.write_bytes(LINES)
+    path.chmod(0o640)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    return path
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[FileLock]:
+    lock = FileLock(tmp_path / ".app.log.lock")
+    yield lock
+    lock.close()
+
+
+def codec_of(compress: Any, level: int | None = None) -> Codec:
+    """The codec for the handler's arguments."""
+    codec = codec_for(compress, level)
+    assert codec is not None
+    return codec
+
+
+def make_archive(source: Path, codec: Codec, lock: FileLock) -> Path:
+    """Archive a file as it is now."""
+    final = Path(f"{source}{codec.extension}")
+    archive(str(source), str(final), sign_of(source.lstat()), codec, lock)
+    return final
+
+
+def names_beside(source: Path) -> set[str]:
+    """What there is in the directory, but for the lock file."""
+    return {path.name for path in source.parent.iterdir()} - {".app.log.lock"}
+
+
+class Bzip2:
+    """A compression of the application's."""
+
+    extension = ".bz2"
+
+    def __call__(self, source_path: str, target_path: str) -> None:
+        with open(source_path, "rb") as source, open(target_path, "wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+# One archive.
+
+
+@pytest.mark.parametrize(("compress", "level"), [("gz", None), ("gz", 1), ("xz", 0), ("zst", None), ("zst", 1)])
+def test_an_archive_holds_the_backup_has_its_mode_and_time_and_takes_its_place(
+    source: Path, lock: FileLock, compress: str, level: int | None
+) -> None:
+    final = make_archive(source, codec_of(compress, level), lock)
+    assert read_archive(final) == LINES
+    assert final.stat().st_size < len(LINES) / 3
+    assert (stat.S_IMODE(final.stat().st_mode), final.stat().st_mtime) == (0o640, 1_700_000_000)
+    assert names_beside(source) == {final.name, final.name + DRAFT_EXTENSION}
+    assert clear_draft(str(final) + DRAFT_EXTENSION, str(source)), "the draft is another name of the archive"
+    assert not lock.locked
+
+
+def test_the_archive_of_an_empty_backup_is_an_archive(source: Path, lock: FileLock) -> None:
+    source.write_bytes(b"")
+    assert read_archive(make_archive(source, codec_of("gz"), lock)) == b""
+
+
+def test_a_callable_writes_archives_of_its_own_extension(source: Path, lock: FileLock) -> None:
+    final = make_archive(source, codec_of(Bzip2()), lock)
+    assert (final.suffix, final.read_bytes()) == (".bz2", LINES)
+    assert stat.S_IMODE(final.stat().st_mode) == 0o640
+
+
+def test_nothing_is_ever_replaced_by_an_archive(source: Path, lock: FileLock) -> None:
+    final = source.with_name(source.name + ".gz")
+    final.write_text("somebody's")
+    with pytest.raises(FileExistsError):
+        make_archive(source, codec_of("gz"), lock)
+    assert (source.read_bytes(), final.read_text()) == (LINES, "somebody's")
+    assert names_beside(source) == {source.name, final.name}
+
+
+def test_a_file_that_takes_the_final_name_while_the_archive_is_written_is_not_replaced(
+    source: Path, lock: FileLock
+) -> None:
+    class Slow(Bzip2):
+        def __call__(self, source_path: str, target_path: str) -> None:
+            super().__call__(source_path, target_path)
+            Path(source_path + ".bz2").write_text("somebody's")
+
+    with pytest.raises(FileExistsError):
+        make_archive(source, codec_of(Slow()), lock)
+    assert source.with_name(source.name + ".bz2").read_text() == "somebody's"
+    assert names_beside(source) == {source.name, source.name + ".bz2"}
+
+
+def test_a_line_that_comes_while_the_archive_is_written_is_not_lost(source: Path, lock: FileLock) -> None:
+    class Slow(Bzip2):
+        def __call__(self, source_path: str, target_path: str) -> None:
+            super().__call__(source_path, target_path)
+            with open(source_path, "ab") as file:
+                file.write(b"late\n")
+
+    with pytest.raises(Changed):
+        make_archive(source, codec_of(Slow()), lock)
+    assert source.read_bytes() == LINES + b"late\n"
+    assert names_beside(source) == {source.name}
+
+
+class Forgetful:
+    """A compressor that leaves out what it is given."""
+
+    def compress(self, data: bytes) -> bytes:
+        return b""
+
+    def flush(self) -> bytes:
+        return gzip.compress(b"")
+
+
+def test_an_archive_that_does_not_hold_the_backup_is_found_when_it_is_read_back(source: Path, lock: FileLock) -> None:
+    codec = codec_of("gz")
+    codec._new_compressor = Forgetful  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="does not hold"):
+        make_archive(source, codec, lock)
+    assert names_beside(source) == {source.name}
+
+
+@pytest.mark.parametrize("compress", [lambda source, target: None, lambda source, target: open(target, "w").close()])
+def test_a_callable_that_writes_nothing_costs_no_backup(
+    source: Path, lock: FileLock, compress: Callable[[str, str], None]
+) -> None:
+    with pytest.raises(OSError, match=r"app\.log"):
+        make_archive(source, codec_of(compress), lock)
+    assert (source.read_bytes(), names_beside(source)) == (LINES, {source.name})
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_without_hard_links_the_archive_gets_its_name_by_a_rename(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(error, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    final = make_archive(source, codec_of("gz"), lock)
+    assert (read_archive(final), names_beside(source)) == (LINES, {final.name})
+
+
+def test_the_last_space_is_left_to_those_that_write_the_log(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_RESERVE", 1 << 80)
+    monkeypatch.setattr(archives, "_RESERVE_SHARE", 1)
+    with pytest.raises(OSError, match="too little space") as caught:
+        make_archive(source, codec_of("gz"), lock)
+    assert caught.value.errno == errno.ENOSPC
+    assert names_beside(source) == {source.name}
+
+
+def test_what_a_killed_process_left_is_archived_again_with_the_lines_that_have_come_since(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = codec_of("gz")
+    final, draft = f"{source}.gz", f"{source}.gz{DRAFT_EXTENSION}"
+    with monkeypatch.context() as patch:
+        # As if killed: neither is the source unlinked, nor anything undone.
+        patch.setattr(os, "unlink", _refuse)
+        with pytest.raises(PermissionError):
+            make_archive(source, codec, lock)
+    assert names_beside(source) == {source.name, Path(final).name, Path(draft).name}
+    with source.open("ab") as file:
+        file.write(b"late\n")
+    assert not clear_draft(draft, str(source))
+    assert names_beside(source) == {source.name}
+    assert read_archive(make_archive(source, codec, lock)) == LINES + b"late\n"
+
+
+def test_a_writer_can_tell_whether_its_line_is_in_the_archive_of_a_file_that_is_gone(
+    source: Path, lock: FileLock
+) -> None:
+    size = len(LINES)
+    with source.open("ab") as file:
+        assert not has_archived(os.fstat(file.fileno()), size)
+        make_archive(source, codec_of("gz"), lock)
+        assert has_archived(os.fstat(file.fileno()), size)
+        file.write(b"too late\n")
+        file.flush()
+        assert has_archived(os.fstat(file.fileno()), size), "the other writer's line is in the archive all the same"
+        assert not has_archived(os.fstat(file.fileno()), size + len(b"too late\n"))
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 29) - 1, 1 << 29, (1 << 41) + 7])
+def test_the_mark_tells_any_size(source: Path, size: int) -> None:
+    with source.open("r+b") as file:
+        mark(file.fileno(), size)
+        file.write(b"x")
+        file.flush()
+        status = os.fstat(file.fileno())
+    assert has_archived(status, size)
+    assert not has_archived(status, size + 1)
+
+
+def _refuse(path: str) -> None:
+    raise PermissionError(errno.EACCES, "refused", path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"compress": "zip"}, r"compress='zip' is not known; give 'gz', 'zst', 'xz'"),
+        ({"compress": 3}, "compress=3 is not known"),
+        ({"compress": "gz", "compress_level": 10}, "no level of compress='gz'; give one from 0 to 9"),
+        ({"compress": "xz", "compress_level": "6"}, "compress_level='6'"),
+        ({"compress": "zst", "compress_level": True}, "compress_level=True"),
+        ({"compress_level": 3}, "means nothing without compress"),
+        ({"compress": shutil.copy, "compress_level": 3}, "means nothing to a callable"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_the_handler_is_made(
+    live: Path, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        WatchedHandler(live, **arguments)
+    assert not live.exists()
+
+
+def test_an_extension_without_a_dot_is_refused(live: Path) -> None:
+    class Odd(Bzip2):
+        extension = "bz2"
+
+    with pytest.raises(ConfigurationError, match="begins with a dot"):
+        WatchedHandler(live, compress=Odd())
+
+
+def test_zst_without_its_module_names_the_remedy(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'rollsafe\[zstd\]'"):
+        WatchedHandler(live, compress="zst")
+
+
+# The handler.
+
+
+@pytest.fixture
+def make(live: Path) -> Iterator[Callable[..., WatchedHandler]]:
+    """Makes handlers of `live` that roll each second, and closes them; they must have nothing to report."""
+    made: list[WatchedHandler] = []
+
+    def make_handler(**arguments: Any) -> WatchedHandler:
+        handler = WatchedHandler(live, **({"when": "S", "utc": True} | arguments))
+        made.append(handler)
+        return handler
+
+    yield make_handler
+    for handler in made:
+        handler.close()
+        assert handler.reported == []
+
+
+def settled(live: Path) -> bool:
+    """Whether every backup is an archive, and nothing else is there."""
+    return all(path.suffix in (".gz", ".bz2") for path in live.parent.glob("app.log.*"))
+
+
+def archived_lines(live: Path) -> dict[str, str]:
+    """The text of each archive, by what its name has after the live file's."""
+    return {
+        path.name.removeprefix("app.log."): gzip.decompress(path.read_bytes()).decode()
+        for path in live.parent.glob("app.log.*.gz")
+    }
+
+
+def test_backups_become_archives_and_a_late_line_makes_a_further_one(
+    live: Path, make: Callable[..., WatchedHandler]
+) -> None:
+    handler = make(compress="gz")
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    second = log(handler, "second")
+    final = live.with_name(f"app.log.{suffix_of(first)}.gz")
+    wait_until(lambda: final.exists() and settled(live), "the first backup is an archive")
+    log(handler, "late", first)
+    assert live.with_name(f"app.log.{suffix_of(first)}.1").read_text() == "late\n"
+    wait_until(lambda: settled(live), "the later piece is an archive")
+    archived = archived_lines(live)
+    assert archived[f"{suffix_of(first)}.gz"] == "first\n"
+    assert archived[f"{suffix_of(first)}.1.gz"] == "late\n"
+    assert live.read_text() == "second\n" or archived[f"{suffix_of(second)}.gz"] == "second\n"
+
+
+def test_plain_and_archive_count_once(live: Path, make: Callable[..., WatchedHandler]) -> None:
+    names = [f"app.log.2026-11-2{day}_00-00-00" for day in range(5)]
+    for name in names[1:]:
+        live.with_name(name).touch()
+    for name in names[:3]:
+        live.with_name(f"{name}.gz").touch()
+    handler = make(compress="gz", backupCount=3)
+    doomed = [os.path.basename(path) for path in handler.getFilesToDelete()]
+    assert sorted(doomed) == sorted([f"{names[0]}.gz", names[1], f"{names[1]}.gz"])
+
+
+def test_a_failure_is_reported_once_and_tried_again_later(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    calls = []
+
+    class Failing(Bzip2):
+        def __call__(self, source_path: str, target_path: str) -> None:
+            calls.append(source_path)
+            Path(target_path).write_text("a part")
+            if len(calls) < 3:
+                raise OSError(errno.ENOSPC, "no space", target_path)
+
+    handler = WatchedHandler(live, when="S", utc=True, compress=Failing())
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    backup = live.with_name(f"app.log.{suffix_of(first)}")
+    wait_until(lambda: bool(calls) and not list(live.parent.glob("*.tmp")), "it has failed")
+    assert backup.read_text() == "first\n"
+
+    def is_archived() -> bool:
+        log(handler, "more")
+        return not backup.exists()
+
+    wait_until(is_archived, "it is tried again")
+    handler.close()
+    assert calls.count(str(backup)) == 3
+    assert [text for text in handler.reported if str(backup) in text] == handler.reported
+    assert len(handler.reported) == 1
+
+
+def test_nothing_is_quiet_at_first_sight_whatever_its_time_stamps_say(source: Path) -> None:
+    watch = backups.Watch()
+    sign = sign_of(source.lstat())
+    assert watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) == LEASE + GRACE
+    assert 0 < watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) < LEASE + GRACE
+    wait_until(lambda: watch.seconds_until_quiet(str(source), sign, 0.01) <= 0, "it was seen unchanged for a while")
+    with source.open("ab") as file:
+        file.write(b"late\n")
+    assert watch.seconds_until_quiet(str(source), sign_of(source.lstat()), LEASE + GRACE) == LEASE + GRACE
+
+
+# The process that does the work.
+
+
+class Stuck:
+    """A compression that never ends, as far as a test is concerned."""
+
+    extension = ".gz"
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __call__(self, source_path: str, target_path: str) -> None:
+        Path(target_path).write_text("a part of an archive")
+        self._mark.touch()
+        while True:
+            time.sleep(1)
+
+
+def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not_roll(
+    live: Path, tmp_path: Path, make: Callable[..., WatchedHandler]
+) -> None:
+    mark = tmp_path / "begun"
+
+    def work() -> None:
+        handler = WatchedHandler(live, when="H", utc=True, compress=Stuck(mark))
+        log(handler, "of the one that rolls")
+        handler.doRollover()
+        while True:
+            time.sleep(1)
+
+    handler = make(when="H", compress="gz")
+    created = log(handler, "of the one that stays")
+    with Crew() as crew:
+        elected = crew.start(work)
+        wait_until(mark.exists, "the other process compresses")
+        assert not FileLock(lock_path(live), byte=TENDING_BYTE).acquire(timeout=0)
+
+        def has_followed() -> bool:
+            log(handler, "of the one that stays")
+            return "stays" in live.read_text()
+
+        wait_until(has_followed, "this process has turned to the new live file")
+        elected.end()
+        final = live.with_name(f"app.log.{suffix_of(created, 'H')}.gz")
+        wait_until(lambda: final.exists() and settled(live), "the archive is made by this process")
+    assert "of the one that rolls\n" in read_archive(final).decode()
+
+
+def test_an_exit_does_not_wait_for_a_compression(live: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "begun"
+    program = f"""
+import logging, pathlib, time
+from rollsafe import SafeTimedRotatingFileHandler
+from tests.integration.test_archives import Stuck
+
+mark = pathlib.Path({str(mark)!r})
+handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress=Stuck(mark))
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+while not mark.exists():
+    time.sleep(0.01)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [path.read_text() for path in live.parent.glob("app.log.????-??-??_??")] == ["first\n"]
+
+
+def test_greenlets_of_gevent_go_on_during_a_compression(live: Path) -> None:
+    """The compression waits for greenlets that only run while it does not hold them up."""
+    pytest.importorskip("gevent", reason="needs gevent")
+    program = f"""
+from gevent import monkey; monkey.patch_all()
+import gevent, logging, sys, time
+from rollsafe import SafeTimedRotatingFileHandler
+
+turns = 0
+begun = done = False
+
+def compress(source_path, target_path):
+    global begun, done
+    wait = monkey.get_original("time", "sleep")
+    begun, first = True, turns
+    deadline = time.monotonic() + 30
+    while turns < first + 20 and time.monotonic() < deadline:
+        wait(0.01)
+    open(target_path, "w").write("an archive")
+    done = turns >= first + 20
+
+handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress=compress)
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+deadline = time.monotonic() + 60
+while not done and time.monotonic() < deadline:
+    gevent.sleep(0.01)
+    turns += begun
+    logging.warning("more")
+handler.close()
+sys.exit(0 if done else "the greenlets stood still")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+# A writer that is late while the lock is held.
+
+
+def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_looked_after_later(
+    live: Path, tmp_path: Path
+) -> None:
+    """The archiver stands still between its check of the size and the unlink; the line comes just then."""
+    handler = WatchedHandler(live, when="H", utc=True)
+    created = log(handler, "first")
+    backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
+    held, go = tmp_path / "held", tmp_path / "go"
+
+    def archive_slowly() -> None:
+        lock = FileLock(lock_path(live))
+        lock.acquire()
+        live.rename(backup)
+        text = backup.read_text()
+        held.touch()
+        wait_until(go.exists, "the line was written")
+        backup.with_name(backup.name + ".gz").write_bytes(gzip.compress(text.encode()))
+        backup.unlink()
+        lock.release()
+
+    with Crew() as crew:
+        archiver = crew.start(archive_slowly)
+        wait_until(held.exists, "the lock is held")
+        file = handler._file
+        # The lease is as it was, but the write comes back late.
+        file.look_after = -1.0
+        log(handler, "second")
+        assert backup.read_text() == "first\nsecond\n"
+        go.touch()
+        archiver.join()
+    log(handler, "third")
+    handler.close()
+    assert gzip.decompress(backup.with_name(backup.name + ".gz").read_bytes()) == b"first\n"
+    rest = [path.read_text() for path in (live, backup.with_name(f"{backup.name}.1")) if path.exists()]
+    assert sorted("".join(rest).split()) == ["second", "third"]
+    assert not [text for text in handler.reported if "LockBusy" not in text]
