@@ -13,13 +13,14 @@ import pytest
 
 import rollsafe
 from rollsafe.gunicorn import rotating_logs
+from rollsafe.gunicorn_logger import ENVIRONMENT
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PACKAGE = Path(rollsafe.__file__).parent
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
 
 # For users of the package; the other rooms are its inside.
-PUBLIC_MODULES = ["rollsafe", *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask"))]
+PUBLIC_MODULES = ["rollsafe", *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask", "metrics"))]
 PUBLIC_NAMES = [
     f"{module}.{name}"
     for module in PUBLIC_MODULES
@@ -53,6 +54,12 @@ def test_the_reference_shows_every_public_name(name: str) -> None:
 @pytest.mark.parametrize("documented", WITH_PARAMETERS, ids=lambda documented: documented.__name__)
 def test_the_docstring_explains_exactly_the_parameters_that_there_are(documented: Callable[..., Any]) -> None:
     assert documented_parameters(documented.__doc__ or "") == list(inspect.signature(documented).parameters)
+
+
+def test_the_reference_lists_every_variable_of_the_environment() -> None:
+    page = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(ROLLSAFE_\w+)` \| `(\w+)`", page, re.MULTILINE))
+    assert listed == {variable: parameter for parameter, (variable, _) in ENVIRONMENT.items()}
 
 
 def test_parameters_are_read_from_the_section_and_from_nowhere_else() -> None:
