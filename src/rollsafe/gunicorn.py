@@ -16,6 +16,7 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
+from rollsafe.stamps import FIELD
 
 if TYPE_CHECKING:
     from rollsafe.gunicorn_logger import Logger
@@ -43,6 +44,7 @@ def rotating_logs(
     access_format: str = "%(message)s",
     datefmt: str | None = None,
     escape: bool = True,
+    stamps: bool = False,
 ) -> dict[str, Any]:
     """A complete `logconfig_dict` for gunicorn: three files in `directory` that rotate safely.
 
@@ -59,6 +61,7 @@ def rotating_logs(
         access_format: Format of the access lines around gunicorn's `access_log_format`.
         datefmt: As for `logging.Formatter`.
         escape: Escape control characters, so that each record is one line (see `LineFormatter`).
+        stamps: End each line with its stream and its number there, by which `rollsafe verify` finds missing lines.
 
     Raises:
         ConfigurationError: An argument cannot work; also a `ValueError`.
@@ -75,6 +78,9 @@ def rotating_logs(
         "tz": tz,
     }
     formats = {"access": access_format, "error": format, "app": format}
+    if stamps:
+        # Standard output and standard error, where a file is not wanted, have no numbers.
+        formats = {key: f"{text} %({FIELD})s" if names[key] else text for key, text in formats.items()}
     paths = _paths(directory, names)
     for path in paths.values():
         # dictConfig would bury the reason in "Unable to configure handler"; this says it before.

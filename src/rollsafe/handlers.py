@@ -33,6 +33,7 @@ from rollsafe.rollover import LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
+from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 
 # Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
 LOCK_WAIT = 0.5
@@ -161,6 +162,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._spill = Spill(SPILL_BYTES)
         self._unsure: list[_Unsure] = []
         self._flag = Flag(self.baseFilename)
+        self._stamps: Stamps | None = None
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
         self._starting = True
@@ -212,12 +214,28 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as one line with one write(2). Never raises into the application."""
+        stamps = self._stamps
+        stamp = ""
         try:
+            if stamps is not None:
+                record.stamp = stamp = stamps.take()
             line = (self.format(record) + self.terminator).encode(self._encoding, self._errors)
-        except Exception:
+        except BaseException as error:
+            if stamps is not None:
+                stamps.give_back(stamp)
+            if not isinstance(error, Exception):
+                raise
             self.handleError(record)
             return
         self._append(line, record.created, record)
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        """Set the formatter. If its format has the field `stamp`, each line gets its stream and number there.
+
+        See `rollsafe.stamps`; `rollsafe verify` finds out by them whether lines are missing.
+        """
+        super().setFormatter(fmt)
+        self._stamps = Stamps() if has_stamp(fmt) else None
 
     def write_line(self, text: str, created: float) -> None:
         """Write `text` as the line of a moment: what `handle` does, without a record, a filter or a formatter.
@@ -810,6 +828,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _dropped_line(self, dropped: int) -> bytes:
         """The line that tells how many lines did not fit the spill."""
         record = _record_of_ours(f"rollsafe: {dropped} lines were dropped because the log could not be written")
+        record.stamp = UNNUMBERED
         try:
             text = self.format(record)
         except Exception:  # a format may need what only the application's records have

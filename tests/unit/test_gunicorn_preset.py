@@ -15,6 +15,7 @@ import rollsafe.gunicorn
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
+from rollsafe.stamps import STAMP
 
 
 @pytest.fixture
@@ -100,3 +101,14 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.
 def test_no_public_name_is_a_gunicorn_setting_except_the_hook() -> None:
     settings = pytest.importorskip("gunicorn.config").KNOWN_SETTINGS
     assert set(rollsafe.gunicorn.__all__) & {setting.name for setting in settings} == {"post_fork"}
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_stamps_end_the_lines_of_files_and_of_nothing_else(tmp_path: Path) -> None:
+    config = rotating_logs(tmp_path, error=None, stamps=True)
+    logging.config.dictConfig(config)
+    logging.getLogger("gunicorn.access").info("GET /")
+    logging.getLogger("shop").info("hello")
+    for name in ("access.log", "app.log"):
+        assert STAMP.search((tmp_path / name).read_bytes().rstrip(b"\n")[-20:])
+    assert "stamp" not in config["formatters"]["error"]["fmt"]

@@ -30,6 +30,7 @@ CORE = {
     "formats",
     "errors",
     "settings",
+    "stamps",
     "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
@@ -45,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inflight": set(),
     "spill": set(),
     "events": set(),
+    "stamps": set(),
     "arguments": {"rollover", "errors"},
     "formats": set(),
     "formatters": {"formats", "errors"},
@@ -64,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backups",
         "formatters",
         "settings",
+        "stamps",
         "events",
         "errors",
     },

@@ -1,0 +1,73 @@
+"""Stamps: the stream that a line belongs to, and its number there, so that a missing line can be told from the files.
+
+A stream is one handler in one process. Its numbers begin at 1 and rise by one with each line that is written, so that
+a number that is in no file is a line that was lost. A line that is not written takes no number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import time
+from itertools import count
+from typing import Final
+
+FIELD: Final = "stamp"
+"""The name of the field in a format: `%(stamp)s`, `{stamp}` or `$stamp`."""
+
+STREAM_LENGTH: Final = 10
+STAMP: Final = re.compile(rb"~(?P<stream>[0-9a-v]{%d})\.(?P<number>[1-9][0-9]{0,17})~" % STREAM_LENGTH)
+"""A stamp in the bytes of a line."""
+UNNUMBERED: Final = "~"
+"""What the lines have that a handler writes on its own account."""
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+_FIELD: Final = re.compile(rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b")
+_handlers = count()
+
+
+def has_stamp(formatter: logging.Formatter | None) -> bool:
+    """Whether the formatter's format has the field `stamp`."""
+    fmt = getattr(formatter, "_fmt", None)
+    return isinstance(fmt, str) and _FIELD.search(fmt) is not None
+
+
+class Stamps:
+    """The numbers of one handler: a stream of its own in each process.
+
+    Numbers may be taken by any thread and by signal handlers; two never get the same one.
+    """
+
+    def __init__(self) -> None:
+        self._handler = next(_handlers)
+        self._pid = -1
+        self._prefix = ""
+        self._numbers = count(1)
+        self._returned: list[int] = []
+
+    def take(self) -> str:
+        """The stamp for the next line."""
+        # Asked each time: a child that was forked in C (uWSGI) is told of it by nothing else.
+        if self._pid != os.getpid():
+            self._begin()
+        if self._returned:
+            try:
+                return f"{self._prefix}{self._returned.pop()}~"
+            except IndexError:  # a signal handler was quicker
+                pass
+        return f"{self._prefix}{next(self._numbers)}~"
+
+    def give_back(self, stamp: str) -> None:
+        """The line of `stamp` will not be written; the next line takes its number."""
+        if stamp and stamp.startswith(self._prefix) and self._pid == os.getpid():
+            self._returned.append(int(stamp[len(self._prefix) : -1]))
+
+    def _begin(self) -> None:
+        """Begin a stream: the id is a hash of host, process, moment and handler, 50 bits of it."""
+        origin = f"{socket.gethostname()} {os.getpid()} {time.time_ns()} {self._handler}"
+        digest = int.from_bytes(hashlib.blake2b(origin.encode(), digest_size=8).digest(), "big")
+        stream = "".join(_DIGITS[digest >> 5 * place & 31] for place in range(STREAM_LENGTH))
+        self._prefix, self._numbers, self._returned, self._pid = f"~{stream}.", count(1), [], os.getpid()
