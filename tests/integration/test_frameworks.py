@@ -1,0 +1,159 @@
+"""What the how-to guides show for Django and FastAPI, with the real framework on a real server: lines counted.
+
+Only what the oracle needs is changed: a rollover each second, and the format of its lines.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.integration.other_servers import Uvicorn
+from tests.integration.servers import ROOT, Clients, Server, backups, get, wait_until
+from tests.integration.test_gunicorn import suffix_of
+from tests.oracle import LINE_FORMAT, audit
+from tests.test_docs import snippets_in
+
+READY = "/line/ready/0/60"
+ROLLOVERS = 3
+# What the frameworks say beside the lines of the load.
+OTHER = re.compile(rb"\d+\.\d+ (?!\w+ \d+ \d{5,7} ).*")
+
+DJANGO = f"""
+SECRET_KEY = "only for this test"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "urls"
+LOGGING["handlers"]["file"]["when"] = "S"
+LOGGING["formatters"]["line"]["fmt"] = "{LINE_FORMAT}"
+"""
+
+DJANGO_URLS = """
+import logging
+import os
+
+from django.http import HttpResponse
+from django.urls import path
+
+from tests.oracle import make_line
+
+logger = logging.getLogger("shop.views")
+
+
+def line(request, stream, number, size):
+    logger.info(make_line(stream, number, size))
+    return HttpResponse(str(os.getpid()))
+
+
+def boom(request):
+    raise ZeroDivisionError("first\\nsecond")
+
+
+urlpatterns = [path("line/<stream>/<int:number>/<int:size>", line), path("boom", boom)]
+"""
+
+DJANGO_WSGI = """
+import os
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+"""
+
+FASTAPI = """
+import logging
+import os
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+from tests.oracle import make_line
+
+app = FastAPI()
+logger = logging.getLogger("shop")
+
+
+@app.get("/line/{stream}/{number}/{size}", response_class=PlainTextResponse)
+def line(stream: str, number: int, size: int) -> str:
+    logger.info(make_line(stream, number, size))
+    return str(os.getpid())
+
+
+@app.get("/boom")
+def boom() -> str:
+    raise ZeroDivisionError("first\\nsecond")
+"""
+
+
+def documented(page: str, info: str) -> str:
+    """The code of the fence with that info string on a page of the how-to guides."""
+    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    (snippet,) = (snippet for snippet in snippets_in(text, page) if snippet.info == info)
+    return snippet.code
+
+
+def suffix_in_paris(created: float) -> str:
+    """The backup suffix of when="S" in the zone of the documented settings."""
+    return datetime.datetime.fromtimestamp(created, ZoneInfo("Europe/Paris")).strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def everything(live: Path) -> str:
+    """The backups and the live file, in order."""
+    return "".join(path.read_text(encoding="utf-8") for path in [*backups(live), live])
+
+
+def test_django_on_gunicorn_as_documented(tmp_path: Path) -> None:
+    pytest.importorskip("django", reason="django is not installed: pip install django")
+    (tmp_path / "settings.py").write_text(documented("django.md", "python settings.py") + DJANGO, encoding="utf-8")
+    (tmp_path / "urls.py").write_text(DJANGO_URLS, encoding="utf-8")
+    (tmp_path / "wsgi.py").write_text(DJANGO_WSGI, encoding="utf-8")
+    config = documented("django.md", "python gunicorn.conf.py")
+    live = tmp_path / "logs" / "app.log"
+    with Server(tmp_path, config, app="wsgi:application", ready=READY) as server, Clients(server) as clients:
+        wait_until(lambda: len(backups(live)) >= ROLLOVERS, f"{ROLLOVERS} rollovers")
+        with closing(server.connect()) as connection:
+            status, _ = get(connection, "/boom")
+
+    report = audit(live, clients.acknowledged, suffix_in_paris, notices=OTHER)
+    assert clients.refused == []
+    assert report.flawless, report
+    assert status == 500
+    assert len(re.findall(r"Internal Server Error: /boom\\nTraceback.*first\\nsecond\n", everything(live))) == 1
+    assert {path.name for path in live.parent.glob("*.log")} == {"app.log", "access.log", "error.log"}
+    assert len((live.parent / "access.log").read_text(encoding="utf-8").splitlines()) == clients.answered + 2
+
+
+@pytest.mark.slow
+def test_fastapi_on_several_workers_of_uvicorn_as_documented(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: pip install fastapi")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install uvicorn")
+    configuration: dict[str, Any] = json.loads(documented("fastapi.md", "json log_config.json"))
+    for handler in configuration["handlers"].values():
+        handler["when"] = "S"
+    configuration["formatters"]["line"]["fmt"] = LINE_FORMAT
+    (tmp_path / "log_config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    (tmp_path / "shop.py").write_text(FASTAPI, encoding="utf-8")
+    live = tmp_path / "logs" / "app.log"
+    live.parent.mkdir()
+    uvicorn = Uvicorn(tmp_path, "shop:app", ready=READY, arguments=["--log-config", "log_config.json"])
+    with uvicorn as server, Clients(server) as clients:
+        wait_until(lambda: len(clients.answering) == 2, "an answer from both workers")
+        wait_until(lambda: len(backups(live)) >= ROLLOVERS, f"{ROLLOVERS} rollovers")
+        with closing(server.connect()) as connection:
+            status, _ = get(connection, "/boom")
+
+    report = audit(live, clients.acknowledged, suffix_of, notices=OTHER)
+    access = re.findall(r'"GET /line/\w+/\d+/\d+ HTTP/1.1" 200\n', everything(live.parent / "access.log"))
+    assert clients.refused == []
+    assert report.flawless, report
+    assert status == 500
+    assert len(re.findall(r"Exception in ASGI application\\n.*first\\nsecond\n", everything(live))) == 1
+    assert len(access) == clients.answered + 1
