@@ -5,8 +5,11 @@ from __future__ import annotations
 import codecs
 import locale
 import os
+import warnings
+from pathlib import Path
 
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe.rollover import never_rolled
 
 
@@ -27,6 +30,31 @@ def checked_permissions(value: int | None) -> int | None:
             f"permissions={shown} must be a mode that lets the owner write, such as 0o640, or None"
         )
     return value
+
+
+def checked_lock_writes(value: bool | None, path: str) -> bool:
+    """Whether each line of the live file `path` is to be written under the lock; None lets the mount table decide.
+
+    Warns (RuntimeWarning) where that cannot exclude other hosts and nobody has decided.
+    """
+    if value is not None:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"lock_writes={value!r} must be True, False, or None to go by the file system")
+        return value
+    try:
+        # Only Linux has it.
+        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return False
+    kind = type_of(path, mountinfo)
+    if kind in LOCKED_ON_ONE_HOST:
+        warnings.warn(
+            f"{path!r} is on {kind}, where a lock does not exclude other hosts: let each host write a file of its"
+            " own, and then say lock_writes=False",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return kind in SHARED
 
 
 def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:

@@ -36,6 +36,7 @@ def rotating_logs(
     atTime: datetime.time | None = None,
     tz: str | datetime.tzinfo | None = None,
     encoding: str = "utf-8",
+    lock_writes: bool | None = None,
     access: str | None = "access.log",
     error: str | None = "error.log",
     app: str | None = "app.log",
@@ -52,7 +53,7 @@ def rotating_logs(
 
     Args:
         directory: Where the files go; made if it is missing. A relative path is relative to where gunicorn starts.
-        when, interval, backupCount, utc, atTime, tz, encoding: As for `SafeTimedRotatingFileHandler`.
+        when, interval, backupCount, utc, atTime, tz, encoding, lock_writes: As for `SafeTimedRotatingFileHandler`.
         access: File name for gunicorn's access lines; None for no access lines.
         error: File name for gunicorn's own messages; None leaves them on standard error.
         app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
@@ -76,6 +77,7 @@ def rotating_logs(
         "utc": utc,
         "atTime": atTime,
         "tz": tz,
+        "lock_writes": lock_writes,
     }
     formats = {"access": access_format, "error": format, "app": format}
     if stamps:

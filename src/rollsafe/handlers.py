@@ -22,14 +22,14 @@ from math import inf
 from typing import Any, NamedTuple
 
 from rollsafe.archives import Compress, codec_for
-from rollsafe.arguments import checked_codec, checked_count, checked_path, checked_permissions
+from rollsafe.arguments import checked_codec, checked_count, checked_lock_writes, checked_path, checked_permissions
 from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names
-from rollsafe.rollover import LockBusy, OpenFile, Rollover
+from rollsafe.rollover import LiveFileMoved, LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -37,6 +37,10 @@ from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 
 # Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
 LOCK_WAIT = 0.5
+# The same after that was waited in vain, where the lock may be busy because others write and none is stuck.
+SHARED_BUSY_WAIT = 0.05
+# Lines that are written to a shared file while the lock is held once, at most.
+LINES_PER_LOCK = 1000
 # Seconds, and share of the interval at most. After a boundary nobody renames before this is over: lines in flight
 # land under the live name, where log shippers still read (rsyslog and tail -F leave a file at its rename).
 LINGER = 0.02
@@ -46,6 +50,8 @@ RETRY = 0.25
 SPILL_BYTES = 1 << 20
 # Seconds that a record's clock may be ahead of ours and still make the rollover.
 AHEAD = 1.0
+# How often one line follows a shared live file that other hosts roll before it waits.
+MOVES = 3
 # Files that are kept open for late lines at most.
 KEPT_FILES = 8
 # Lines at most of which it is still to be seen whether their file was archived without them.
@@ -97,6 +103,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         compress_level: The compression's own level; None is its usual one.
         permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the live
             file's, and makes the first one by the umask.
+        lock_writes: Write each line under the lock, so that several hosts can share the file; None does so on network
+            and cluster file systems, which the mount table tells.
 
     Raises:
         ConfigurationError: An argument cannot work (a `ValueError`).
@@ -121,6 +129,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         compress: str | Compress | None = None,
         compress_level: int | None = None,
         permissions: int | None = None,
+        lock_writes: bool | None = None,
     ) -> None:
         if utc and tz is not None:
             raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
@@ -132,6 +141,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._codec = codec_for(compress, compress_level)
         self.permissions = checked_permissions(permissions)
         path = checked_path(filename, delay)
+        self.lock_writes = checked_lock_writes(lock_writes, path)
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
@@ -154,6 +164,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.permissions,
             lambda: self._settings().line(),
             self._names().extensions,
+            self.lock_writes,
         )
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._is_unfinished, self._report)
         self._watch = Watch()
@@ -316,11 +327,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
+        moves = 0
         while self._spill.waits and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
             self._busy = (os.getpid(), threading.get_ident())
             try:
                 self._renew(record)
                 self._write_spill()
+            except LiveFileMoved:
+                moves += 1
+                if moves > MOVES:
+                    self._fail(record)
+                    return
+                self._detach()
             except Exception:
                 self._fail(record)
                 return
@@ -412,7 +430,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
-        if file.was_leased():
+        if file.was_leased() and not file.shared:
             self._keep(file)
         else:
             file.due = -inf
@@ -441,6 +459,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Write what waits, oldest first; an error leaves the rest waiting."""
         spill = self._spill
         while spill.lines:
+            if self._file.shared:
+                self._append_waiting()
+                continue
             line, created = spill.take()
             try:
                 self._place(line, created)
@@ -448,7 +469,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 spill.put_back(line, created)
                 raise
         if spill.dropped:
-            self._place(self._dropped_line(spill.dropped), time.time())
+            line = self._dropped_line(spill.dropped)
+            if self._file.shared:
+                self._append_shared([line], None)
+            else:
+                self._place(line, time.time())
         spill.recovered()
 
     def _place(self, line: bytes, created: float) -> None:
@@ -469,6 +494,46 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if file is self._file:
                 self._detach()
                 self._attached()
+
+    def _append_waiting(self) -> None:
+        """Write the oldest lines that wait, as many as belong to one file: the lock is what takes the time.
+
+        Raises:
+            LiveFileMoved: The path names another file by now.
+            LockBusy: The lock was not free within the bound.
+            OSError: Not all could be written.
+        """
+        spill = self._spill
+        start, end = self._file.start, inf
+        late = None
+        if spill.lines[0][1] < start:
+            late = self._interval_at(spill.lines[0][1])
+            start, end = late.start, late.end
+        taken: list[tuple[bytes, float]] = []
+        while spill.lines and start <= spill.lines[0][1] < end and len(taken) < LINES_PER_LOCK:
+            taken.append(spill.take())
+        lines = [line for line, _ in taken]
+        written = 0
+        try:
+            written = self._append_shared(lines, late)
+        finally:
+            for line, created in reversed(taken[written:]):
+                spill.put_back(line, created)
+        if written < len(taken):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(taken)} lines were written", self.baseFilename)
+
+    def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
+        """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly."""
+        try:
+            if late is None:
+                written = self._rollover.append(self._file, lines, self._patience)
+            else:
+                written = self._rollover.append_late(late, lines, self._patience)
+        except LockBusy:
+            self._patience = SHARED_BUSY_WAIT
+            raise
+        self._patience = LOCK_WAIT
+        return written
 
     def _file_of(self, created: float) -> OpenFile:
         """The open file for a record of `created`: the live one, one kept for late lines, or a piece opened now."""
@@ -805,7 +870,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Something under the lock could not be done: do not wait for the lock again, and say it once."""
         if isinstance(error, LockBusy):
             # The bound is waited once; until the lock has been had again, one try at a time.
-            self._patience = 0.0
+            self._patience = SHARED_BUSY_WAIT if self._file.shared else 0.0
         self._say_once(what, error)
 
     def _say_once(self, what: str, error: Exception) -> None:

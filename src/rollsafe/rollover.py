@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import stat
@@ -30,6 +31,10 @@ Identity = tuple[int, int]
 _abandoned: list[FileIO] = []
 
 
+class LiveFileMoved(Exception):
+    """The path does not name the file any more that the caller has open: another host has rolled."""
+
+
 class LockBusy(Exception):
     """The lock could not be had within the bound: another process is stopped or stuck in a rollover."""
 
@@ -46,6 +51,7 @@ class OpenFile:
         look_after: A write that returns later than this is looked after. Seconds of the monotonic clock.
         ends_in_fragment: It ends inside a line, as far as we know; our next line begins with a newline.
         forget_at: When a file that is no longer the live file is closed. Seconds of the monotonic clock.
+        shared: Other hosts write it too: never leased, each line is written under the lock.
     """
 
     __slots__ = (
@@ -55,6 +61,7 @@ class OpenFile:
         "identity",
         "interval",
         "look_after",
+        "shared",
         "start",
         "stream",
         "tell",
@@ -72,6 +79,7 @@ class OpenFile:
         self.look_after = -inf
         self.forget_at = inf
         self.ends_in_fragment = False
+        self.shared = False
 
     @property
     def end(self) -> float:
@@ -149,7 +157,7 @@ class OpenFile:
 
         `now` and `tick` (monotonic) are from before the look at the path: the process may be stopped after it.
         """
-        self.due = min(until, now + LEASE)
+        self.due = -inf if self.shared else min(until, now + LEASE)
         self.look_after = tick + LEASE + GRACE
 
     def was_leased(self) -> bool:
@@ -224,6 +232,7 @@ class Rollover:
         permissions: Mode of the live and the lock file; None follows the live file's.
         extensions: What archives of backups may have behind their names, as `names.EXTENSIONS`.
         describe: What is noted of the handler's settings, for tools: one line, without newline.
+        shared: Other hosts do the same on their mounts of the file system, whose caches are not to be trusted.
     """
 
     def __init__(
@@ -235,6 +244,7 @@ class Rollover:
         permissions: int | None = None,
         describe: Callable[[], bytes] = bytes,
         extensions: tuple[str, ...] = EXTENSIONS,
+        shared: bool = False,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -247,12 +257,18 @@ class Rollover:
         self._permissions = permissions
         self._describe = describe
         self._taken = (*extensions, ROLLED_EXTENSION)
+        self._shared = shared
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
 
         A symbolic link that takes its place later is refused (ELOOP): it leads to a file that is not ours.
         """
+        if self._shared:
+            # With O_EXCL the client asks the server what the name means now (LOOKUP_EXCL of NFS and FUSE in Linux); a
+            # plain open is answered from its cache.
+            with suppress(FileExistsError):
+                return open(self.path, "ab", buffering=0, opener=self._open_new)
         return open(self.path, "ab", buffering=0, opener=self._opener)
 
     def _opener(self, path: str, flags: int) -> int:
@@ -289,6 +305,7 @@ class Rollover:
         self._permit(stream)
         file = self._opened(stream, status, self._interval_of(stream, now, patience))
         file.ends_in_fragment = _ends_in_fragment(stream)
+        file.shared = self._shared
         return file
 
     def _opened(self, stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
@@ -340,7 +357,7 @@ class Rollover:
             self._take_lock(patience)
             try:
                 try:
-                    status = os.lstat(self.path)
+                    status = self._status_of_live()
                 except FileNotFoundError:
                     return None
                 if identity_of(status) != file.identity:
@@ -353,6 +370,65 @@ class Rollover:
                     return backup
             finally:
                 self.lock.release()
+
+    def append(self, file: OpenFile, lines: list[bytes], patience: float) -> int:
+        """Write `lines` into the live file, which is shared: under the lock, and to the server before it is released.
+
+        The file is opened for this alone, because opening and closing is what makes a client of a network file
+        system look at the server and send what it has (nfs(5), "Close-to-open cache consistency").
+
+        Returns:
+            How many lines are written wholly; fewer than all where a write was cut short.
+
+        Raises:
+            LockBusy: The lock was not free within `patience` seconds.
+            LiveFileMoved: The path names another file than `file`.
+            OSError: Nothing could be written.
+        """
+        self._take_lock(patience)
+        try:
+            with self.open_stream() as stream:
+                if identity_of(os.fstat(stream.fileno())) != file.identity:
+                    raise LiveFileMoved(f"{self.path} names another file each time it is opened")
+                return self._write_through(stream, lines)
+        finally:
+            self.lock.release()
+
+    def append_late(self, interval: Interval, lines: list[bytes], patience: float) -> int:
+        """Write `lines` into a backup of `interval`, as `append` does.
+
+        Raises:
+            LockBusy: The lock was not free within `patience` seconds.
+            OSError: Nothing could be written.
+        """
+        self._take_lock(patience)
+        try:
+            with self._open_piece(interval) as stream:
+                return self._write_through(stream, lines)
+        finally:
+            self.lock.release()
+
+    def _write_through(self, stream: FileIO, lines: list[bytes]) -> int:
+        """Write `lines` and see them to the server; returns how many are there wholly.
+
+        A piece of a line that a killed writer or a full disk has left is cut off first.
+        """
+        start = b"\n" if _ends_in_fragment(stream) else b""
+        written = stream.write(start + b"".join(lines)) or 0
+        os.fsync(stream.fileno())
+        tell("bytes", self.path, written)
+        # Where each line ends, as long as it is not behind what is written.
+        ends = itertools.accumulate(map(len, lines), initial=len(start))
+        whole = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
+        tell("lines", self.path, whole)
+        return whole
+
+    def _status_of_live(self) -> os.stat_result:
+        """What the path names, by the server's knowledge if other hosts rename it too."""
+        if self._shared:
+            with self.open_stream() as stream:
+                return os.fstat(stream.fileno())
+        return os.lstat(self.path)
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str | None:
         """The commit. None if our lock excludes nobody, its file being removed: then look again under the new one."""
@@ -406,17 +482,21 @@ class Rollover:
         """
         self._take_lock(patience)
         try:
-            free = self._free_sequence(interval)
-            last = self._backup_path(interval.suffix, free - 1) + self._extension()
-            if free > interval.fold and _is_plain_file(last):
-                stream = open(last, "ab", buffering=0, opener=_open_to_read_too)
-            else:
-                new = self._backup_path(interval.suffix, free) + self._extension()
-                stream = open(new, "ab", buffering=0, opener=self._open_new)
-                self._permit(stream)
+            stream = self._open_piece(interval)
             return self._opened(stream, os.fstat(stream.fileno()), interval)
         finally:
             self.lock.release()
+
+    def _open_piece(self, interval: Interval) -> FileIO:
+        """Open the last backup of `interval` for appending, or a new one; only under the lock."""
+        free = self._free_sequence(interval)
+        last = self._backup_path(interval.suffix, free - 1) + self._extension()
+        if free > interval.fold and _is_plain_file(last):
+            return open(last, "ab", buffering=0, opener=_open_to_read_too)
+        new = self._backup_path(interval.suffix, free) + self._extension()
+        stream = open(new, "ab", buffering=0, opener=self._open_new)
+        self._permit(stream)
+        return stream
 
     def _permit(self, stream: FileIO) -> None:
         """Give an open file the permissions that were asked for; somebody else's keeps its own."""
@@ -469,7 +549,7 @@ class Rollover:
 
     def _note(self, status: os.stat_result, interval: Interval) -> None:
         """Write into the lock file which interval the live file belongs to, and what the handler's settings are."""
-        identity = b"%d %d %d" % (status.st_dev, status.st_ino, int(interval.start))
+        identity = b"%d %d %d" % (*self._noted_identity(status), int(interval.start))
         with suppress(OSError):
             self.lock.write(b"%s\n%s\n" % (identity, self._describe()))
 
@@ -487,12 +567,16 @@ class Rollover:
         except (OSError, ValueError):
             return None, False
         described = description == self._describe()
-        if (device, inode) != identity_of(status):
+        if (device, inode) != self._noted_identity(status):
             return None, described
         interval = self._interval_at(start)
         # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
         fits = interval.start - LATE <= status.st_mtime < interval.end + LATE
         return interval if fits else None, described
+
+    def _noted_identity(self, status: os.stat_result) -> Identity:
+        """What the note has for a file's identity; each host has a device number of its own for a shared mount."""
+        return (0, status.st_ino) if self._shared else identity_of(status)
 
     def _free_sequence(self, interval: Interval) -> int:
         """The first sequence number of `interval` whose name nothing has, archived or not.

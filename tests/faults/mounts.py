@@ -74,13 +74,13 @@ class Disk:
 
     def _sync(self) -> None:
         """Have what was freed counted (btrfs, xfs: at the next commit)."""
-        _run("sync", "--file-system", str(self.root))
+        run("sync", "--file-system", str(self.root))
 
 
 @contextmanager
 def mounted(kind: str, size: int = SMALLEST) -> Iterator[Disk]:
     """Make and mount a file system of `kind` and `size` (bytes), and take it down again; skips where it cannot."""
-    _enter_own_namespace()
+    enter_own_namespace()
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"rollsafe-{kind}-")))
         root = _mount_overlay(base, size, stack) if kind == "overlay" else _mount(kind, base, size, stack)
@@ -90,13 +90,13 @@ def mounted(kind: str, size: int = SMALLEST) -> Iterator[Disk]:
 
 
 @functools.cache
-def _enter_own_namespace() -> None:
+def enter_own_namespace() -> None:
     """Move this process into a mount namespace of its own; skips where it may not."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount file systems")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         pytest.skip(f"no mount namespace of one's own: {os.strerror(ctypes.get_errno())}")
-    _run("mount", "--make-rprivate", "/")
+    run("mount", "--make-rprivate", "/")
 
 
 def _mount(kind: str, base: Path, size: int, stack: ExitStack) -> Path:
@@ -111,7 +111,7 @@ def _mount(kind: str, base: Path, size: int, stack: ExitStack) -> Path:
     image = base / f"{kind}.img"
     image.touch()
     os.truncate(image, size)
-    _run(*command, str(image))
+    run(*command, str(image))
     # The loop device goes with the mount (losetup(8), "autoclear").
     return _attach(root, stack, "-t", kind, "-o", "loop", str(image))
 
@@ -133,10 +133,10 @@ def _attach(root: Path, stack: ExitStack, *options: str) -> Path:
     if result.returncode != 0:
         pytest.skip(f"mount {' '.join(options)} was refused: {result.stderr.strip()}")
     # Lazily: a process that still has a file open there must not keep the tests from taking it out of the tree.
-    stack.callback(_run, "umount", "--lazy", str(root))
+    stack.callback(run, "umount", "--lazy", str(root))
     return root
 
 
-def _run(*command: str) -> None:
-    """Run a command that must succeed."""
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def run(*command: str) -> str:
+    """Run a command that must succeed; returns its output."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,71 @@
+"""Which file systems several hosts can share, told by the mount table. Pure: the table is handed in as text.
+
+On these an append is not atomic between hosts, so that a line has to be written under the lock. What each of them gives
+and does not give is in docs/reference/file-systems.md.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Types as in the ninth field of /proc/self/mountinfo. Here the lock of one host excludes the others.
+LOCKABLE = frozenset(
+    {
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.juicefs",
+        "fuse.mfs",
+        "gfs2",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "smb3",
+    }
+)
+# Here it excludes the processes of its own host only, or that depends on how the server was started.
+LOCKED_ON_ONE_HOST = frozenset(
+    {
+        "9p",
+        "afs",
+        "fuse.gcsfuse",
+        "fuse.goofys",
+        "fuse.mount-s3",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "orangefs",
+        "pvfs2",
+        "vboxsf",
+        "virtiofs",
+    }
+)
+SHARED = LOCKABLE | LOCKED_ON_ONE_HOST
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def type_of(path: str, mountinfo: str) -> str | None:
+    """The type of the file system that `path` is on, None if the table does not tell.
+
+    Args:
+        path: An absolute path without symbolic links; it need not exist.
+        mountinfo: The text of /proc/self/mountinfo (proc(5)).
+    """
+    longest, found = "", None
+    for line in mountinfo.splitlines():
+        mount, separator, source = line.partition(" - ")
+        fields = mount.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        # Spaces and the like in a mount point are octal escapes.
+        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]).rstrip("/")
+        # Of two mounts on one point the later one hides the earlier.
+        if len(point) >= len(longest) and (path == point or path.startswith(f"{point}/")):
+            longest, found = point, source.split(" ")[0]
+    return found

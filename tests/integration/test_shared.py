@@ -1,0 +1,215 @@
+"""Logs that several hosts write: each line under the lock, on network file systems without being told."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rollsafe import ConfigurationError, FileLock, SafeTimedRotatingFileHandler
+from tests.faults.crew import Child, WatchedHandler, lock_path, log_lines
+from tests.integration.hosts import Volume, gluster, sshfs
+from tests.load import Plan, run_load, suffix_of_seconds
+from tests.oracle import LINE_FORMAT, Report, audit
+
+# What GlusterFS needs to show a renamed file to the other hosts at once: docs/reference/file-systems.md.
+GLUSTER_OPTIONS = (["performance.stat-prefetch=off"], ["--direct-io-mode=enable"])
+
+
+def suffix_of_day(created: float) -> str:
+    """The backup suffix of when="D" in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(created))
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture
+def shared(live: Path) -> Iterator[WatchedHandler]:
+    """A handler that treats a local file as a shared one."""
+    handler = WatchedHandler(live, when="D", utc=True, lock_writes=True)
+    handler.setFormatter(logging.Formatter(LINE_FORMAT))
+    yield handler
+    handler.close()
+
+
+def test_a_local_file_is_written_without_the_lock_and_one_can_ask_for_it(live: Path) -> None:
+    for asked, locks in ((None, False), (True, True), (False, False)):
+        handler = SafeTimedRotatingFileHandler(live, lock_writes=asked)
+        assert handler.lock_writes is locks
+        handler.close()
+
+
+def test_something_else_than_a_truth_value_is_refused(live: Path) -> None:
+    with pytest.raises(ConfigurationError, match="lock_writes='auto' must be True, False, or None"):
+        SafeTimedRotatingFileHandler(live, lock_writes="auto")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(seconds=3.2, rate=100, sizes=(60, 200, 9000)),
+        Plan(seconds=3.2, threads=2, rate=100, kills_per_second=2, handler_made="before fork"),
+    ],
+    ids=["mixed sizes", "2 kills a second"],
+)
+def test_nothing_is_lost_doubled_torn_or_misfiled_where_each_line_takes_the_lock(live: Path, plan: Plan) -> None:
+    load = run_load(lambda: SafeTimedRotatingFileHandler(live, when="S", utc=True, lock_writes=True), live, plan)
+    report = audit(live, load.acknowledged, suffix_of_seconds(1))
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert report.files > 3
+
+
+def hold(live: Path, work: Callable[[], None]) -> None:
+    """Do `work` while another process holds the lock."""
+    ready, go = multiprocessing.Event(), multiprocessing.Event()
+
+    def hold_until_told() -> None:
+        with FileLock(lock_path(live)):
+            ready.set()
+            go.wait()
+
+    holder = Child(hold_until_told)
+    try:
+        assert ready.wait(20)
+        work()
+        go.set()
+        holder.join()
+    finally:
+        holder.end()
+
+
+def test_lines_wait_in_memory_while_another_host_holds_the_lock_and_are_written_once_it_is_free(
+    live: Path, shared: WatchedHandler
+) -> None:
+    log_lines(shared, "w", range(1))
+
+    def log_in_vain() -> None:
+        log_lines(shared, "w", range(1, 20))
+        assert len(live.read_bytes().splitlines()) == 1, "a line was written without the lock"
+
+    hold(live, log_in_vain)
+    log_lines(shared, "w", range(20, 21))
+    shared.flush()
+    report = audit(live, {"w": 21}, suffix_of_day)
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert len(shared.reported) == 1
+    assert "could not be locked within" in shared.reported[0]
+
+
+def test_a_piece_of_a_line_that_a_dead_writer_left_spoils_no_other(live: Path, shared: WatchedHandler) -> None:
+    log_lines(shared, "w", range(2))
+    with live.open("ab") as file:
+        file.write(b"a line of another host, whose plug was pu")
+    log_lines(shared, "w", range(2, 4))
+    report = audit(live, {"w": 4}, suffix_of_day)
+    assert (report.faults(), report.lines) == ({"torn": 1}, 4), f"{report}\n{report.examples}"
+
+
+def test_of_lines_that_are_cut_short_together_none_is_written_twice(live: Path) -> None:
+    def work() -> None:
+        handler = WatchedHandler(live, when="D", utc=True, lock_writes=True)
+        handler.setFormatter(logging.Formatter(LINE_FORMAT))
+        log_lines(handler, "w", range(1))
+        size = live.stat().st_size
+        hold(live, lambda: log_lines(handler, "w", range(1, 10)))
+        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Room for three lines and a half.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size * 9 // 2, usual[1]))
+        handler.flush()
+        assert len(live.read_bytes().splitlines()) == 5
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        handler.close()
+        assert len(handler.reported) == 1, handler.reported
+
+    Child(work).join()
+    report = audit(live, {"w": 10}, suffix_of_day)
+    assert (report.faults(), report.lines) == ({"torn": 1}, 10), f"{report}\n{report.examples}"
+
+
+def test_a_handler_follows_a_file_that_another_host_renames_just_before_its_line(
+    live: Path, shared: WatchedHandler
+) -> None:
+    log_lines(shared, "w", range(1))
+    acquire = shared._rollover.lock.acquire
+
+    def rename_first(timeout: float | None = None) -> bool:
+        shared._rollover.lock.acquire = acquire  # type: ignore[method-assign]
+        live.rename(live.with_name("app.log.2000-01-01"))
+        return acquire(timeout)
+
+    shared._rollover.lock.acquire = rename_first  # type: ignore[method-assign]
+    log_lines(shared, "w", range(1, 2))
+    assert len(live.read_bytes().splitlines()) == 1
+    assert not shared.reported
+
+
+class OnHost:
+    """Makes the handlers of the processes of two hosts in turn."""
+
+    def __init__(self, volume: Volume, lock_writes: bool | None) -> None:
+        self._volume = volume
+        self._lock_writes = lock_writes
+        self._made = multiprocessing.Value("i", 0)
+
+    def __call__(self) -> logging.Handler:
+        with self._made.get_lock():
+            mount = self._volume.mounts[self._made.value % 2]
+            self._made.value += 1
+        return SafeTimedRotatingFileHandler(mount / "app.log", when="S", utc=True, lock_writes=self._lock_writes)
+
+
+def load_from_two_hosts(volume: Volume, lock_writes: bool | None) -> Report:
+    """Two processes on each of two hosts, 80 lines a second each, a few of them very long, a rollover each second."""
+    plan = Plan(seconds=6, rate=80, sizes=(*(60, 200, 1000, 9000) * 8, 200_000))
+    load = run_load(OnHost(volume, lock_writes), volume.mounts[0] / "app.log", plan)
+    report = audit(volume.store / "app.log", load.acknowledged, suffix_of_seconds(1))
+    print(report)
+    return report
+
+
+@pytest.mark.slow
+def test_two_hosts_share_a_log_on_glusterfs_and_every_line_is_there_once_whole_and_in_its_file() -> None:
+    with gluster(*GLUSTER_OPTIONS) as volume:
+        report = load_from_two_hosts(volume, lock_writes=None)
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert report.files > 4
+
+
+@pytest.mark.slow
+def test_on_glusterfs_as_it_comes_every_line_is_there_once_and_whole_but_not_always_in_its_file() -> None:
+    with gluster() as volume:
+        report = load_from_two_hosts(volume, lock_writes=None)
+    assert not report.faults().keys() - {"misfiled"}, f"{report}\n{report.examples}"
+
+
+@pytest.mark.slow
+def test_without_the_lock_two_hosts_tear_each_others_lines_on_glusterfs() -> None:
+    with gluster(*GLUSTER_OPTIONS) as volume:
+        report = load_from_two_hosts(volume, lock_writes=False)
+    assert report.torn + report.lost > 0, f"the test of the lock proves nothing: {report}"
+
+
+@pytest.mark.slow
+def test_sshfs_whose_locks_exclude_nobody_is_recognised_and_said() -> None:
+    with sshfs() as volume:
+        path = volume.mounts[0] / "app.log"
+        with pytest.warns(RuntimeWarning, match=r"fuse\.sshfs, where a lock does not exclude other hosts"):
+            handler = SafeTimedRotatingFileHandler(path)
+        assert handler.lock_writes
+        handler.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            SafeTimedRotatingFileHandler(path, lock_writes=False).close()
+        with FileLock(lock_path(path)):
+            other = FileLock(lock_path(volume.mounts[1] / "app.log"))
+            assert other.acquire(0), "locks do exclude by now: tell the table of file systems"
+            other.close()
