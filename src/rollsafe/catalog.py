@@ -33,6 +33,9 @@ _BACKUP = re.compile(
 )
 _LOCK = re.compile(r"\.(?P<live>.+)\.lock")
 
+Note = tuple[tuple[int, int], float, Settings | None]
+"""Device and inode of the live file, the start of its interval (seconds since the epoch), the handler's settings."""
+
 
 @dataclass(frozen=True)
 class LogFile:
@@ -64,7 +67,8 @@ class Log:
         settings: What the lock file says, or what the names of the backups suggest.
         told: Whether the lock file said it; inferred settings know neither the number of units nor the zone.
         files: The backups in the order of time, then the live file if it exists.
-        leftovers: Full paths of what is unfinished: archives being written, files that await a rotator.
+        leftovers: Full paths of what is unfinished: archives being written, files that await a rotator (which are among
+            `files` too, because their lines are nowhere else).
     """
 
     live: str
@@ -122,7 +126,7 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
     return logs
 
 
-def noted(live: str) -> tuple[tuple[int, int], float, Settings | None] | None:
+def noted(live: str) -> Note | None:
     """What the lock file says: device and inode of the live file, the start of its interval, the settings.
 
     None if there is no lock file, or nothing is noted in it. This opens and closes the lock file, which would drop a
@@ -148,13 +152,10 @@ def _lives_in(directory: str) -> Iterator[str]:
 
 def _log(live: str) -> Log:
     """The log of one live file."""
-    directory, name = os.path.split(live)
+    directory = os.path.dirname(live)
     entries = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     note = noted(live)
-    settings = note[2] if note else None
-    told = settings is not None
-    if settings is None:
-        settings = _inferred(name, entries)
+    settings, told = _settings(live, entries, note)
     recogniser = Recogniser(live, settings)
     backups, leftovers = [], []
     for folder, entry in _candidates(directory, entries, settings):
@@ -164,7 +165,7 @@ def _log(live: str) -> Log:
         backup = recogniser.backup(path)
         if backup is not None:
             backups.append(backup)
-        elif recogniser.is_leftover(entry):
+        if recogniser.is_leftover(entry):
             leftovers.append(path)
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
@@ -190,8 +191,9 @@ class Recogniser:
         )
 
     def backup(self, path: str) -> LogFile | None:
-        """The backup at `path`, None if its name is not one."""
-        backup = _parsed(self._names, os.path.basename(path), self._settings)
+        """The backup at `path`, None if its name is not one. A file that awaits a rotator is one already."""
+        name = os.path.basename(path).removesuffix(ROLLED_EXTENSION)
+        backup = _parsed(self._names, name, self._settings)
         if backup is None:
             return None
         return LogFile(path, _interval_of(backup, self.schedule) if self.schedule else None, backup)
@@ -204,6 +206,18 @@ class Recogniser:
     def order(self, file: LogFile) -> tuple[object, ...]:
         """Sort key: backups in the order of the time that they hold."""
         return self._names.order(file.backup) if file.backup else ()
+
+
+def settings_now(live: str, names: Iterable[str]) -> Settings:
+    """What the lock file of a live file says now, else what the `names` in its directory suggest; see `noted`."""
+    return _settings(live, names, noted(live))[0]
+
+
+def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Settings, bool]:
+    """The settings, and whether the note tells them."""
+    if note and note[2]:
+        return note[2], True
+    return _inferred(os.path.basename(live), names), False
 
 
 def _candidates(directory: str, entries: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
@@ -227,9 +241,7 @@ def _interval_of(backup: Backup, schedule: Schedule) -> Interval | None:
     return schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
 
 
-def _live_file(
-    live: str, note: tuple[tuple[int, int], float, Settings | None] | None, schedule: Schedule | None
-) -> Iterator[LogFile]:
+def _live_file(live: str, note: Note | None, schedule: Schedule | None) -> Iterator[LogFile]:
     """The live file, if it exists: of the noted interval, else of that of its last write."""
     with suppress(FileNotFoundError):
         status = os.stat(live)
@@ -241,7 +253,7 @@ def _live_file(
         yield LogFile(live, schedule.interval(start) if schedule else None, None)
 
 
-def _inferred(name: str, entries: list[str]) -> Settings:
+def _inferred(name: str, entries: Iterable[str]) -> Settings:
     """Settings by the look of the backups' names."""
     suffixes = [match["suffix"] for entry in entries if (match := _BACKUP.fullmatch(entry)) and match["live"] == name]
     for when, shape in _SHAPES.items():

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import sys
 import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from math import inf
+from typing import Any, TypeVar
 
-from rollsafe.catalog import logs_at
+from rollsafe.catalog import Log, logs_at
 from rollsafe.errors import ConfigurationError
+from rollsafe.follow import Follower
+from rollsafe.lines import Entry, Snapshot, merged
 from rollsafe.status import Openers, status_of
+from rollsafe.times import moment
 
 try:
     import click
@@ -21,6 +31,33 @@ except ImportError:
 
 USAGE_ERROR = 2
 """The exit code of everything that could not be done as it was asked for."""
+
+# Seconds between looks for new lines.
+_POLL = 0.1
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _moment(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """The time that an option gives."""
+    return None if value is None else moment(value, time.time())
+
+
+def reads_lines(command: Command) -> Command:
+    """Give a command what it takes to choose lines."""
+    for option in (
+        click.option("-H", "--with-name", is_flag=True, help="Put the path of its log before each line."),
+        click.option("--until", metavar="TIME", callback=_moment, help="Only lines of before this time."),
+        click.option(
+            "--since",
+            metavar="TIME",
+            callback=_moment,
+            help="Only lines of this time or later: '2026-11-25 16:14', '16:14', '2026-11-25T16:14Z', '2 hours ago'.",
+        ),
+        click.argument("paths", nargs=-1, required=True, type=click.Path()),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,6 +95,51 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
         screen.show_status(Console(highlight=False), found, time.time())
 
 
+@rollsafe.command()
+@reads_lines
+def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool) -> None:
+    """Print the lines of logs in the order of time: backups, archives, live file.
+
+    PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
+    hosts, are merged by the times of their lines; lines that tell no time stay with the one before.
+    """
+    snapshots = [Snapshot(log) for log in logs_at(paths)]
+    streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
+    _print(merged(_named(streams, snapshots, with_name)))
+
+
+@rollsafe.command()
+@click.option("-n", "--lines", "count", type=click.IntRange(0), help="How many lines; 10, or all with --since.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
+@reads_lines
+def tail(
+    paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, count: int | None, follow: bool
+) -> None:
+    """Print the last lines of logs, across backups and archives; go on with new ones.
+
+    PATHS are as for cat, which also says how several logs are merged.
+    """
+    if follow and until is not None:
+        raise click.UsageError("--follow and --until exclude each other; leave one out")
+    logs = logs_at(paths)
+    followers = [Follower(log, _complain) for log in logs] if follow else []
+    snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
+    streams: list[Iterable[Entry]]
+    if since is None and until is None:
+        count = 10 if count is None else count
+        streams = [each.last_entries(count, _complain) for each in snapshots]
+    else:
+        streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
+    lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
+    _print((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count)))
+    # Control-C is how one leaves.
+    with suppress(KeyboardInterrupt):
+        while followers:
+            new = [[(0.0, line) for line in each.poll()] for each in followers]
+            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)))
+            time.sleep(_POLL)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what cannot be done ends with one sentence on standard error and exit code 2."""
     try:
@@ -69,6 +151,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = _refused(error.format_message())
     except click.Abort:
         code = _refused("interrupted")
+    except BrokenPipeError:
+        # Who reads has seen enough (`| head`); without this the interpreter complains when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except (ConfigurationError, OSError) as error:
         code = _refused(str(error))
     sys.exit(code)
@@ -82,6 +168,43 @@ def help_pages() -> str:
         context = click.Context(command, info_name=path, terminal_width=100)
         pages.append(f"\n## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(pages)
+
+
+def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:
+    """The streams, each line with the path of its log before it if that is wanted."""
+    if not with_name:
+        return list(streams)
+    return [_with_name(stream, snapshot.log) for stream, snapshot in zip(streams, snapshots, strict=True)]
+
+
+def _with_name(stream: Iterable[Entry], log: Log) -> Iterable[Entry]:
+    """One stream with the path of its log before each line."""
+    name = f"{os.path.relpath(log.live)}: ".encode()
+    for when, text in stream:
+        yield when, b"".join(name + line for line in _split(text))
+
+
+def _split(text: bytes) -> list[bytes]:
+    """The lines of an entry."""
+    return [line + b"\n" for line in text[:-1].split(b"\n")]
+
+
+def _print(entries: Iterable[Entry]) -> None:
+    """Write lines to standard output, and see them off."""
+    output = sys.stdout.buffer
+    for _, text in entries:
+        output.write(text)
+    output.flush()
+
+
+def _complain(sentence: str) -> None:
+    """Say on standard error what could not be read; what can be read is printed all the same."""
+    click.echo(f"rollsafe: {sentence}", err=True)
+
+
+def _or(value: float | None, default: float) -> float:
+    """`value`, or the default for None."""
+    return default if value is None else value
 
 
 def _refused(sentence: str) -> int:

@@ -35,7 +35,7 @@ CORE = {
     "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {"catalog", "reading", "status", "screen"}
+TOOLS = {"catalog", "reading", "times", "lines", "follow", "status", "screen"}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -75,6 +75,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"schedule", "errors"},
     "catalog": {"settings", "schedule", "names", "errors"},
     "reading": {"errors"},
+    "times": {"schedule", "errors"},
+    "lines": {"catalog", "reading", "times", "settings", "names", "errors"},
+    "follow": {"catalog", "reading", "lines", "locks", "names", "errors"},
     "status": {"catalog", "settings", "names", "locks", "errors"},
     "screen": {"status", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},

@@ -1,0 +1,404 @@
+"""New lines of a log as they come, across rollovers, each once: `tail -f` for a log that is renamed and compressed.
+
+A file is known by its descriptor and inode, not by its name. A file that was rolled is read on until it has been quiet
+for longer than a late line may take, then closed, and looked at once a second all the same, because a line that comes
+later still is appended to the backup of its interval. When an archive takes the place of a file, what counts is what
+the archiver has seen: a writer writes a line again that came too late for it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import FileIO
+
+from rollsafe.catalog import Log, LogFile, Recogniser, settings_now
+from rollsafe.errors import LogFileError
+from rollsafe.lines import Complain, Snapshot, identity_of, lines_of
+from rollsafe.locks import GRACE, LATE, LEASE
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.reading import DAMAGED, open_log
+
+# Seconds. A rolled file is closed when it has not grown for so long.
+QUIET = LATE + LEASE + GRACE + 1.0
+# Seconds between looks at the files that are closed.
+_ROUND = 1.0
+# Seconds within which a directory may change again without a new time (the kernel's clock for files is coarse).
+_COARSE = 0.1
+_CHUNK = 1 << 20
+# Bytes of one file that are held in memory, unless one line is longer.
+_AT_ONCE = 16 << 20
+# Bytes by which a file and its archive are recognised as the same.
+_BEGINNING = 4096
+
+Identity = tuple[int, int]
+Key = str
+"""The name of a backup without what tells its state: the same for a file and its archive."""
+
+
+@dataclass
+class _Source:
+    """A plain file that lines come from.
+
+    Attributes:
+        path: Its name as last seen.
+        offset: All before it has been told; the start of a line.
+        stream: Open while lines may come soon.
+        key: Which backup it is; None while it is the live file.
+        grew_at: When it was last seen to be longer; seconds of the monotonic clock.
+        cut: A last line without newline was told with one; if one comes, it is that.
+    """
+
+    identity: Identity
+    path: str
+    offset: int
+    stream: FileIO | None = None
+    key: Key | None = None
+    grew_at: float = field(default_factory=time.monotonic)
+    cut: bool = False
+
+
+class Follower:
+    """The lines of one log that come after now.
+
+    Args:
+        log: The log.
+        complain: Told in a sentence of what could not be read.
+
+    Attributes:
+        snapshot: The log as it is when following begins; what it has is what will not be told.
+    """
+
+    def __init__(self, log: Log, complain: Complain) -> None:
+        self._complain = complain
+        self.snapshot = Snapshot(log)
+        self._live = log.live
+        self._settings = self.snapshot.log.settings
+        self._recogniser = Recogniser(log.live, self._settings)
+        self._files: dict[str, LogFile | None] = {}
+        self._sources: dict[Identity, _Source] = {}
+        self._archived: set[Key] = set()
+        self._listed_at: dict[str, int] = {}
+        self._next_round = 0.0
+        home = os.path.dirname(log.live)
+        self._other_folders = {os.path.dirname(file.path) for file in self.snapshot.log.files} - {home}
+        for file in self.snapshot.log.files:
+            self._begin(file)
+
+    def _begin(self, file: LogFile) -> None:
+        """Take note of how much of a file was there."""
+        if file.extension:
+            self._archived.add(_key(file))
+            return
+        try:
+            if file.is_live:
+                assert self.snapshot.live is not None
+                stream = FileIO(os.dup(self.snapshot.live.fileno()))
+            else:
+                stream = FileIO(file.path)
+        except FileNotFoundError:
+            # Its archive takes its place, or nothing.
+            self._archived.add(_key(file))
+            return
+        source = self._opened(stream, file.path, None if file.is_live else _key(file))
+        source.offset = self.snapshot.sizes[file.path] = _end_of_last_line(stream)
+        if not file.is_live and not file.path.endswith(ROLLED_EXTENSION):
+            self._close(source)
+
+    def close(self) -> None:
+        """Close all files."""
+        self.snapshot.close()
+        for source in self._sources.values():
+            self._close(source)
+
+    def poll(self) -> Iterator[bytes]:
+        """The whole lines that have come since the last time; rolled files before the live one."""
+        now = time.monotonic()
+        yield from self._look()
+        everything = now >= self._next_round
+        if everything:
+            self._next_round = now + _ROUND
+        ready = [
+            source
+            for source in self._sources.values()
+            if source.stream is not None or (everything and self._has_grown(source))
+        ]
+        for source in sorted(ready, key=self._order):
+            yield from self._read(source)
+
+    def _look(self) -> Iterator[bytes]:
+        """Notice new names. Yields what is only in archives."""
+        folders = self._folders()
+        changed = {folder: when for folder in folders if (when := _changed_at(folder)) is not None}
+        if changed == self._listed_at:
+            return
+        # A directory that changed just now may change again and have the same time.
+        settled = time.time_ns() - int(_COARSE * 1e9)
+        self._listed_at = {folder: when for folder, when in changed.items() if when < settled}
+        plain: dict[Identity, LogFile] = {}
+        archives: dict[Key, str] = {}
+        entries = [entry for folder in changed for entry in os.scandir(folder)]
+        strangers = self._learn(entries)
+        for entry in entries:
+            file = self._file_at(entry.path)
+            if file is None:
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if file.extension:
+                    archives[_key(file)] = file.path
+                else:
+                    plain[identity_of(status)] = file
+                if entry.path in strangers and identity_of(status) not in self._sources:
+                    self._begin(file)
+        self._follow_names(plain)
+        yield from self._finish(plain, archives)
+        self._meet(plain, archives)
+        yield from self._new_archives(archives)
+        self._archived = {key for key in self._archived if key in archives}
+
+    def _learn(self, entries: list[os.DirEntry[str]]) -> set[str]:
+        """Take over new settings: the first handler may have come only now. Forget names that are gone.
+
+        Returns what was there before and may be a backup by the new settings only: no news in any case.
+        """
+        settings = settings_now(self._live, [entry.name for entry in entries])
+        strangers: set[str] = set()
+        if settings != self._settings:
+            strangers = {path for path, file in self._files.items() if file is None}
+            self._settings = settings
+            self._recogniser = Recogniser(self._live, settings)
+            self._files.clear()
+        paths = {entry.path for entry in entries}
+        self._files = {path: file for path, file in self._files.items() if path in paths}
+        return strangers
+
+    def _folders(self) -> tuple[str, ...]:
+        """Where files of the log are."""
+        return (os.path.dirname(self._live), *self._other_folders)
+
+    def _file_at(self, path: str) -> LogFile | None:
+        """The file of the log that has this name, None if none has; each name is parsed once."""
+        if path not in self._files:
+            self._files[path] = LogFile(path, None, None) if path == self._live else self._recogniser.backup(path)
+        return self._files[path]
+
+    def _follow_names(self, plain: dict[Identity, LogFile]) -> None:
+        """Give each file that is known the name it has now."""
+        for identity, source in list(self._sources.items()):
+            file = plain.get(identity)
+            if file is None:
+                continue
+            if source.stream is None and source.path != file.path:
+                # Not ours: its inode was free, and is another file's now.
+                del self._sources[identity]
+                continue
+            if source.path != file.path:
+                source.path, source.key = file.path, None if file.is_live else _key(file)
+                source.grew_at = time.monotonic()
+
+    def _finish(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> Iterator[bytes]:
+        """Tell the rest of files that have no name any more, and forget them."""
+        for identity, source in list(self._sources.items()):
+            if identity in plain:
+                continue
+            if source.stream is not None and os.fstat(source.stream.fileno()).st_nlink:
+                # Moved elsewhere, and read until it is quiet; or just now being renamed.
+                source.path = ""
+                continue
+            if source.stream is not None:
+                archive = archives.get(source.key) if source.key else self._archive_of(source, archives)
+                yield from self._rest(source, archive)
+                if archive:
+                    self._archived |= {key for key, path in archives.items() if path == archive}
+            elif source.key in archives:
+                yield from self._rest_of_archive(source, archives[source.key])
+                self._archived.add(source.key)
+            self._close(source)
+            del self._sources[identity]
+            self._adopt_copy(source, plain)
+
+    def _adopt_copy(self, source: _Source, plain: dict[Identity, LogFile]) -> None:
+        """Where a rotator of the application has put a copy in the place of a file: that is told already."""
+        for identity, file in plain.items():
+            if source.key and not file.is_live and identity not in self._sources and _key(file) == source.key:
+                with suppress(FileNotFoundError):
+                    size = os.stat(file.path).st_size
+                    self._sources[identity] = _Source(identity, file.path, size, None, source.key)
+
+    def _meet(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> None:
+        """Begin with files that are new."""
+        known = {source.key: source for source in self._sources.values() if source.key}
+        for identity, file in plain.items():
+            if identity in self._sources:
+                continue
+            key = None if file.is_live else _key(file)
+            if key is not None and (key in known or key in self._archived or key in archives):
+                continue  # a copy that a rotator makes, or the source of an archive that is being made final
+            with suppress(FileNotFoundError):
+                self._opened(FileIO(file.path), file.path, key)
+
+    def _new_archives(self, archives: dict[Key, str]) -> Iterator[bytes]:
+        """Tell archives whose files were never met: they came and went between two looks."""
+        known = {source.key for source in self._sources.values()}
+        for key, path in sorted(archives.items()):
+            if key not in known and key not in self._archived:
+                self._archived.add(key)
+                with suppress(FileNotFoundError), open_log(path) as stream:
+                    yield from lines_of(stream, path, self._complain)
+
+    def _archive_of(self, source: _Source, archives: dict[Key, str]) -> str | None:
+        """The archive of a file that was rolled and archived between two looks: it begins with the same bytes."""
+        assert source.stream is not None
+        beginning = os.pread(source.stream.fileno(), _BEGINNING, 0)
+        for key, path in sorted(archives.items()):
+            if beginning and key not in self._archived:
+                with suppress(OSError, LogFileError, *DAMAGED), open_log(path) as stream:
+                    if stream.read(len(beginning)) == beginning:
+                        return path
+        return None
+
+    def _rest(self, source: _Source, archive: str | None) -> Iterator[bytes]:
+        """What has not been told of a file that was removed, or became an archive."""
+        assert source.stream is not None
+        status = os.fstat(source.stream.fileno())
+        # A write sets mtime and ctime alike, unlink(2) only ctime: then nothing was written after the archive was made.
+        if archive is not None and status.st_mtime_ns >= status.st_ctime_ns:
+            yield from self._rest_of_archive(source, archive)
+            return
+        yield from self._lines_to(source, status.st_size)
+        yield from self._last_line(source)
+
+    def _rest_of_archive(self, source: _Source, archive: str) -> Iterator[bytes]:
+        """What an archive has beyond what was told of its file."""
+        with suppress(FileNotFoundError), open_log(archive) as stream:
+            left = source.offset
+            try:
+                while left > 0 and (skipped := len(stream.read(min(left, _CHUNK)))):
+                    left -= skipped
+            except DAMAGED as error:
+                self._complain(f"{archive} is damaged: {error}")
+                return
+            yield from lines_of(stream, archive, self._complain)
+
+    def _read(self, source: _Source) -> Iterator[bytes]:
+        """The new whole lines of a file."""
+        if source.stream is None:
+            try:
+                source.stream = FileIO(source.path)
+            except FileNotFoundError:
+                return
+            if identity_of(os.fstat(source.stream.fileno())) != source.identity:
+                self._close(source)
+                return
+        status = os.fstat(source.stream.fileno())
+        if not status.st_nlink:
+            # What is here may have been written again elsewhere: the next look decides.
+            self._listed_at = {}
+            return
+        if status.st_size < source.offset:
+            self._complain(f"{source.path} was truncated; it is read from its start again")
+            source.offset = 0
+        lines = list(self._lines_to(source, min(status.st_size, source.offset + _AT_ONCE)))
+        if not lines and status.st_size > source.offset + _AT_ONCE:
+            lines = list(self._lines_to(source, status.st_size))
+        if not os.fstat(source.stream.fileno()).st_nlink and lines:
+            # It became an archive in this moment, perhaps without the last of these.
+            source.offset -= sum(map(len, lines))
+            self._listed_at = {}
+            return
+        if lines:
+            source.grew_at = time.monotonic()
+            yield from lines
+            return
+        awaits_rotator = source.path.endswith(ROLLED_EXTENSION)
+        if source.path != self._live and not awaits_rotator and time.monotonic() - source.grew_at > QUIET:
+            yield from self._last_line(source)
+            self._close(source)
+
+    def _lines_to(self, source: _Source, end: int) -> Iterator[bytes]:
+        """The whole lines from where we are up to `end`."""
+        assert source.stream is not None
+        piece = b""
+        position = source.offset
+        while position < end:
+            block = os.pread(source.stream.fileno(), min(_CHUNK, end - position), position)
+            if not block:
+                return
+            position += len(block)
+            *lines, piece = (piece + block).split(b"\n")
+            for line in lines:
+                source.offset += len(line) + 1
+                if source.cut:
+                    source.cut = False
+                    if not line:
+                        continue
+                yield line + b"\n"
+
+    def _last_line(self, source: _Source) -> Iterator[bytes]:
+        """What stands behind the last newline of a file that nobody writes any more."""
+        assert source.stream is not None
+        rest = b""
+        while block := os.pread(source.stream.fileno(), _CHUNK, source.offset + len(rest)):
+            rest += block
+        if rest:
+            source.offset += len(rest)
+            source.cut = True
+            yield rest + b"\n"
+
+    def _has_grown(self, source: _Source) -> bool:
+        """Whether a file that is closed has more than was told."""
+        try:
+            return os.stat(source.path).st_size > source.offset
+        except FileNotFoundError:
+            return False
+
+    def _order(self, source: _Source) -> tuple[object, ...]:
+        """Sort key: backups in the order of time, then the live file."""
+        file = self._file_at(source.path)
+        if file is None or file.backup is None:
+            return (1,)
+        return (0, *self._recogniser.order(file))
+
+    def _opened(self, stream: FileIO, path: str, key: Key | None) -> _Source:
+        """Begin to read a file at its start."""
+        source = _Source(identity_of(os.fstat(stream.fileno())), path, 0, stream, key)
+        self._sources[source.identity] = source
+        return source
+
+    def _close(self, source: _Source) -> None:
+        """Read no further for now."""
+        if source.stream is not None:
+            source.stream.close()
+            source.stream = None
+
+
+def _key(file: LogFile) -> Key:
+    """Which backup a file is."""
+    return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
+
+
+def _changed_at(folder: str) -> int | None:
+    """When names in a directory last changed, nanoseconds; None if there is no such directory."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _end_of_last_line(stream: FileIO) -> int:
+    """How many bytes the whole lines of a file are."""
+    end = os.fstat(stream.fileno()).st_size
+    while end > 0:
+        begin = max(0, end - _CHUNK)
+        newline = os.pread(stream.fileno(), end - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0

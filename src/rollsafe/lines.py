@@ -1,0 +1,203 @@
+"""The lines of logs in the order of time: backups, archives and live file; several logs, of several hosts, as one.
+
+Within one log the lines stay as they were written: processes that write at the same moment are out of order by some
+milliseconds, a late line by more. A line that tells no time (of a traceback that is not escaped) stays with the one
+before.
+"""
+
+from __future__ import annotations
+
+import datetime
+import heapq
+import io
+import os
+import stat
+import zoneinfo
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from math import inf
+from typing import BinaryIO
+
+from rollsafe.catalog import Log, LogFile, logs_at
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
+from rollsafe.reading import DAMAGED, open_log
+from rollsafe.settings import UNNAMED, Settings
+from rollsafe.times import LineClock
+
+Entry = tuple[float, bytes]
+"""The time of a line (seconds since the epoch), and the line with those after it that tell no time."""
+
+Complain = Callable[[str], None]
+"""Told in a sentence of what could not be read."""
+
+_BLOCK = 1 << 16
+# Seconds that lines may be later than the interval of their file: a process that was stopped inside a rollover makes
+# the others go on in the old file.
+_LATEST = 3600.0
+
+
+class Snapshot:
+    """A log with its files as they are at one moment.
+
+    The live file is the same before and after the directory is read: so nothing was rolled meanwhile, and all is there.
+    It is held open; a backup is opened when it is its turn, under whatever name it has then.
+
+    Attributes:
+        log: The log.
+        live: Its live file, None if there is none.
+        sizes: Path of a file -> how many bytes of it count; all of them where none is given.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.sizes: dict[str, int] = {}
+        while True:
+            before = _identity(log.live)
+            (self.log,) = logs_at([log.live])
+            self.live: BinaryIO | None = None
+            if any(file.is_live for file in self.log.files):
+                with suppress(FileNotFoundError):
+                    self.live = open_log(log.live)
+            if before == (_identity(self.live.fileno()) if self.live else None):
+                return
+            self.close()
+
+    def close(self) -> None:
+        """Close the live file."""
+        if self.live:
+            self.live.close()
+
+    def open(self, file: LogFile) -> BinaryIO | None:
+        """Open one of its files, None if it is gone."""
+        if not file.is_live:
+            return open_now(file)
+        if self.live is None:
+            return None
+        if isinstance(self.live, io.BufferedReader):
+            stream = os.fdopen(os.dup(self.live.fileno()), "rb")
+            stream.seek(0)
+            return stream
+        return open_log(file.path)
+
+    def entries(self, complain: Complain, since: float = -inf, until: float = inf) -> Iterator[Entry]:
+        """What was logged in [since, until), oldest first."""
+        for file in self.log.files:
+            if file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST):
+                continue
+            for entry in self._dated(self._lines(file, complain), file):
+                if since <= entry[0] < until:
+                    yield entry
+
+    def last_entries(self, count: int, complain: Complain) -> list[Entry]:
+        """What was logged last, `count` lines at least if there are as many, read from the end where that can be."""
+        found: list[Entry] = []
+        for file in reversed(self.log.files):
+            if count <= 0:
+                break
+            lines = self._last_lines(file, count, complain)
+            count -= len(lines)
+            found = [*self._dated(lines, file), *found]
+        return found
+
+    def _last_lines(self, file: LogFile, count: int, complain: Complain) -> list[bytes]:
+        """The last lines of one file."""
+        stream = self.open(file)
+        if not isinstance(stream, io.BufferedReader):
+            if stream:
+                stream.close()
+            return list(deque(self._lines(file, complain), maxlen=count))
+        with stream:
+            size = self.sizes.get(file.path, os.fstat(stream.fileno()).st_size)
+            return last_lines(stream, size, count)
+
+    def _lines(self, file: LogFile, complain: Complain) -> Iterator[bytes]:
+        """The lines of one file that count."""
+        stream = self.open(file)
+        if stream is None:
+            complain(f"{file.path} is gone; it was removed while the log was read")
+            return
+        left = self.sizes.get(file.path, inf)
+        with stream:
+            for line in lines_of(stream, file.path, complain):
+                left -= len(line)
+                if left < 0:
+                    return
+                yield line
+
+    def _dated(self, lines: Iterable[bytes], file: LogFile) -> Iterator[Entry]:
+        """Lines of a file with their times; those that tell none are joined to the one before."""
+        time_of = clock_of(file, self.log.settings).time
+        when = file.interval.start if file.interval else -inf
+        parts: list[bytes] = []
+        for line in lines:
+            time = time_of(line)
+            if time is None:
+                parts.append(line)
+                continue
+            if parts:
+                yield when, b"".join(parts)
+            when, parts = time, [line]
+        if parts:
+            yield when, b"".join(parts)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """What tells two files apart, whatever their names."""
+    return status.st_dev, status.st_ino
+
+
+def _identity(path: str | int) -> tuple[int, int] | None:
+    """The identity of a regular file, None if there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return identity_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def merged(streams: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
+    """Several logs as one, by time; the order within each stays."""
+    return heapq.merge(*streams, key=lambda entry: entry[0])
+
+
+def open_now(file: LogFile) -> BinaryIO | None:
+    """Open a file that may have been compressed or renamed since the directory was read; None if it is gone."""
+    base = file.path.removesuffix(file.extension)
+    for path in (file.path, *(base + extension for extension in (*EXTENSIONS, ROLLED_EXTENSION) if not file.is_live)):
+        try:
+            return open_log(path)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def lines_of(stream: BinaryIO, path: str, complain: Complain) -> Iterator[bytes]:
+    """The lines of an open file as far as it can be read, each with a newline."""
+    try:
+        for line in stream:
+            yield line if line.endswith(b"\n") else line + b"\n"
+    except DAMAGED as error:
+        complain(f"{path} is damaged, the rest of it cannot be read: {error}")
+
+
+def clock_of(file: LogFile, settings: Settings) -> LineClock:
+    """What tells the times of a file's lines."""
+    zones: list[datetime.tzinfo] = [datetime.timezone.utc]
+    with suppress(LookupError, ValueError, OSError):
+        if settings.tz not in (None, UNNAMED, "UTC"):
+            zones.insert(0, zoneinfo.ZoneInfo(str(settings.tz)))
+    return LineClock(file.interval, zones)
+
+
+def last_lines(stream: BinaryIO, size: int, count: int) -> list[bytes]:
+    """The last `count` lines of the first `size` bytes of a plain file, read from its end."""
+    blocks: deque[bytes] = deque()
+    newlines, start = 0, size
+    while start > 0 and newlines <= count:
+        begin = max(0, start - _BLOCK)
+        stream.seek(begin)
+        blocks.appendleft(stream.read(start - begin))
+        newlines += blocks[0].count(b"\n")
+        start = begin
+    lines = [line + b"\n" for line in b"".join(blocks).removesuffix(b"\n").split(b"\n")]
+    return lines[-count:] if size and count else []

@@ -1,0 +1,157 @@
+"""Times as log lines tell them, and as people type them. Pure, but for the local zone."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from math import inf
+
+from rollsafe.errors import ConfigurationError
+from rollsafe.schedule import Interval
+
+# ISO 8601 and what logging's asctime makes of it: 2026-11-25 16:14:00,123, with or without offset.
+_ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|[+-]\d\d:?\d\d)\b)?")
+# Access logs: 25/Nov/2026:16:14:00 +0000 (Apache's mod_log_config, %t).
+_COMMON = re.compile(rb"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})")
+# Seconds since the epoch, from 2001 to 2286, at the start of a line.
+_EPOCH = re.compile(rb"(\d{10})(?:\.(\d{1,9}))?(?!\d)")
+# In JSON the time may stand behind the message, which may tell of other times.
+_JSON_ISO = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"' + _ISO.pattern)
+_JSON_EPOCH = re.compile(rb'"(?:@?timestamp|time|ts|created)" ?: ?(\d{10})(?:\.(\d{1,9}))?(?![\d])')
+# Bytes in which the time of a line stands.
+_HEAD = 300
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+_CACHED = 4096
+# Seconds that the first lines of a file may be outside its interval.
+_SLACK = 1.0
+# Seconds. More than lines are out of order, less than the clock is set back at the end of summer time.
+_OUT_OF_ORDER = 600.0
+
+_AGO = re.compile(
+    r"(?P<count>\d+(?:\.\d+)?) *(?P<unit>s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)(?: ago)?"
+)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class LineClock:
+    """Tells when the lines of one file were made.
+
+    A time without an offset is of the local zone, or of one of `zones`: of the first in which the first line of the
+    file falls into its interval. An hour that the wall clock shows twice is told by the lines before.
+
+    Args:
+        interval: The interval of the file, None if that is not known.
+        zones: Other zones that the lines may be written in.
+    """
+
+    def __init__(self, interval: Interval | None = None, zones: Sequence[datetime.tzinfo] = ()) -> None:
+        self._start = interval.start - _SLACK if interval else -inf
+        self._end = interval.end + _SLACK if interval else inf
+        self._zones: list[datetime.tzinfo | None] = [None, *zones]
+        self._last = -inf
+        self._seconds: dict[bytes, float] = {}
+
+    def time(self, line: bytes) -> float | None:
+        """Seconds since the epoch, None if the line tells no time."""
+        if line.startswith(b"{"):
+            if match := _JSON_ISO.search(line):
+                return self._iso(match)
+            if match := _JSON_EPOCH.search(line):
+                return _with_fraction(float(match[1]), match[2])
+        elif match := _EPOCH.match(line):
+            return _with_fraction(float(match[1]), match[2])
+        # Most lines begin with it.
+        if match := _ISO.match(line):
+            return self._iso(match)
+        if line[:1] in (b" ", b"\t"):
+            return None
+        head = line[:_HEAD]
+        iso, common = _ISO.search(head), _COMMON.search(head)
+        if common and not (iso and iso.start() < common.start()):
+            return self._common(common)
+        return self._iso(iso) if iso else None
+
+    def _iso(self, match: re.Match[bytes]) -> float | None:
+        """The time of a match of _ISO."""
+        date, clock, fraction, offset = match.groups()
+        key = b"%s %s%s" % (date, clock, offset or b"")
+        second = self._seconds.get(key)
+        if second is None or second < self._last - _OUT_OF_ORDER:
+            zone = "+0000" if offset == b"Z" else (offset or b"").decode().replace(":", "")
+            try:
+                second = self._second(f"{date.decode()} {clock.decode()}{zone}", "%Y-%m-%d %H:%M:%S", zone)
+            except ValueError:
+                return None
+            self._remember(key, second)
+        return _with_fraction(second, fraction)
+
+    def _common(self, match: re.Match[bytes]) -> float | None:
+        """The time of a match of _COMMON."""
+        second = self._seconds.get(match[0])
+        if second is None:
+            day, month, year, clock, offset = match.groups()
+            if month not in _MONTHS:
+                return None
+            text = b"%s-%02d-%s %s%s" % (year, _MONTHS.index(month) + 1, day, clock, offset)
+            try:
+                second = self._second(text.decode(), "%Y-%m-%d %H:%M:%S", offset.decode())
+            except ValueError:
+                return None
+            self._remember(match[0], second)
+        return second
+
+    def _second(self, text: str, form: str, zone: str) -> float:
+        """The instant of a second."""
+        moment = datetime.datetime.strptime(text, form + "%z" if zone else form)
+        return moment.timestamp() if zone else self._local(moment)
+
+    def _local(self, moment: datetime.datetime) -> float:
+        """The instant of a time without offset."""
+        for zone in self._zones:
+            instants = [moment.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)]
+            fitting = [instant for instant in instants if self._start <= instant < self._end]
+            if fitting:
+                self._zones = [zone]
+                later = [instant for instant in fitting if instant >= self._last - _OUT_OF_ORDER]
+                return min(later or fitting)
+        return moment.replace(tzinfo=self._zones[0]).timestamp()
+
+    def _remember(self, key: bytes, second: float) -> None:
+        """Keep what a text means, which in an hour that comes twice is true for the first time only."""
+        if len(self._seconds) >= _CACHED:
+            self._seconds.clear()
+        self._seconds[key] = second
+        self._last = max(self._last, second)
+
+
+def _with_fraction(second: float, fraction: bytes | None) -> float:
+    """A second and the digits behind its point."""
+    return second + int(fraction) / 10 ** len(fraction) if fraction else second
+
+
+def moment(text: str, now: float) -> float:
+    """The instant that somebody typed: seconds since the epoch.
+
+    Args:
+        text: ISO 8601 ("2026-11-25", "2026-11-25 16:14", "2026-11-25T16:14:00+01:00", local time without offset), a
+            time of today ("16:14"), or how long ago ("2 hours ago", "90s").
+        now: Seconds since the epoch.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    words = text.strip()
+    if match := _AGO.fullmatch(words.lower()):
+        return now - float(match["count"]) * _UNIT_SECONDS[match["unit"][0]]
+    today = datetime.datetime.fromtimestamp(now).date()
+    for candidate in (words, f"{today} {words}"):
+        # Python 3.10 reads neither "Z" nor a fraction of other than three or six digits.
+        iso = re.sub(r"[zZ]$", "+00:00", candidate)
+        try:
+            return datetime.datetime.fromisoformat(iso).timestamp()
+        except (ValueError, OverflowError):
+            continue
+    raise ConfigurationError(
+        f"{text!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z' or '2 hours ago'"
+    )
