@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import datetime
 import locale
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -57,6 +59,68 @@ def checked_lock_writes(value: bool | None, path: str) -> bool:
     return kind in SHARED
 
 
+_AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week|s|min|h|d|w)s?\s*", re.IGNORECASE)
+_SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
+_SECONDS |= {"w": 604800, "week": 604800}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNORECASE)
+
+
+def checked_age(value: str | datetime.timedelta | None) -> float | None:
+    """Seconds of `max_age`, None for no limit, else a ConfigurationError."""
+    if value is None:
+        return None
+    seconds = 0.0
+    if isinstance(value, datetime.timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str) and (match := _AGE.fullmatch(value)):
+        seconds = float(match[1]) * _SECONDS[match[2].lower()]
+    if seconds <= 0:
+        raise ConfigurationError(f"max_age={value!r} is no age; give a positive timedelta, or text such as '30 days'")
+    return seconds
+
+
+def checked_size(argument: str, value: int | str | None) -> int | None:
+    """Bytes, None for no limit, else a ConfigurationError that names `argument`. kB is 1000 bytes, KiB is 1024."""
+    if value is None:
+        return None
+    size = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        power = "kmgt".index(match[2].lower()) + 1 if match[2] else 0
+        size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if size < 0:
+        raise ConfigurationError(
+            f"{argument}={value!r} is no size; give a number of bytes, 0 or more, or text such as '2 GiB'"
+        )
+    return size
+
+
+def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str | None:
+    """The absolute path of the directory of the backups of `live`, made if it is missing, or None.
+
+    Raises:
+        LogFileError: It cannot be made, or a rename from the live file to it cannot work.
+    """
+    if value is None:
+        return None
+    directory = os.path.realpath(os.fspath(value))
+    beside = os.path.dirname(live)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        other = os.stat(directory).st_dev != os.stat(beside).st_dev
+    except OSError as error:
+        raise LogFileError(
+            f"archive_dir={directory!r} cannot be made: {error.strerror}; make it, or give another"
+        ) from error
+    if other:
+        raise LogFileError(
+            f"archive_dir={directory!r} is on another file system than {beside!r}, so that a rollover could not rename"
+            " the live file to it; give a directory on the same one, or move backups there in on_rollover"
+        )
+    return directory
+
+
 def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
     """The codec and the error handler to encode lines with, or a ConfigurationError."""
     name = locale.getpreferredencoding(False) if encoding is None or encoding == "locale" else encoding
@@ -79,9 +143,9 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
 def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
     """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it.
 
-    With `delay` the permission is not asked for: it may come later.
+    `{hostname}` in it is replaced. With `delay` the permission is not asked for: it may come later.
     """
-    path = os.path.abspath(os.fspath(filename))
+    path = os.path.abspath(os.fspath(filename).replace("{hostname}", os.uname().nodename))
     try:
         if never_rolled(path, os.stat(path)) and not os.path.isdir(path):
             return path

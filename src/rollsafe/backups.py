@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from math import inf
+from typing import TypeVar
 
 from rollsafe.archives import DRAFT_EXTENSION, Changed, Codec, Sign, archive, clear_draft, sign_of
 from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.retention import Limits, Stored, expired
 
 Report = Callable[[str, BaseException], None]
 
@@ -20,9 +23,11 @@ _ELECTION_PAUSE = 0.25
 # Seconds until something that failed is tried again: at first, and at most.
 _RETRY = 60.0
 _LONGEST_RETRY = 3600.0
-# So many names are looked at before other threads get a turn of so many seconds: a directory may have thousands.
-_NAMES_AT_A_TIME = 8
+# So many files are looked at before other threads get a turn of so many seconds: a directory may have thousands.
+_AT_A_TIME = 8
 _TURN = 0.0005
+
+_Thing = TypeVar("_Thing")
 
 
 # The process in which no keeper may start, if there is one.
@@ -178,7 +183,8 @@ class Tending:
         self._names = names
         self._watch = watch
         self._report = report
-        self._entries = sorted(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            self._entries = sorted(entry.name for entry in _slowly(entries) if entry.is_file(follow_symlinks=False))
         self._waits: list[float] = []
         watch.forget_all_but(directory, self._entries)
 
@@ -190,6 +196,40 @@ class Tending:
     def is_unfinished(self, compresses: bool) -> bool:
         """Whether there is anything that this round has to complete."""
         return any(self._rolled()) or any(self._drafts()) or (compresses and any(self._plain()))
+
+    def expired(self, recognisers: Sequence[Names], limits: Limits) -> list[str]:
+        """The files that exceed the limits, oldest first; all that one of the recognisers knows is counted."""
+        found: dict[tuple[float, str, int], list[str]] = {}
+        ends: dict[tuple[float, str, int], float] = {}
+        for name in _slowly(self._entries):
+            for names in recognisers:
+                backup = names.parse(name)
+                if backup is not None:
+                    interval = names.interval(backup)
+                    # A plain file and the archive that was made of it are one backup.
+                    key = (interval.start if interval else -inf, backup.suffix, backup.sequence)
+                    found.setdefault(key, []).append(os.path.join(self._directory, name))
+                    if interval:
+                        ends[key] = interval.end
+                    break
+        stored = [
+            Stored(tuple(paths), ends.get(key), self._size_of(paths) if limits.need_sizes else 0)
+            for key, paths in _slowly(sorted(found.items()))
+        ]
+        free = inf
+        if limits.min_free_bytes is not None:
+            status = os.statvfs(self._directory)
+            free = status.f_bavail * status.f_frsize
+        removals = expired(stored, limits, time.time(), free)
+        return [path for removal in removals for path in removal.backup.paths]
+
+    def _size_of(self, paths: Iterable[str]) -> int:
+        """Bytes of some files."""
+        size = 0
+        for path in paths:
+            with suppress(FileNotFoundError):
+                size += os.lstat(path).st_size
+        return size
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at."""
@@ -243,9 +283,7 @@ class Tending:
         """The backups that are no archives."""
         others = tuple(extension for extension in self._names.extensions if extension)
         others += (DRAFT_EXTENSION, ROLLED_EXTENSION)
-        for number, name in enumerate(name for name in self._entries if not name.endswith(others)):
-            if number % _NAMES_AT_A_TIME == _NAMES_AT_A_TIME - 1:
-                sleep(_TURN)
+        for name in _slowly(name for name in self._entries if not name.endswith(others)):
             if self._names.parse(name):
                 yield os.path.join(self._directory, name)
 
@@ -257,7 +295,7 @@ class Tending:
         may: Callable[[os.stat_result], bool] | None = None,
     ) -> None:
         """Do `act` to each of the regular files `paths` that it may be done to, seen unchanged for so many seconds."""
-        for path in paths:
+        for path in _slowly(paths):
             if self._watch.rests(path):
                 continue
             try:
@@ -282,6 +320,14 @@ class Tending:
         """Report the first of several failures with one file."""
         if self._watch.has_failed(path):
             self._report(f"the backup {path} could not be tended", error)
+
+
+def _slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:
+    """The same things, with turns for other threads in between."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % _AT_A_TIME == 0:
+            sleep(_TURN)
 
 
 def _is_ours(status: os.stat_result) -> bool:

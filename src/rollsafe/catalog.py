@@ -223,6 +223,9 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
 def _candidates(directory: str, entries: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
     """Where backups may be: (directory, name)."""
     yield from ((directory, entry) for entry in entries)
+    if settings.archive_dir and settings.archive_dir != directory:
+        with suppress(OSError):
+            yield from ((settings.archive_dir, entry) for entry in sorted(os.listdir(settings.archive_dir)))
 
 
 def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:

@@ -22,13 +22,23 @@ from math import inf
 from typing import Any, NamedTuple
 
 from rollsafe.archives import Compress, codec_for
-from rollsafe.arguments import checked_codec, checked_count, checked_lock_writes, checked_path, checked_permissions
+from rollsafe.arguments import (
+    checked_age,
+    checked_archive_dir,
+    checked_codec,
+    checked_count,
+    checked_lock_writes,
+    checked_path,
+    checked_permissions,
+    checked_size,
+)
 from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names
+from rollsafe.retention import Limits
 from rollsafe.rollover import LiveFileMoved, LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -87,20 +97,26 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     - `errors` None writes what the encoding cannot express as backslash escapes rather than lose the line.
 
     Args:
-        filename: The live file. Its directory must exist. A symbolic link is followed once, here. A path that is not
-            a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
+        filename: The live file. Its directory must exist. `{hostname}` in it is replaced. A symbolic link is followed
+            once, here. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
         when: S, M, H, D, MIDNIGHT, or W0 (Monday) to W6, in any case.
         interval: How many of `when` make one interval.
-        backupCount: How many backups to keep; 0 keeps all.
+        backupCount: How many backups to keep; 0 keeps all. Each file counts, a further one of the same interval too.
         encoding: Of the file; None is the locale's.
         delay: Open the file at the first line.
         utc: Align and name in UTC; the same as `tz=datetime.timezone.utc`.
         atTime: When a day or week begins; None is midnight.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
+        suffix: The strftime format of backup names; None is that of `when` in the standard library.
+        archive_dir: Directory for the backups, on the same file system, made if it is missing; None is that of the
+            live file.
         compress: "gz", "zst" or "xz" to compress backups, in the background and in one process; or a callable
             (source_path, target_path) that does it, whose archives have its attribute `extension` (".archive" without).
         compress_level: The compression's own level; None is its usual one.
+        max_age: Keep no backup whose interval ended longer ago: a `timedelta`, or text such as "30 days".
+        max_total_bytes: Keep the newest backups that together have so many bytes: a number, or text such as "2 GiB".
+        min_free_bytes: Remove the oldest backups while less than this is free on the file system; as above.
         permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the live
             file's, and makes the first one by the umask.
         lock_writes: Write each line under the lock, so that several hosts can share the file; None does so on network
@@ -126,22 +142,32 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         errors: str | None = None,
         *,
         tz: str | datetime.tzinfo | None = None,
+        suffix: str | None = None,
+        archive_dir: str | os.PathLike[str] | None = None,
         compress: str | Compress | None = None,
         compress_level: int | None = None,
+        max_age: str | datetime.timedelta | None = None,
+        max_total_bytes: int | str | None = None,
+        min_free_bytes: int | str | None = None,
         permissions: int | None = None,
         lock_writes: bool | None = None,
     ) -> None:
         if utc and tz is not None:
             raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
         self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
-        self._schedule = self._schedule_of(None)
+        self._schedule = self._schedule_of(suffix)
         self._encoding, self._errors = checked_codec(encoding, errors)
         self.backupCount = checked_count("backupCount", backupCount)
+        self.max_age = checked_age(max_age)
+        self.max_total_bytes = checked_size("max_total_bytes", max_total_bytes)
+        self.min_free_bytes = checked_size("min_free_bytes", min_free_bytes)
         self.compress = compress
         self._codec = codec_for(compress, compress_level)
         self.permissions = checked_permissions(permissions)
         path = checked_path(filename, delay)
         self.lock_writes = checked_lock_writes(lock_writes, path)
+        self.archive_dir = checked_archive_dir(archive_dir, path)
+        self._backup_base = os.path.join(self.archive_dir or os.path.dirname(path), os.path.basename(path))
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
@@ -641,18 +667,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._stand_by()
 
     def getFilesToDelete(self) -> list[str]:
-        """Full paths of the backups beyond `backupCount`, oldest first; only files whose names this handler makes."""
-        if self.backupCount <= 0:
-            return []
-        names = self._names()
-        directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
-        backups = sorted(filter(None, map(names.parse, os.listdir(directory))), key=names.order)
-        # A plain file and the archive that was made of it are one backup.
-        counted = list(dict.fromkeys((backup.suffix, backup.sequence) for backup in backups))
-        expired = set(counted[: max(0, len(counted) - self.backupCount)])
-        return [
-            os.path.join(directory, backup.name) for backup in backups if (backup.suffix, backup.sequence) in expired
-        ]
+        """Full paths of the backups that exceed `backupCount`, `max_age` and the like, oldest first.
+
+        Only files whose names this handler makes, or one like it with another `when` and the default suffix.
+        """
+        limits = self._limits()
+        return self._tending().expired(self._recognisers(), limits) if limits.any else []
 
     @property
     def suffix(self) -> str:
@@ -698,9 +718,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             atTime=self.atTime.isoformat() if self.atTime else None,
             tz=name_of_zone(self.tz, self.utc) if ours else UNNAMED,
             suffix=self._schedule.own_suffix,
+            archive_dir=self.archive_dir,
             namer=callable(self.namer),
             encoding=self._encoding,
             backupCount=self.backupCount,
+            max_age=self.max_age,
+            max_total_bytes=self.max_total_bytes,
+            min_free_bytes=self.min_free_bytes,
             extension=self._codec.extension if self._codec and self._codec.extension not in EXTENSIONS else "",
         )
 
@@ -711,7 +735,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _names(self) -> Names:
         """The backup names as the attributes that make them stand now."""
         return Names(
-            self.baseFilename,
+            self._backup_base,
             self._schedule,
             namer=self.rotation_filename,
             extMatch=self._extMatch,
@@ -734,6 +758,22 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if _monotonic() >= self._watch.retry_at:
             self._keeper.wake()
 
+    def _limits(self) -> Limits:
+        """What may be kept, as the attributes stand now."""
+        return Limits(self.backupCount, self.max_age, self.max_total_bytes, self.min_free_bytes)
+
+    def _recognisers(self) -> list[Names]:
+        """What tells the backups of this handler, and of one with another `when`, by their names."""
+        zone = datetime.timezone.utc if self.utc else self.tz
+        extension = self._codec.extension if self._codec else ""
+        return [
+            self._names(),
+            *(
+                Names(self._backup_base, Schedule(when, tz=zone), namer=self.rotation_filename, extension=extension)
+                for when in ("S", "M", "H", "D")
+            ),
+        ]
+
     def _stand_by(self) -> None:
         """Another process has rolled: see to it that its backup is finished, whatever becomes of that process."""
         if self._finishes_backups():
@@ -742,7 +782,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _tends_backups(self) -> bool:
         """Whether there is anything to do after a rollover."""
         overridden = type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
-        return self.backupCount > 0 or overridden or self._finishes_backups()
+        return self._limits().any or overridden or self._finishes_backups()
 
     def _finishes_backups(self) -> bool:
         """Whether there is anything to do with a backup of this moment."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from rollsafe.schedule import Schedule
+from rollsafe.schedule import Interval, Schedule
 
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
 # A rolled file that still awaits the application's rotator has its backup name and this.
@@ -77,6 +77,11 @@ class Names:
                     return backup
                 strange = strange or backup
         return strange if self._ext_match is not None else None
+
+    def interval(self, backup: Backup) -> Interval | None:
+        """The interval whose lines it holds; None if its suffix is none of the schedule's. See `order` for folds."""
+        instants = self._schedule.instants(backup.suffix)
+        return self._schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
 
     def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
         """Sort key: backups in the order of the time that they hold, those without a known time first, by suffix.

@@ -32,6 +32,12 @@ class Settings:
     """Whether a namer of the application makes the names of backups."""
     encoding: str = "utf-8"
     backupCount: int = 0
+    max_age: float | None = None
+    """Seconds."""
+    max_total_bytes: int | None = None
+    min_free_bytes: int | None = None
+    archive_dir: str | None = None
+    """Full path of the directory of the backups; None for that of the live file."""
     extension: str = ""
     """What archives have behind the names of backups, if it is none of the usual ones."""
 

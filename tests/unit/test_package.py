@@ -27,6 +27,7 @@ CORE = {
     "backups",
     "archives",
     "background",
+    "retention",
     "formatters",
     "formats",
     "errors",
@@ -54,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formatters": {"formats", "errors"},
     "background": set(),
     "archives": {"background", "locks", "errors"},
-    "backups": {"archives", "background", "schedule", "names", "locks", "errors"},
+    "retention": set(),
+    "backups": {"archives", "background", "retention", "schedule", "names", "locks", "errors"},
     "rollover": {"schedule", "names", "locks", "archives", "backups", "events", "errors"},
     "handlers": {
         "arguments",
@@ -66,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "locks",
         "archives",
         "backups",
+        "retention",
         "formatters",
         "settings",
         "stamps",
@@ -190,7 +193,7 @@ def test_the_allowed_directions_have_no_cycle_and_no_way_into_an_adapter() -> No
     assert settled == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room in {"schedule", "names"}])
+@pytest.mark.parametrize("room", [room for room in ROOMS if room in {"schedule", "names", "retention"}])
 def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_nor_the_clock(room: str) -> None:
     source = (PACKAGE / f"{room}.py").read_text()
     packages = {name.partition(".")[0] for name in imports(source)}

@@ -1,0 +1,212 @@
+"""What is kept and what goes; where backups are and what they are called."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import ConfigurationError
+from rollsafe.catalog import logs_at
+from rollsafe.errors import LogFileError
+from tests.faults.crew import WatchedHandler
+from tests.integration.servers import wait_until
+from tests.integration.test_handler import log, suffix_of
+
+DAY = 86400.0
+Make = Callable[..., WatchedHandler]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs" / "app.log"
+
+
+@pytest.fixture
+def make(live: Path) -> Iterator[Make]:
+    """Makes hourly handlers of `live`, UTC, and closes them; they must have nothing to report."""
+    made: list[WatchedHandler] = []
+
+    def make_handler(path: Path = live, /, **arguments: Any) -> WatchedHandler:
+        handler = WatchedHandler(path, **({"when": "H", "utc": True} | arguments))
+        made.append(handler)
+        return handler
+
+    yield make_handler
+    for handler in made:
+        handler.close()
+        assert handler.reported == []
+
+
+def backup_of(live: Path, days: float, extension: str = "", size: int = 10) -> Path:
+    """A backup of an hour so many days ago."""
+    path = live.with_name(f"{live.name}.{suffix_of(time.time() - days * DAY, 'H')}{extension}")
+    path.write_bytes(b"x" * (size - 1) + b"\n")
+    return path
+
+
+def roll(handler: WatchedHandler) -> None:
+    """Have the handler roll over, and so tend the backups."""
+    log(handler, "now")
+    handler.doRollover()
+
+
+def test_max_age_goes_by_the_name_of_a_backup_and_not_by_its_time_stamp(live: Path, make: Make) -> None:
+    young, old = backup_of(live, 2), backup_of(live, 4, ".gz")
+    os.utime(young, (1, 1))
+    roll(make(max_age="3 days"))
+    wait_until(lambda: not old.exists(), "the old backup is removed")
+    assert young.exists()
+
+
+def test_max_age_may_be_a_timedelta(live: Path, make: Make) -> None:
+    old = backup_of(live, 4)
+    assert make(max_age=datetime.timedelta(days=3)).getFilesToDelete() == [str(old)]
+
+
+def test_the_age_of_a_backup_counts_from_the_end_of_its_interval(live: Path, make: Make) -> None:
+    interval_ended_a_day_ago = backup_of(live, 1 + 1 / 24)
+    assert make(max_age="25 hours").getFilesToDelete() == []
+    assert make(max_age="22 hours").getFilesToDelete() == [str(interval_ended_a_day_ago)]
+
+
+def test_max_total_bytes_keeps_the_newest_that_fit(live: Path, make: Make) -> None:
+    backups = [backup_of(live, days, size=1000) for days in (4, 3, 2, 1)]
+    roll(make(max_total_bytes="2.5 kB"))
+    wait_until(lambda: not any(path.exists() for path in backups[:2]), "the older ones are removed")
+    assert all(path.exists() for path in backups[2:])
+
+
+def test_min_free_bytes_takes_all_backups_and_never_the_live_file(live: Path, make: Make) -> None:
+    backups = [backup_of(live, days) for days in (2, 1)]
+    handler = make(min_free_bytes="1000 TiB")
+    roll(handler)
+    log(handler, "after")
+    wait_until(lambda: not any(path.exists() for path in backups), "the backups are removed")
+    wait_until(lambda: not list(live.parent.glob("app.log.*")), "that of this moment too")
+    assert live.read_text() == "after\n"
+
+
+def test_backups_of_a_handler_with_other_settings_are_counted(live: Path, make: Make) -> None:
+    names = [
+        "app.log.2020-01-01_00-00-00.xz",
+        "app.log.2020-01-02.gz",
+        "app.log.2020-01-02.1.zst",
+        "app.log.2020-01-03_05",
+        "app.log.2020-01-03_05-30",
+    ]
+    paths = [live.with_name(name) for name in names]
+    for path in paths:
+        path.touch()
+    handler = make(when="midnight", backupCount=2, tz=None, utc=False)
+    assert handler.getFilesToDelete() == [str(path) for path in paths[:3]]
+
+
+def test_what_is_not_ours_is_never_touched(live: Path, make: Make) -> None:
+    foreign = [
+        "app.log.access.log.2020-01-01_00",
+        "app.log.2020-01-01_00.bak",
+        "app.log.2020-01-01_00.gz.old",
+        "app.log.2020-13-01_00",
+        "app.log.2020-01-01_00.0",
+        "app.log.2020-01-01_00.01",
+        "app.log.old",
+        "app.log.gz",
+        "xapp.log.2020-01-01_00",
+    ]
+    for name in foreign:
+        live.with_name(name).touch()
+    live.with_name("app.log.2020-01-01_01").mkdir()
+    live.with_name("app.log.2020-01-01_02").symlink_to(live.parent / "app.log.old")
+    ours = backup_of(live, 100)
+    roll(make(backupCount=1, max_age="1 day", max_total_bytes=1, compress="gz"))
+    wait_until(lambda: not ours.exists(), "our backup is removed")
+    left = {path.name for path in live.parent.iterdir()}
+    assert {*foreign, "app.log.2020-01-01_01", "app.log.2020-01-01_02"} <= left
+
+
+def test_two_logs_with_a_common_prefix_keep_their_own_backups(live: Path, make: Make) -> None:
+    other = live.with_name("app.log.access.log")
+    backups = [backup_of(path, days) for path in (live, other) for days in (3, 2)]
+    handlers = make(backupCount=2), make(other, backupCount=2)
+    for handler in handlers:
+        roll(handler)
+    wait_until(lambda: not any(path.exists() for path in backups[::2]), "the oldest of each is removed")
+    assert all(path.exists() for path in backups[1::2])
+
+
+# Names and places.
+
+
+def test_suffix_is_the_format_of_backup_names(live: Path, make: Make) -> None:
+    handler = make(suffix="%Y%m%dT%H")
+    created = log(handler, "first")
+    handler.doRollover()
+    expected = live.with_name(f"app.log.{time.strftime('%Y%m%dT%H', time.gmtime(created))}")
+    assert expected.read_text() == "first\n"
+    assert [file.path for file in logs_at([live])[0].files if not file.is_live] == [str(expected)]
+
+
+def test_a_suffix_that_no_file_name_can_have_is_refused(live: Path) -> None:
+    with pytest.raises(ConfigurationError, match="suffix='%Y/%m'"):
+        WatchedHandler(live, suffix="%Y/%m")
+
+
+def test_archive_dir_is_made_and_takes_the_backups_and_retention_goes_there(live: Path, make: Make) -> None:
+    folder = live.parent / "old" / "ones"
+    handler = make(archive_dir=folder, compress="gz", backupCount=1)
+    aged = folder / "app.log.2020-01-01_00"
+    aged.touch()
+    beside = live.with_name("app.log.2020-01-01_00")
+    beside.touch()
+    created = log(handler, "first")
+    handler.doRollover()
+    final = folder / f"app.log.{suffix_of(created, 'H')}.gz"
+    wait_until(lambda: final.exists() and not aged.exists(), "the backup is archived there, the old one removed")
+    assert gzip.decompress(final.read_bytes()) == b"first\n"
+    assert beside.exists()
+    wait_until(lambda: [path.name for path in folder.iterdir()] == [final.name], "nothing else is left there")
+    assert [file.path for file in logs_at([live])[0].files if not file.is_live][-1] == str(final)
+
+
+def test_archive_dir_on_another_file_system_is_refused_with_a_sentence(live: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == live.parent.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    with pytest.raises(LogFileError, match="is on another file system than"):
+        WatchedHandler(live, archive_dir=other)
+
+
+def test_archive_dir_that_cannot_be_made_is_refused(live: Path) -> None:
+    (live.parent / "file").touch()
+    with pytest.raises(LogFileError, match=r"archive_dir=.* cannot be made"):
+        WatchedHandler(live, archive_dir=live.parent / "file" / "below")
+
+
+def test_hostname_in_filename_is_replaced(live: Path, make: Make) -> None:
+    handler = make(live.with_name("app-{hostname}.log"))
+    log(handler, "first")
+    assert live.with_name(f"app-{os.uname().nodename}.log").read_text() == "first\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to other groups")
+def test_a_group_shared_directory_keeps_group_and_mode_of_every_file(live: Path, make: Make) -> None:
+    group = 65534
+    os.chown(live.parent, -1, group)
+    live.parent.chmod(0o2775)
+    handler = make(compress="gz", permissions=0o660)
+    log(handler, "first")
+    handler.doRollover()
+    log(handler, "second")
+    wait_until(lambda: bool(list(live.parent.glob("*.gz"))) and not list(live.parent.glob("*.tmp")), "it is archived")
+    files = list(live.parent.iterdir())
+    assert len(files) == 3
+    assert {(path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) for path in files} == {(group, 0o660)}

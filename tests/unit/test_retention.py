@@ -1,0 +1,144 @@
+"""The decision about retention: pure, one reason for each file that goes."""
+
+from __future__ import annotations
+
+import datetime
+from math import inf
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollsafe import ConfigurationError
+from rollsafe.arguments import checked_age, checked_size
+from rollsafe.retention import Limits, Stored, expired
+
+DAY = 86400.0
+NOW = 100 * DAY
+
+
+def backups(*sizes: int) -> list[Stored]:
+    """Backups of the last days, today's last."""
+    return [
+        Stored((f"app.log.{number}",), NOW - (len(sizes) - 1 - number) * DAY, size) for number, size in enumerate(sizes)
+    ]
+
+
+def gone(stored: list[Stored], limits: Limits, free: float = inf) -> list[int]:
+    """The numbers of the backups that go."""
+    return [int(removal.backup.paths[0].rpartition(".")[2]) for removal in expired(stored, limits, NOW, free)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "numbers"),
+    [
+        (Limits(), []),
+        (Limits(count=3), [0, 1]),
+        (Limits(count=9), []),
+        (Limits(max_age=3 * DAY), [0]),
+        (Limits(max_age=3 * DAY - 1), [0, 1]),
+        (Limits(max_total_bytes=25), [0, 1, 2]),
+        (Limits(max_total_bytes=30), [0, 1]),
+        (Limits(max_total_bytes=0), [0, 1, 2, 3, 4]),
+        (Limits(min_free_bytes=1020), [0, 1]),
+        (Limits(min_free_bytes=1000), []),
+        (Limits(min_free_bytes=1 << 60), [0, 1, 2, 3, 4]),
+        (Limits(count=4, max_total_bytes=30, min_free_bytes=1021), [0, 1, 2]),
+    ],
+)
+def test_the_oldest_that_exceed_any_limit_go(limits: Limits, numbers: list[int]) -> None:
+    assert gone(backups(10, 10, 10, 10, 10), limits, free=1000) == numbers
+
+
+def test_what_goes_for_one_limit_is_not_counted_for_the_next() -> None:
+    assert gone(backups(50, 10, 10), Limits(count=2, max_total_bytes=20)) == [0]
+    assert gone(backups(50, 10, 10), Limits(count=2, min_free_bytes=1050), free=1000) == [0]
+
+
+def test_a_small_old_backup_does_not_outlive_a_large_newer_one() -> None:
+    assert gone(backups(1, 100, 10), Limits(max_total_bytes=50)) == [0, 1]
+
+
+def test_a_backup_whose_name_tells_no_time_has_no_age() -> None:
+    assert expired([Stored(("app.log.one",), None)], Limits(max_age=1.0), NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(count=1), "one of 2 backups, backupCount=1"),
+        (Limits(max_age=3600.0), "its interval ended 1 day, 0:00:00 ago, max_age=1:00:00"),
+        (Limits(max_total_bytes=15), "with the later ones 20 bytes, max_total_bytes=15"),
+        (Limits(min_free_bytes=8), "5 bytes would be free, min_free_bytes=8"),
+    ],
+)
+def test_each_removal_has_its_reason(limits: Limits, reason: str) -> None:
+    assert [removal.reason for removal in expired(backups(10, 10), limits, NOW, free=5)] == [reason]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 100), max_size=8),
+    count=st.integers(0, 9),
+    age=st.none() | st.floats(1, 9 * DAY),
+    total=st.none() | st.integers(0, 400),
+    floor=st.none() | st.integers(0, 400),
+    free=st.integers(0, 400),
+)
+def test_what_goes_is_always_older_than_what_stays_and_no_limit_is_exceeded_by_what_stays(
+    sizes: list[int], count: int, age: float | None, total: int | None, floor: int | None, free: int
+) -> None:
+    stored = backups(*sizes)
+    numbers = gone(stored, Limits(count, age, total, floor), free)
+    assert numbers == list(range(len(numbers)))
+    stays = stored[len(numbers) :]
+    assert not count or len(stays) <= count
+    assert age is None or all(NOW - (backup.end or 0) <= age for backup in stays)
+    assert total is None or sum(backup.size for backup in stays) <= total
+    assert floor is None or not stays or free + sum(sizes[: len(numbers)]) >= floor
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("30 days", 30 * DAY),
+        ("1 day", DAY),
+        ("1.5h", 5400.0),
+        ("2 Weeks", 14 * DAY),
+        ("90 min", 5400.0),
+        ("10s", 10.0),
+        (datetime.timedelta(days=2), 2 * DAY),
+    ],
+)
+def test_an_age_is_a_timedelta_or_text(value: Any, seconds: float | None) -> None:
+    assert checked_age(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "days", "30", 30, "-1 day", "0 days", "1 month", datetime.timedelta(0), True])
+def test_what_is_no_age_is_refused_with_the_remedy(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="'30 days'"):
+        checked_age(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (None, None),
+        (0, 0),
+        (4096, 4096),
+        ("2 GiB", 2 << 30),
+        ("1.5kB", 1500),
+        ("10 MB", 10**7),
+        ("7 b", 7),
+        ("1TiB", 1 << 40),
+    ],
+)
+def test_a_size_is_a_number_or_text(value: Any, size: int | None) -> None:
+    assert checked_size("max_total_bytes", value) == size
+
+
+@pytest.mark.parametrize("value", ["", "2", "GiB", "2 G", -1, True, 1.5, "-2 GiB"])
+def test_what_is_no_size_is_refused_with_the_remedy(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"min_free_bytes=.*'2 GiB'"):
+        checked_size("min_free_bytes", value)
