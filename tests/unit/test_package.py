@@ -36,7 +36,7 @@ CORE = {
     "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {"catalog", "reading", "times", "lines", "follow", "status", "screen"}
+TOOLS = {"catalog", "reading", "times", "lines", "follow", "configs", "status", "screen"}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -81,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "times": {"schedule", "errors"},
     "lines": {"catalog", "reading", "times", "settings", "names", "errors"},
     "follow": {"catalog", "reading", "lines", "locks", "names", "errors"},
+    "configs": {"handlers", "settings", "errors"},
     "status": {"catalog", "settings", "names", "locks", "errors"},
     "screen": {"status", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},

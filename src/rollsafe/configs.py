@@ -1,0 +1,189 @@
+"""A gunicorn.conf.py as gunicorn reads it, and the log handlers that it leads to. The file is executed, as by gunicorn.
+
+Nothing is logged, and no log file is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import logging.config
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.settings import Settings, name_of_zone
+
+ROOT = "root"
+
+
+@dataclass(frozen=True)
+class ConfiguredHandler:
+    """One handler of a logging configuration.
+
+    Attributes:
+        name: Its key in `handlers`; for what gunicorn makes of a flag, the flag.
+        kind: Its class, or the function that makes it; None if that cannot be imported.
+        path: Absolute path of its file, None if it has none.
+        options: What it is made with.
+        loggers: The names of the loggers that have it; "root" is the root logger.
+    """
+
+    name: str
+    kind: Any
+    path: str | None
+    options: Mapping[str, Any]
+    loggers: tuple[str, ...]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a SafeTimedRotatingFileHandler."""
+        return isinstance(self.kind, type) and issubclass(self.kind, SafeTimedRotatingFileHandler)
+
+    @property
+    def settings(self) -> Settings:
+        """What one of ours would say of itself in the lock file."""
+        known = {key: value for key, value in self.options.items() if key in ("interval", "suffix", "backupCount")}
+        at_time = self.options.get("atTime")
+        return Settings(
+            when=str(self.options.get("when", "h")).upper(),
+            atTime=at_time.isoformat() if at_time else None,
+            tz=name_of_zone(self.options.get("tz"), bool(self.options.get("utc"))),
+            **known,
+        )
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What a gunicorn.conf.py says.
+
+    Attributes:
+        path: The file.
+        server: gunicorn's own Config, with all its settings: `server.user`, `server.uid`, `server.accesslog`.
+        logging: The configuration that gunicorn gives to `logging.config.dictConfig`; empty if it does not.
+        handlers: The handlers of it that a logger has, then those of `--access-logfile` and `--error-logfile`.
+        application: The application to serve ("module:name"), if it is named.
+    """
+
+    path: str
+    server: Any
+    logging: Mapping[str, Any]
+    handlers: tuple[ConfiguredHandler, ...]
+    application: str | None
+
+
+def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> ServerConfig:
+    """Read a gunicorn.conf.py, with the arguments that gunicorn is started with beside `--config`.
+
+    GUNICORN_CMD_ARGS counts too. The working directory is the same afterwards.
+
+    Raises:
+        ConfigurationError: gunicorn is not installed, or refuses the file or the arguments.
+        LogFileError: The file does not exist.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise LogFileError(f"{name!r} does not exist; give the path of a gunicorn.conf.py")
+    try:
+        from gunicorn.app.base import Application
+        from gunicorn.glogging import CONFIG_DEFAULTS
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{name!r} cannot be read without gunicorn; install it with: pip install 'rollsafe[gunicorn]'"
+        ) from error
+
+    directory = os.getcwd()
+
+    class Reader(Application):  # type: ignore[misc]  # gunicorn publishes no types
+        """Loads the configuration and no application."""
+
+        application: str | None = None
+
+        def load_default_config(self) -> None:
+            """gunicorn's defaults; that of `chdir` is where the process was when it imported gunicorn."""
+            super().load_default_config()
+            self.cfg.set("chdir", directory)
+
+        def init(self, parser: Any, opts: Any, args: list[str]) -> None:
+            """Take note of the application on the command line."""
+            self.application = args[0] if args else None
+
+        def load(self) -> None:
+            """Nothing is served."""
+
+    said = io.StringIO()
+    argv, search = sys.argv, sys.path[:]
+    sys.argv = ["gunicorn", "--config", name, *arguments]
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            reader = Reader()
+        server = reader.cfg
+        server.user, server.group  # noqa: B018  # an unknown user is refused when it is looked up
+    except SystemExit as error:
+        sentence = next((line for line in reversed(said.getvalue().splitlines()) if line.strip()), "")
+        raise ConfigurationError(f"gunicorn refuses {name!r}: {sentence.removeprefix('Error: ')}") from error
+    finally:
+        sys.argv = argv
+        sys.path[:] = search
+        os.chdir(directory)
+    logging_config = _logging_of(server, CONFIG_DEFAULTS)
+    application = reader.application or getattr(server, "wsgi_app", None)
+    return ServerConfig(name, server, logging_config, tuple(_handlers(server, logging_config)), application)
+
+
+def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What gunicorn gives to dictConfig: the defaults, replaced key by key (gunicorn.glogging.Logger.setup)."""
+    if server.logconfig_dict:
+        return {**defaults, **server.logconfig_dict}
+    if server.logconfig_json and os.path.exists(server.logconfig_json):
+        try:
+            with open(server.logconfig_json, encoding="utf-8") as file:
+                return {**defaults, **json.load(file)}
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"logconfig_json={server.logconfig_json!r} is no JSON object: {error}") from error
+    return {}
+
+
+def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]:
+    """The handlers that a logger has."""
+    having: dict[str, list[str]] = {}
+    named = {ROOT: config.get("root") or {}, **(config.get("loggers") or {})}
+    for logger, settings in named.items():
+        for key in settings.get("handlers") or ():
+            having.setdefault(key, []).append(logger)
+    resolve = logging.config.BaseConfigurator({}).resolve
+    found = []
+    for key, options in (config.get("handlers") or {}).items():
+        kind = options.get("()", options.get("class"))
+        if isinstance(kind, str):
+            try:
+                kind = resolve(kind)
+            except (ValueError, ImportError):
+                kind = None
+        if key in having:
+            path = options.get("filename")
+            made_with = {name: value for name, value in options.items() if name not in ("class", "()")}
+            found.append(
+                ConfiguredHandler(key, kind, _absolute(server, path) if path else None, made_with, tuple(having[key]))
+            )
+    for flag, logger, path in (
+        ("accesslog", "gunicorn.access", server.accesslog),
+        ("errorlog", "gunicorn.error", server.errorlog),
+    ):
+        if path and path != "-":
+            rotation = getattr(server.logger_class, "rotation", None)
+            kind = logging.FileHandler if rotation is None else SafeTimedRotatingFileHandler
+            options = {} if rotation is None else {"when": "midnight", **rotation}
+            found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,)))
+    return found
+
+
+def _absolute(server: Any, path: Any) -> str:
+    """The path of a log file as gunicorn's processes see it."""
+    return os.path.join(str(server.chdir), os.fspath(path))
