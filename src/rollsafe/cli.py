@@ -19,6 +19,7 @@ from rollsafe.follow import Follower
 from rollsafe.lines import Entry, Snapshot, merged
 from rollsafe.status import Openers, status_of
 from rollsafe.times import moment
+from rollsafe.verify import verify as verify_logs
 
 try:
     import click
@@ -138,6 +139,27 @@ def tail(
             new = [[(0.0, line) for line in each.poll()] for each in followers]
             _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)))
             time.sleep(_POLL)
+
+
+@rollsafe.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(paths: tuple[str, ...], as_json: bool) -> int:
+    """Read logs and prove that no line is missing, doubled, torn or in the file of a wrong interval.
+
+    PATHS are log directories, live files, or single backups. Missing and doubled lines are found by the stamps of the
+    lines: the format field stamp, or stamps=True of rotating_logs. The exit code is 0 if nothing is amiss, 1 if
+    something is, 2 if it could not be looked at.
+    """
+    logs = logs_at(paths)
+    total = sum(os.path.getsize(file.path) for log in logs for file in log.files if os.path.exists(file.path))
+    with click.progressbar(length=total, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        report = verify_logs(logs, bar.update)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        screen.show_report(Console(highlight=False), report)
+    return 0 if report.clean else 1
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from rollsafe.settings import Settings
 from rollsafe.status import FileStatus, Lock, Process, Status
+from rollsafe.verify import Finding, Report
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24
@@ -52,6 +54,47 @@ def show_status(console: Console, statuses: Iterable[Status], now: float) -> Non
         else:
             for line in _listing(status):
                 console.print(Text(line), soft_wrap=True)
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Print what `verify` has found: the verdict of each log, what is amiss, what could not be told."""
+    logs = list(dict.fromkeys(file.log for file in report.files))
+    for log in logs:
+        files = [file for file in report.files if file.log == log]
+        streams = [stream for stream in report.streams if stream.log == log]
+        lines = counted(sum(file.lines for file in files), "line")
+        size = size_text(sum(file.size for file in files))
+        facts = f"{lines} of {counted(len(streams), 'stream')} in {counted(len(files), 'file')}, {size}"
+        console.print(Text.assemble((log, "bold"), f": {facts}"), soft_wrap=True)
+    for finding in report.findings:
+        place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
+        console.print(Text.assemble((f"  {finding.kind:<9} ", "red"), f"{place}: {_told(finding)}"), soft_wrap=True)
+    shown = Counter(finding.kind for finding in report.findings)
+    for kind, count in report.found.items():
+        left = count - sum(each.count for each in report.findings if each.kind == kind)
+        if left > 0:
+            more = f"{left:,} more {kind} beside the {shown[kind]} above"
+            console.print(Text.assemble((f"  {kind:<9} ", "red"), more), soft_wrap=True)
+    for note in report.notes:
+        console.print(Text.assemble(("  note      ", "dim"), note), soft_wrap=True)
+    if report.clean:
+        console.print(Text(_proved(report), style="green"), soft_wrap=True)
+    else:
+        console.print(Text(", ".join(f"{count:,} {kind}" for kind, count in report.found.items()), style="red"))
+
+
+def _proved(report: Report) -> str:
+    """What a report in which nothing is amiss says."""
+    if report.stamped:
+        return f"clean: of {counted(report.stamped, 'stamped line')} none is missing, doubled, torn or in a wrong file"
+    return "clean, as far as it can be told"
+
+
+def _told(finding: Finding) -> str:
+    """A finding in words, with the time if that is known."""
+    if finding.kind == "gap" and finding.since is not None and finding.until is not None:
+        return f"{finding.text}, between {clock_text(finding.since)} and {clock_text(finding.until)}"
+    return finding.text
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:

@@ -18,7 +18,9 @@ from typing import Final
 FIELD: Final = "stamp"
 """The name of the field in a format: `%(stamp)s`, `{stamp}` or `$stamp`."""
 
-STREAM_LENGTH: Final = 10
+BIRTH_LENGTH: Final = 7
+"""The first digits of a stream's id are the second of its beginning, so that whoever reads knows what came before."""
+STREAM_LENGTH: Final = 12
 STAMP: Final = re.compile(rb"~(?P<stream>[0-9a-v]{%d})\.(?P<number>[1-9][0-9]{0,17})~" % STREAM_LENGTH)
 """A stamp in the bytes of a line."""
 UNNUMBERED: Final = "~"
@@ -66,8 +68,19 @@ class Stamps:
             self._returned.append(int(stamp[len(self._prefix) : -1]))
 
     def _begin(self) -> None:
-        """Begin a stream: the id is a hash of host, process, moment and handler, 50 bits of it."""
-        origin = f"{socket.gethostname()} {os.getpid()} {time.time_ns()} {self._handler}"
+        """Begin a stream: its id is the moment, and 25 bits of a hash of host, process, moment and handler."""
+        now = time.time_ns()
+        origin = f"{socket.gethostname()} {os.getpid()} {now} {self._handler}"
         digest = int.from_bytes(hashlib.blake2b(origin.encode(), digest_size=8).digest(), "big")
-        stream = "".join(_DIGITS[digest >> 5 * place & 31] for place in range(STREAM_LENGTH))
+        stream = _base32(now // 10**9, BIRTH_LENGTH) + _base32(digest, STREAM_LENGTH - BIRTH_LENGTH)
         self._prefix, self._numbers, self._returned, self._pid = f"~{stream}.", count(1), [], os.getpid()
+
+
+def birth_of(stream: str) -> int:
+    """When the stream began; seconds since the epoch."""
+    return int(stream[:BIRTH_LENGTH], 32)
+
+
+def _base32(number: int, length: int) -> str:
+    """The last `length` digits of a number to the base of 32."""
+    return "".join(_DIGITS[number >> 5 * place & 31] for place in reversed(range(length)))

@@ -36,7 +36,18 @@ CORE = {
     "events",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {"catalog", "reading", "times", "lines", "follow", "configs", "status", "screen"}
+TOOLS = {
+    "catalog",
+    "reading",
+    "times",
+    "lines",
+    "follow",
+    "configs",
+    "status",
+    "scan",
+    "verify",
+    "screen",
+}
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
@@ -83,7 +94,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "follow": {"catalog", "reading", "lines", "locks", "names", "errors"},
     "configs": {"handlers", "settings", "errors"},
     "status": {"catalog", "settings", "names", "locks", "errors"},
-    "screen": {"status", "settings"},
+    "scan": {"catalog", "reading", "times", "stamps", "errors"},
+    "verify": {"scan", "lines", "catalog", "stamps", "names", "errors"},
+    "screen": {"status", "verify", "settings"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access"},

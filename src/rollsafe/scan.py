@@ -1,0 +1,377 @@
+"""One log file read to its end: its lines counted, the numbers of each stream as runs, and what is amiss line by line.
+
+The file is read in chunks, and each chunk is matched by one regular expression. As long as every line has its stamp
+and its time, and the numbers go on, that is all; only a chunk in which something is amiss is looked at line by line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+from typing import IO, Any
+
+from rollsafe.catalog import LogFile
+from rollsafe.reading import DAMAGED, open_log
+from rollsafe.stamps import STAMP
+from rollsafe.times import LineClock
+
+SHOWN = 20
+"""How many cases of each kind are told of each file; all are counted."""
+
+_CHUNK = 1 << 20
+_SAMPLE = 32
+_SHOWN_BYTES = 80
+
+_OFFSET = rb"( ?(?:Z|[+-]\d\d:?\d\d))?"
+_ISO = rb"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,]\d+)?" + _OFFSET
+# How a line tells its time: (second, offset), looked for without going on, behind the stamp if that comes first. The
+# access log's time is taken before the record is made.
+_BEHIND = rb"^(?=(?:~[0-9a-v.]+~ )?"
+_HEADS = {
+    "iso": _BEHIND + rb"\[?" + _ISO + rb")",
+    "epoch": _BEHIND + rb"(\d{10})(?:\.\d+)?()(?!\d))",
+    "json": rb'^(?=\{[^\n]*?"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO + rb")",
+    "access": rb"^(?=[^\n\[]{0,200}\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4}))",
+    "none": rb"^()()",
+}
+_BARE = STAMP.pattern.replace(b"?P<stream>", b"").replace(b"?P<number>", b"")
+# Where a line has its stamp: (stream, number).
+_TAILS = {
+    "last": rb"[^\n]*" + _BARE + rb"\r?$",
+    "json": rb'[^\n]*?(?<!\\)"stamp" ?: ?"' + _BARE + rb'"[^\n]*$',
+    "first": rb"[^\n]*?" + _BARE + rb"[^\n]*$",
+    "none": rb"[^\n]*()()$",
+}
+# Of the first two, what is enough where every line has it; and the bytes in which a line that begins with its time has
+# the second.
+_STAMPS = {"last": re.compile(_BARE + rb"\r?\n"), "json": re.compile(rb'(?<!\\)"stamp" ?: ?"' + _BARE + rb'"')}
+_WIDTHS = {"iso": 19, "epoch": 10}
+_BLANK = re.compile(rb"[ \r]*\n?")
+_NOTICE = re.compile(rb"rollsafe: (\d+) lines were dropped because the log could not be written")
+
+
+@dataclass
+class Run:
+    """Consecutive numbers of one stream in one file."""
+
+    first: int
+    last: int
+    since: float | None
+    """The time of the first and of the last line; seconds since the epoch."""
+    until: float | None
+
+
+@dataclass
+class Oddity:
+    """Something that is amiss in one file."""
+
+    kind: str
+    """"torn", "foreign", "misplaced" or "damaged"."""
+    line: int | None
+    """From 1; None for the whole file."""
+    time: float | None
+    text: str
+
+
+@dataclass
+class Scan:
+    """What one file holds. Lines are counted; times are in seconds since the epoch.
+
+    Attributes:
+        bytes: After decompression.
+        stamped, unstamped: Lines with a stamp, and those before the first that has one.
+        blanked: Empty lines and lines of spaces, which rollsafe puts in the place of a killed writer's piece.
+        notices: Lines that say how many lines were dropped.
+        runs: Stream -> its numbers, in the order of the lines.
+        found: Kind -> how many.
+        oddities: The first SHOWN of each kind.
+        timed: Whether lines tell a time.
+    """
+
+    bytes: int = 0
+    lines: int = 0
+    stamped: int = 0
+    unstamped: int = 0
+    blanked: int = 0
+    notices: int = 0
+    first_time: float | None = None
+    last_time: float | None = None
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    oddities: list[Oddity] = field(default_factory=list)
+    timed: bool = False
+
+    def note(self, oddity: Oddity) -> None:
+        """Count an oddity, and keep it if it is one of the first of its kind."""
+        count = self.found.get(oddity.kind, 0) + 1
+        self.found[oddity.kind] = count
+        if count <= SHOWN:
+            self.oddities.append(oddity)
+
+    def see(self, stream: str, first: int, last: int, since: float | None, until: float | None) -> None:
+        """Take note of consecutive numbers; neighbours become one run, also if they came in another order."""
+        runs = self.runs.setdefault(stream, [])
+        if runs and runs[-1].last + 1 == first:
+            runs[-1].last, runs[-1].until = last, until
+        elif runs and last + 1 == runs[-1].first:
+            runs[-1].first, runs[-1].since = first, since
+        else:
+            runs.append(Run(first, last, since, until))
+        if len(runs) > 1 and runs[-2].last + 1 == runs[-1].first:
+            later = runs.pop()
+            runs[-1].last, runs[-1].until = later.last, later.until
+
+
+Progress = Callable[[int], None]
+"""Told how many bytes were read since the last call."""
+
+
+def scan(file: LogFile, clock: LineClock, progress: Progress | None = None, opened: IO[bytes] | None = None) -> Scan:
+    """Read a log file to its end.
+
+    Args:
+        file: The file. Lines outside its interval are misplaced.
+        clock: Tells the times of its lines.
+        progress: Told how many bytes were read; of an archive, nothing.
+        opened: The file, if it is open already; else it is opened, and closed.
+
+    Raises:
+        OSError: The file cannot be opened or read. A damaged archive is no error, but an oddity.
+    """
+    reader = _Reader(file, clock)
+    stream = opened or open_log(file.path)
+    if progress is None or file.extension:
+        progress = _unseen
+    try:
+        for chunk in _chunks(stream, reader, progress):
+            reader.read(chunk)
+    finally:
+        if opened is None:
+            stream.close()
+    return reader.scan
+
+
+def _unseen(count: int) -> None:
+    """The progress that nobody looks at."""
+
+
+def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress) -> Iterator[bytes]:
+    """The file in pieces of whole lines; the last one may lack its newline."""
+    rest = b""
+    while True:
+        try:
+            piece = stream.read(_CHUNK)
+        except DAMAGED as error:
+            reader.scan.note(Oddity("damaged", None, None, f"the archive is truncated or broken: {error}"))
+            piece = b""
+        if not piece:
+            break
+        progress(len(piece))
+        end = piece.rfind(b"\n") + 1
+        if not end:
+            rest += piece
+            continue
+        yield rest + piece[:end]
+        rest = piece[end:]
+    if rest:
+        yield rest
+
+
+@dataclass
+class _Found:
+    """What the lines of one chunk say."""
+
+    moments: Iterable[float | None]
+    """The seconds that occur, as seconds since the epoch; None for one that is no time."""
+    stamps: list[Any]
+    """(stream, number) of each line."""
+    time_of: Callable[[int], float | None]
+    """The time of one line, by its row."""
+
+
+class _Reader:
+    """The state of one scan."""
+
+    def __init__(self, file: LogFile, clock: LineClock) -> None:
+        self.scan = Scan()
+        self._file = file
+        self._clock = clock
+        self._start = file.interval.start if file.interval else -inf
+        self._end = file.interval.end if file.interval else inf
+        self._head = self._tail = "none"
+        self._head_pattern = re.compile(_HEADS["none"])
+        self._pattern = re.compile(_HEADS["none"] + _TAILS["none"], re.MULTILINE)
+
+    def read(self, chunk: bytes) -> None:
+        """Count the lines of a chunk."""
+        if self._tail == "none" or self._head == "none":
+            self._look_how_lines_are_made(chunk)
+        lines = chunk.count(b"\n")
+        if not (chunk.endswith(b"\n") and b"\0" not in chunk and self._goes_on(chunk, lines)):
+            self._read_lines(chunk)
+            lines += not chunk.endswith(b"\n")
+        self.scan.lines += lines
+        self.scan.bytes += len(chunk)
+
+    def _look_how_lines_are_made(self, chunk: bytes) -> None:
+        """Find out where the lines have time and stamp, by the first ones of the chunk."""
+        sample = chunk.split(b"\n", _SAMPLE)[:_SAMPLE]
+        if self._head == "none":
+            self._head = _most(_HEADS, sample)
+            self.scan.timed = self._head != "none"
+        if self._tail == "none" and STAMP.search(chunk):
+            at = STAMP.search(chunk)
+            assert at is not None
+            begin = chunk.rfind(b"\n", 0, at.start()) + 1
+            self._tail = _most(_TAILS, chunk[begin:].split(b"\n", _SAMPLE)[:_SAMPLE])
+        self._head_pattern = re.compile(_HEADS[self._head])
+        self._pattern = re.compile(_HEADS[self._head] + _TAILS[self._tail], re.MULTILINE)
+
+    def _goes_on(self, chunk: bytes, count: int) -> bool:
+        """Take the `count` lines of a chunk at once; False if they have to be looked at one by one."""
+        found = self._times_by_width(chunk, count) or self._times_by_pattern(chunk, count)
+        if found is None or not all(moment is not None and self._is_placed(moment) for moment in found.moments):
+            return False
+        if self._tail != "none" and not self._numbers_go_on(found):
+            return False
+        self._note_times(found.time_of(0), found.time_of(count - 1))
+        return True
+
+    def _times_by_width(self, chunk: bytes, count: int) -> _Found | None:
+        """What the lines say, if each begins with its second and ends with its stamp: the usual case, and fast."""
+        width = _WIDTHS.get(self._head, 0) + chunk.startswith(b"[")
+        pattern = _STAMPS.get(self._tail)
+        if width < 2 or pattern is None:
+            return None
+        stamps = pattern.findall(chunk)
+        lines = chunk.split(b"\n")
+        lines.pop()
+        if not len(stamps) == len(lines) == count:
+            return None
+        moments: dict[bytes, float | None] = {}
+        for second, line in {line[:width]: line for line in lines}.items():
+            match = self._head_pattern.match(line)
+            if match is None or match.end(1) != width:
+                return None
+            moments[second] = self._moment(match[1], match[2])
+        return _Found(moments.values(), stamps, lambda row: moments[lines[row][:width]])
+
+    def _times_by_pattern(self, chunk: bytes, count: int) -> _Found | None:
+        """What the lines say, wherever in them they say it."""
+        matches = self._pattern.findall(chunk)
+        if len(matches) != count:
+            return None
+        if self._head == "none":
+            return _Found((), [match[2:] for match in matches], lambda row: None)
+        moments = {told: self._moment(*told) for told in {match[:2] for match in matches}}
+        return _Found(moments.values(), [match[2:] for match in matches], lambda row: moments[matches[row][:2]])
+
+    def _numbers_go_on(self, found: _Found) -> bool:
+        """Take note of the numbers, if those of each stream rise by one."""
+        streams = [stream for stream, _ in found.stamps]
+        numbers: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for stream, number in found.stamps:
+            numbers[stream].append(number)
+        runs = {stream: list(map(int, texts)) for stream, texts in numbers.items()}
+        if any(run != list(range(run[0], run[0] + len(run))) for run in runs.values()):
+            return False
+        backwards = streams[::-1]
+        for stream, run in runs.items():
+            since = found.time_of(streams.index(stream))
+            until = found.time_of(len(streams) - 1 - backwards.index(stream))
+            self.scan.see(stream.decode(), run[0], run[-1], since, until)
+        self.scan.stamped += len(streams)
+        return True
+
+    def _read_lines(self, chunk: bytes) -> None:
+        """Look at the lines one by one."""
+        for row, line in enumerate(chunk.splitlines(keepends=True) if b"\r" not in chunk else _lines(chunk), 1):
+            self._read_line(self.scan.lines + row, line)
+
+    def _read_line(self, row: int, line: bytes) -> None:
+        """Judge one line."""
+        scan = self.scan
+        if _BLANK.fullmatch(line):
+            scan.blanked += 1
+            return
+        if not line.endswith(b"\n"):
+            # The live file's writer may be at it just now; an archive that is damaged is told of as that.
+            if not self._file.is_live and "damaged" not in scan.found:
+                self._note("torn", row, None, f"the file ends inside a line: {_shown(line)}")
+            return
+        if b"\0" in line:
+            self._note("torn", row, None, f"zero bytes, as a power cut leaves them: {_shown(line)}")
+            return
+        match = self._pattern.match(line)
+        moment = self._moment(match[1], match[2]) if match and self._head != "none" else None
+        if match is None or (self._head != "none" and moment is None):
+            self._read_other(row, line)
+            return
+        if moment is not None:
+            self._note_times(moment, moment)
+            if not self._is_placed(moment):
+                self._note("misplaced", row, moment, f"a line of another interval: {_shown(line)}")
+        if self._tail != "none":
+            number = int(match[4])
+            scan.stamped += 1
+            scan.see(match[3].decode(), number, number, moment, moment)
+
+    def _read_other(self, row: int, line: bytes) -> None:
+        """Judge a line that does not have what the others have."""
+        if _NOTICE.search(line):
+            self.scan.notices += 1
+        elif self._tail == "none":
+            return  # without stamps, a line without time is a traceback's as well as a piece of one
+        elif not self.scan.stamped:
+            self.scan.unstamped += 1
+        else:
+            moment = self._clock.time(line)
+            kind = "foreign" if moment is None else "torn"
+            self._note(kind, row, moment, f"a line without stamp: {_shown(line)}")
+
+    def _moment(self, second: bytes, offset: bytes | None) -> float | None:
+        """The instant that a line tells, to the second."""
+        told = second + (offset or b"")
+        return self._clock.time(b"[" + told + b"]" if self._head == "access" else told)
+
+    def _is_placed(self, second: float) -> bool:
+        """Whether a line of this second belongs here."""
+        early = 1.0 if self._head == "access" else 0.0
+        return self._start < second + 1 + early and second < self._end
+
+    def _note_times(self, since: float | None, until: float | None) -> None:
+        """Take note of the times of first and last line."""
+        scan = self.scan
+        if since is not None and scan.first_time is None:
+            scan.first_time = since
+        if until is not None:
+            scan.last_time = until
+
+    def _note(self, kind: str, row: int, moment: float | None, text: str) -> None:
+        """Take note of an oddity."""
+        self.scan.note(Oddity(kind, row, moment, text))
+
+
+def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:
+    """Which of the patterns the most lines have; the first of equals, "none" if no line has any."""
+    counts = {
+        name: sum(re.match(pattern, line.rstrip(b"\r")) is not None for line in sample)
+        for name, pattern in patterns.items()
+        if name != "none"
+    }
+    best = max(counts, key=counts.__getitem__)
+    return best if counts[best] else "none"
+
+
+def _lines(chunk: bytes) -> list[bytes]:
+    """The lines of a chunk that has carriage returns, at which bytes.splitlines would split too."""
+    return re.findall(rb"[^\n]*\n|[^\n]+\Z", chunk)
+
+
+def _shown(line: bytes) -> str:
+    """The beginning of a line as text without control characters."""
+    text = line[:_SHOWN_BYTES].decode(errors="replace").rstrip("\n")
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,346 @@
+"""Proof by reading: what the stamps, times and ends of all lines say about lost, doubled, torn and misplaced ones.
+
+Reading only. Memory is bounded by the number of streams and of what is amiss, not of lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from rollsafe.catalog import Log, LogFile
+from rollsafe.lines import Snapshot, clock_of
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.scan import SHOWN, Progress, Run, Scan, scan
+from rollsafe.stamps import birth_of
+
+KINDS = ("gap", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
+"""What can be amiss."""
+
+# Seconds. An unfinished file that was not changed for so long is nobody's work in progress.
+_ABANDONED = 60.0
+# How often the files that grew while they were read are read again.
+_ROUNDS = 5
+# Seconds that the clock of a stream's birth may be ahead of its first line's.
+_BIRTH_SLACK = 2.0
+
+
+@dataclass
+class Finding:
+    """One thing that is amiss."""
+
+    kind: str
+    """One of KINDS."""
+    path: str
+    """Of a gap, the file of the line after it."""
+    line: int | None
+    """Number of the line in its file, from 1; None where it is the whole file, or between two lines."""
+    count: int
+    """How many lines it is about."""
+    stream: str | None
+    since: float | None
+    """Seconds since the epoch: of a gap, the line before it; else of the line itself. None if no time is known."""
+    until: float | None
+    """Of a gap, the line after it; else as `since`."""
+    text: str
+    """What it is, in words."""
+
+
+@dataclass
+class FileReport:
+    """One file, read to its end."""
+
+    path: str
+    log: str
+    """Full path of the live file that it belongs to."""
+    live: bool
+    extension: str
+    start: float | None
+    """Its interval by name, seconds since the epoch; None where the name does not tell."""
+    end: float | None
+    size: int
+    """Bytes on disk."""
+    bytes: int
+    """Bytes that were read, after decompression."""
+    lines: int
+    stamped: int
+    unstamped: int
+    """Lines before the first one with a stamp."""
+    blanked: int
+    """Empty lines and lines of spaces: what rollsafe puts in the place of a killed writer's piece."""
+    notices: int
+    """Lines that rollsafe itself wrote: how many lines were dropped."""
+    first_time: float | None
+    last_time: float | None
+    found: dict[str, int]
+    """What is amiss in it: kind -> how many."""
+    streams: dict[str, int]
+    """Stream -> lines."""
+
+
+@dataclass
+class StreamReport:
+    """One stream: the lines that one handler wrote in one process."""
+
+    stream: str
+    log: str
+    lines: int = 0
+    first: int = 0
+    """The least and the greatest number found."""
+    last: int = 0
+    missing: int = 0
+    """Numbers up to the greatest that are nowhere, and that retention cannot have removed."""
+    doubles: int = 0
+    began_before: bool = False
+    """Its beginning was in files that are not there any more."""
+    born: float = 0.0
+    """When it began; seconds since the epoch."""
+    first_time: float | None = None
+    last_time: float | None = None
+
+
+@dataclass
+class Report:
+    """What was found. `findings` has the first cases of each kind and file; `found` counts them all."""
+
+    files: list[FileReport] = field(default_factory=list)
+    streams: list[StreamReport] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    found: dict[str, int] = field(default_factory=dict)
+    """Kind -> how many lines (or files, of damaged ones and leftovers)."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at, and why; what was seen and is right."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is amiss."""
+        return not self.found
+
+    @property
+    def lines(self) -> int:
+        """All lines."""
+        return sum(file.lines for file in self.files)
+
+    @property
+    def stamped(self) -> int:
+        """The lines with a stamp."""
+        return sum(file.stamped for file in self.files)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the same names; times in seconds since the epoch."""
+        return {"clean": self.clean, "lines": self.lines, "stamped": self.stamped, **dataclasses.asdict(self)}
+
+
+def verify(logs: Iterable[Log], progress: Progress | None = None) -> Report:
+    """Read all files of the logs, and say what is amiss.
+
+    Processes may be writing meanwhile: a file that grows while others are read is read again at the end.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    report = Report()
+    for log in logs:
+        _Verification(log, report, progress).run()
+    return report
+
+
+class _Verification:
+    """The reading of one log."""
+
+    def __init__(self, log: Log, report: Report, progress: Progress | None) -> None:
+        self._asked = log
+        self._report = report
+        self._progress = progress
+        self._scans: dict[str, tuple[LogFile, Scan, int]] = {}
+
+    def run(self) -> None:
+        """Read the files, and again those that grew; then judge."""
+        log = self._asked
+        for _ in range(_ROUNDS):
+            snapshot = Snapshot(self._asked)
+            try:
+                log = snapshot.log
+                files = _counted(log, self._report)
+                changed = [file for file in files if not self._is_read(file)]
+                for file in changed:
+                    self._read(snapshot, file)
+            finally:
+                snapshot.close()
+            # The live file grows all the time; but what was written to a backup meanwhile would look like a gap.
+            if all(file.is_live for file in changed):
+                break
+        present = {file.path for file in files}
+        self._scans = {path: read for path, read in self._scans.items() if path in present}
+        self._judge(log)
+
+    def _is_read(self, file: LogFile) -> bool:
+        """Whether the file was read, and has the size that it had then."""
+        read = self._scans.get(file.path)
+        return read is not None and not file.is_live and _size(file.path) == read[2]
+
+    def _read(self, snapshot: Snapshot, file: LogFile) -> None:
+        """Read one file."""
+        size = _size(file.path)
+        stream = snapshot.open(file)
+        if stream is None:
+            return
+        with stream:
+            read = scan(file, clock_of(file, snapshot.log.settings), self._progress, stream)
+        if self._progress and file.extension:
+            self._progress(size)
+        self._scans[file.path] = file, read, size
+
+    def _judge(self, log: Log) -> None:
+        """Put together what the files say."""
+        report = self._report
+        runs: defaultdict[str, list[tuple[Run, str]]] = defaultdict(list)
+        for file, read, size in self._scans.values():
+            interval = file.interval
+            report.files.append(
+                FileReport(
+                    path=file.path,
+                    log=log.live,
+                    live=file.is_live,
+                    extension=file.extension,
+                    start=interval.start if interval else None,
+                    end=interval.end if interval else None,
+                    size=size,
+                    bytes=read.bytes,
+                    lines=read.lines,
+                    stamped=read.stamped,
+                    unstamped=read.unstamped,
+                    blanked=read.blanked,
+                    notices=read.notices,
+                    first_time=read.first_time,
+                    last_time=read.last_time,
+                    found=dict(read.found),
+                    streams={
+                        stream: sum(run.last - run.first + 1 for run in found) for stream, found in read.runs.items()
+                    },
+                )
+            )
+            for oddity in read.oddities:
+                finding = Finding(oddity.kind, file.path, oddity.line, 1, None, oddity.time, oddity.time, oddity.text)
+                report.findings.append(finding)
+            for kind, count in read.found.items():
+                self._count(kind, count)
+            for stream, found in read.runs.items():
+                runs[stream] += [(run, file.path) for run in found]
+        oldest = min((file.first_time or inf for file in report.files if file.log == log.live), default=inf)
+        for stream, found_runs in sorted(runs.items()):
+            report.streams.append(self._judge_stream(log, stream, found_runs, oldest))
+        self._judge_leftovers(log)
+        self._say_what_was_left_out(log)
+
+    def _judge_stream(self, log: Log, stream: str, runs: list[tuple[Run, str]], oldest: float) -> StreamReport:
+        """Find the numbers that are nowhere, and those that are twice."""
+        runs.sort(key=lambda each: (each[0].first, each[0].last))
+        told = StreamReport(stream, log.live, born=float(birth_of(stream)), first=runs[0][0].first)
+        told.first_time = _least(run.since for run, _ in runs)
+        reached, before = 0, None
+        for run, path in runs:
+            missing = run.first - reached - 1
+            if missing > 0:
+                # Whoever began after the oldest line that is there has all its lines in files that are there.
+                if not reached and told.born - _BIRTH_SLACK < oldest:
+                    told.began_before = True
+                else:
+                    told.missing += missing
+                    self._find_gap(stream, reached + 1, run, before, path)
+            doubles = min(reached, run.last) - run.first + 1
+            if doubles > 0:
+                told.doubles += doubles
+                self._find_doubles(stream, run, doubles, path)
+            told.lines += run.last - run.first + 1
+            if run.last > reached:
+                reached, before = run.last, run.until
+            if run.until is not None:
+                told.last_time = max(told.last_time or run.until, run.until)
+        told.last = reached
+        return told
+
+    def _find_gap(self, stream: str, first: int, after: Run, before: float | None, path: str) -> None:
+        """Numbers that are nowhere."""
+        count = after.first - first
+        which = f"number {first}" if count == 1 else f"numbers {first} to {after.first - 1}"
+        self._count("gap", count)
+        self._show(Finding("gap", path, None, count, stream, before, after.since, f"{which} of {stream}: in no file"))
+
+    def _find_doubles(self, stream: str, run: Run, count: int, path: str) -> None:
+        """Numbers that were found before."""
+        text = f"{count} of the numbers {run.first} to {run.last} of {stream}: found twice"
+        self._count("doubled", count)
+        self._show(Finding("doubled", path, None, count, stream, run.since, run.until, text))
+
+    def _judge_leftovers(self, log: Log) -> None:
+        """Unfinished files that nobody is at."""
+        for path in log.leftovers:
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(path).st_mtime > _ABANDONED:
+                    what = "awaits the rotator" if path.endswith(ROLLED_EXTENSION) else "an archive was not finished"
+                    text = f"{what}; the next process that logs there completes or removes it"
+                    self._count("leftover", 1)
+                    self._show(Finding("leftover", path, None, 1, None, None, None, text))
+
+    def _say_what_was_left_out(self, log: Log) -> None:
+        """What the report cannot tell."""
+        report = self._report
+        files = [(file, read) for file, read, _ in self._scans.values() if read.lines]
+        if not files:
+            report.notes.append(f"{log.live}: there are no lines")
+        elif not any(read.stamped for _, read in files):
+            report.notes.append(
+                f"{log.live}: no line has a stamp, so lost and doubled lines cannot be told;"
+                " stamp them with the format field stamp, or rotating_logs(stamps=True)"
+            )
+        elif unstamped := sum(read.unstamped for _, read in files):
+            report.notes.append(f"{log.live}: {unstamped} lines are older than the first stamp of their file")
+        if any(not read.timed for _, read in files):
+            report.notes.append(
+                f"{log.live}: lines of some files tell no time, so misplaced lines cannot be told there"
+            )
+        if any(file.interval is None for file, _ in files):
+            report.notes.append(f"{log.live}: the names of some files do not tell their interval")
+        if not log.told:
+            report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
+        if blanked := sum(read.blanked for _, read in files):
+            report.notes.append(f"{log.live}: {blanked} blank lines, each in the place of a line that was cut short")
+        if notices := sum(read.notices for _, read in files):
+            report.notes.append(f"{log.live}: {notices} lines say that lines were dropped when writing failed")
+
+    def _count(self, kind: str, count: int) -> None:
+        """Add to the totals."""
+        self._report.found[kind] = self._report.found.get(kind, 0) + count
+
+    def _show(self, finding: Finding) -> None:
+        """Keep a finding if it is one of the first of its kind and file."""
+        shown = Counter((each.kind, each.path) for each in self._report.findings)
+        if shown[finding.kind, finding.path] < SHOWN:
+            self._report.findings.append(finding)
+
+
+def _counted(log: Log, report: Report) -> list[LogFile]:
+    """The files of a log; of a backup that is there plain and archived, the plain one, which is removed last."""
+    plain = {file.path for file in log.files if not file.extension}
+    return [file for file in log.files if not file.extension or file.path.removesuffix(file.extension) not in plain]
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; -1 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _least(moments: Iterable[float | None]) -> float | None:
+    """The earliest of the moments that are known."""
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,0 +1,314 @@
+"""verify: nothing is found in what a real handler wrote, and each kind of damage done to it by hand is found."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.catalog import logs_at
+from rollsafe.verify import KINDS, Report, verify
+
+ROOT = Path(__file__).parents[2]
+HOUR = 3600
+STAMPED = "%(asctime)s %(message)s %(stamp)s"
+FORMATS = {
+    "asctime, stamp last": STAMPED,
+    "stamp first": "%(stamp)s %(asctime)s %(message)s",
+    "access": '127.0.0.1 - - [%(clf)s] "%(message)s" %(stamp)s',
+    "epoch": "%(created).3f %(message)s %(stamp)s",
+    "brackets and offset": "[%(asctime)s +0000] %(message)s %(stamp)s",
+    "json": '{"message": "%(message)s", "time": "%(asctime)s", "stamp": "%(stamp)s"}',
+}
+PER_FILE = 50
+CHUNK = 4096
+
+
+def handler_for(live: Path, fmt: str = STAMPED, **keywords: Any) -> SafeTimedRotatingFileHandler:
+    """A handler with hours in UTC."""
+    handler = SafeTimedRotatingFileHandler(live, **{"when": "H", "utc": True, "encoding": "utf-8", **keywords})
+    formatter = LineFormatter(fmt)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler
+
+
+def log_hours(handler: logging.Handler, hours: range, per_hour: int = PER_FILE) -> None:
+    """Log lines of the hours, counted from now."""
+    now = time.time()
+    for hour in hours:
+        for number in range(per_hour):
+            created = now + hour * HOUR
+            clf = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(created))
+            record = {"msg": f"hour {hour} line {number}", "created": created, "clf": clf}
+            handler.handle(logging.makeLogRecord(record))
+
+
+def found(directory: Path) -> Report:
+    """What verify says of a directory."""
+    return verify(logs_at([directory]))
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A log of three hours by one process that began before them, without a fault."""
+    handler = handler_for(tmp_path / "app.log")
+    with monkeypatch.context() as patch:
+        patch.setattr("rollsafe.stamps.time.time_ns", lambda: int((time.time() - 3 * HOUR) * 1e9))
+        log_hours(handler, range(-2, -1))
+    log_hours(handler, range(-1, 1))
+    handler.close()
+    return tmp_path
+
+
+def backups(directory: Path) -> list[Path]:
+    """The backups, oldest first."""
+    return sorted(directory.glob("app.log.*"))
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+def test_what_a_handler_wrote_is_clean_wherever_time_and_stamp_stand(fmt: str, tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log", fmt)
+    log_hours(handler, range(-2, 1))
+    handler.close()
+    report = found(tmp_path)
+    assert (report.found, report.notes) == ({}, [])
+    assert (report.lines, report.stamped) == (3 * PER_FILE, 3 * PER_FILE)
+    (stream,) = report.streams
+    assert (stream.first, stream.last, stream.lines, stream.began_before) == (1, 150, 150, False)
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+def test_a_line_that_is_taken_out_is_a_gap_wherever_time_and_stamp_stand(fmt: str, tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log", fmt)
+    log_hours(handler, range(-2, 1))
+    handler.close()
+    edit(backups(tmp_path)[1], lambda lines: lines[:20] + lines[23:])
+    report = found(tmp_path)
+    assert report.found == {"gap": 3}
+    (gap,) = report.findings
+    assert (gap.path, gap.count) == (str(backups(tmp_path)[1]), 3)
+    assert gap.since is not None
+    assert gap.until is not None
+    assert "numbers 71 to 73" in gap.text
+
+
+def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Change the lines of a file."""
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+
+
+def cut(lines: list[bytes]) -> list[bytes]:
+    """The piece of a line between two lines."""
+    return [*lines[:10], lines[10][:30] + b"\n", *lines[11:]]
+
+
+DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], dict[str, int]]] = {
+    "a line doubled": (lambda lines: [*lines, lines[7]], {"doubled": 1}),
+    "all lines doubled": (lambda lines: lines * 2, {"doubled": PER_FILE}),
+    "a line cut short": (cut, {"torn": 1, "gap": 1}),
+    "two pieces glued": (lambda ls: [*ls[:10], ls[10][:30] + ls[11], *ls[12:]], {"gap": 1}),
+    "a stranger's line": (lambda lines: [*lines[:5], b"hello\n", *lines[5:]], {"foreign": 1}),
+    "zero bytes": (lambda lines: [*lines[:5], b"\0" * 100 + b"\n", *lines[6:]], {"torn": 1, "gap": 1}),
+    "the last newline cut off": (lambda lines: [*lines[:-1], lines[-1][:-1]], {"torn": 1, "gap": 1}),
+    "the last line gone": (lambda lines: lines[:-1], {"gap": 1}),
+    "the first line gone": (lambda lines: lines[1:], {"gap": 1}),
+}
+
+
+@pytest.mark.parametrize(("damage", "kinds"), DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_found_and_told_by_its_kind(
+    damage: Callable[[list[bytes]], list[bytes]], kinds: dict[str, int], directory: Path
+) -> None:
+    edit(backups(directory)[1], damage)
+    report = found(directory)
+    assert report.found == kinds
+    assert {finding.kind for finding in report.findings} == set(kinds) <= set(KINDS)
+
+
+def test_lines_in_the_file_of_another_interval_are_misplaced(directory: Path) -> None:
+    older, newer = backups(directory)
+    lines = older.read_bytes().splitlines(keepends=True)
+    older.write_bytes(b"".join(lines[:-3]))
+    newer.write_bytes(b"".join(lines[-3:]) + newer.read_bytes())
+    assert found(directory).found == {"misplaced": 3}
+
+
+def test_a_missing_file_is_a_gap_but_what_retention_removed_first_is_none(directory: Path) -> None:
+    older, newer = backups(directory)
+    newer.rename(directory / "elsewhere")
+    assert found(directory).found == {"gap": PER_FILE}
+    (directory / "elsewhere").rename(newer)
+    older.unlink()
+    report = found(directory)
+    assert report.found == {}
+    assert [stream.began_before for stream in report.streams] == [True]
+
+
+def test_the_beginning_of_a_stream_that_is_younger_than_the_oldest_line_must_be_there(directory: Path) -> None:
+    handler = handler_for(directory / "app.log")
+    log_hours(handler, range(1), 5)
+    handler.close()
+    live = directory / "app.log"
+    edit(live, lambda lines: lines[:-5] + lines[-4:])
+    assert found(directory).found == {"gap": 1}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress], ids=["gz"])
+def test_archives_are_read_and_truncated_ones_found(pack: Callable[[bytes], bytes], directory: Path) -> None:
+    path = backups(directory)[0]
+    archive = path.with_name(path.name + ".gz")
+    archive.write_bytes(pack(path.read_bytes()))
+    path.unlink()
+    assert found(directory).found == {}
+    archive.write_bytes(archive.read_bytes()[:-20])
+    report = found(directory)
+    assert report.found["damaged"] == 1
+    assert set(report.found) <= {"damaged", "gap"}
+
+
+def test_plain_file_and_archive_of_one_backup_are_not_counted_twice(directory: Path) -> None:
+    path = backups(directory)[0]
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert found(directory).found == {}
+
+
+def test_what_a_killed_archiver_left_is_a_leftover_once_it_is_old(directory: Path) -> None:
+    leftover = directory / f"{backups(directory)[0].name}.gz.tmp"
+    leftover.write_bytes(b"")
+    assert found(directory).found == {}
+    os.utime(leftover, (time.time() - HOUR, time.time() - HOUR))
+    assert found(directory).found == {"leftover": 1}
+
+
+def test_blank_lines_and_the_count_of_dropped_lines_are_no_faults_but_told(directory: Path) -> None:
+    notice = b"2026-11-25 10:00:00,000 rollsafe: 3 lines were dropped because the log could not be written ~\n"
+    edit(backups(directory)[1], lambda lines: [*lines[:5], b"     \n", b"\n", notice, *lines[5:]])
+    report = found(directory)
+    assert report.found == {}
+    assert [words in " ".join(report.notes) for words in ("2 blank lines", "1 lines say that lines were dropped")] == [
+        True,
+        True,
+    ]
+
+
+def test_without_stamps_only_times_are_judged_and_that_is_said(tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log", "%(asctime)s %(message)s")
+    log_hours(handler, range(-2, 1))
+    handler.close()
+    report = found(tmp_path)
+    assert report.found == {}
+    assert "no line has a stamp" in report.notes[0]
+    older, newer = backups(tmp_path)
+    older.write_bytes(older.read_bytes() + newer.read_bytes())
+    assert found(tmp_path).found == {"misplaced": PER_FILE}
+
+
+def test_lines_from_before_the_first_stamp_are_no_faults(directory: Path) -> None:
+    edit(backups(directory)[0], lambda lines: [b"2026-11-25 10:00:00,000 before the upgrade\n", *lines])
+    report = found(directory)
+    assert report.found == {}
+    assert "1 lines are older than the first stamp" in report.notes[0]
+
+
+@pytest.mark.parametrize("at", [0, 1, -1, -2])
+def test_faults_are_found_on_the_borders_of_the_chunks_that_are_read(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollsafe.scan._CHUNK", CHUNK)
+    handler = handler_for(tmp_path / "app.log")
+    log_hours(handler, range(-1, 1), 3 * CHUNK // 60)
+    handler.close()
+    (path,) = backups(tmp_path)
+    text = path.read_bytes()
+    assert len(text) > 2 * CHUNK
+    assert found(tmp_path).found == {}
+    begin = text.rfind(b"\n", 0, CHUNK + at) + 1
+    end = text.find(b"\n", begin) + 1
+    path.write_bytes(text[:begin] + text[end:])
+    report = found(tmp_path)
+    assert report.found == {"gap": 1}
+
+
+def test_a_forged_stamp_in_a_message_is_not_taken_for_the_lines_own(tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log")
+    for message in ("one", "~1lge4829upfa.99~", "three"):
+        handler.handle(logging.makeLogRecord({"msg": message, "created": time.time()}))
+    handler.close()
+    report = found(tmp_path)
+    assert report.found == {}
+    assert [(stream.first, stream.last) for stream in report.streams] == [(1, 3)]
+
+
+@pytest.fixture
+def writers(tmp_path: Path) -> Iterator[Path]:
+    """Processes that log stamped lines, a rollover each second, while the test runs."""
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if not pid:
+            handler = handler_for(tmp_path / "app.log", when="S")
+            give_up = time.monotonic() + 60
+            while not (tmp_path / "stop").exists() and time.monotonic() < give_up:
+                for number in range(50):
+                    handler.handle(logging.makeLogRecord({"msg": f"line {number}", "created": time.time()}))
+            handler.close()
+            os._exit(0)
+        pids.append(pid)
+    yield tmp_path
+    (tmp_path / "stop").touch()
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def test_a_log_that_is_being_written_is_clean_at_every_moment(writers: Path) -> None:
+    looked = 0
+    deadline = time.monotonic() + 60
+    while (len(backups(writers)) < 4 or looked < 4) and time.monotonic() < deadline:
+        if not (writers / "app.log").exists():
+            continue
+        report = found(writers)
+        looked += 1
+        assert report.found == {}, report.findings
+    assert len(backups(writers)) >= 4
+
+
+def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "rollsafe.cli", "verify", *arguments]
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_exit_code_tells_clean_from_faulty_from_impossible(directory: Path) -> None:
+    clean = run(".", directory=directory)
+    assert (clean.returncode, clean.stderr) == (0, "")
+    assert "clean: of 150 stamped lines none is missing" in clean.stdout
+    edit(backups(directory)[1], cut)
+    faulty = run(".", directory=directory)
+    assert faulty.returncode == 1
+    assert "number 61 of" in faulty.stdout
+    assert "1 gap" in faulty.stdout
+    impossible = run("nowhere", directory=directory)
+    assert (impossible.returncode, impossible.stdout) == (2, "")
+    assert impossible.stderr.count("\n") == 1
+
+
+def test_json_has_all_that_was_found(directory: Path) -> None:
+    edit(backups(directory)[1], cut)
+    told = json.loads(run("--json", ".", directory=directory).stdout)
+    assert (told["clean"], told["found"], told["lines"]) == (False, {"torn": 1, "gap": 1}, 150)
+    assert {finding["kind"] for finding in told["findings"]} == {"torn", "gap"}
+    assert [stream["missing"] for stream in told["streams"]] == [1]
