@@ -111,6 +111,7 @@ def audit(
     suffix_of: Callable[[float], str],
     *,
     pattern: re.Pattern[bytes] | None = None,
+    moment: Callable[[bytes], float] | None = None,
     notices: re.Pattern[bytes] | None = None,
 ) -> Report:
     """Read the log file `live` and every sibling named `live.name` + "." + anything, and compare with `acknowledged`.
@@ -121,12 +122,13 @@ def audit(
     seconds. A line in a backup of another suffix is misfiled. In the live file, where most lines belong to one
     interval, those of any other are misfiled, and all of them if a backup holds a later interval.
     `pattern` describes the lines of other applications: it must match the whole line without its newline and have
-    the groups created (seconds since the epoch), stream and number. Such lines have no checksum.
+    the groups created (seconds since the epoch, or what `moment` makes that of), stream and number. Such lines have
+    no checksum.
     `notices` matches the whole lines (without the newline) that the handler is expected to write on its own account.
 
     Call it when nobody writes any more. Raises OSError if a file cannot be read.
     """
-    reading = _Reading(suffix_of, read_line if pattern is None else _reader_of(pattern), notices)
+    reading = _Reading(suffix_of, read_line if pattern is None else _reader_of(pattern, moment), notices)
     for path in _siblings(live):
         reading.read_sibling(path, path.name.removeprefix(live.name + "."))
     if live.exists():
@@ -139,12 +141,15 @@ def _siblings(live: Path) -> list[Path]:
     return sorted(path for path in live.parent.iterdir() if path.name.startswith(live.name + "."))
 
 
-def _reader_of(pattern: re.Pattern[bytes]) -> Callable[[bytes], Stamp | None]:
-    """A substitute for `read_line` that goes by `pattern`."""
+def _reader_of(pattern: re.Pattern[bytes], moment: Callable[[bytes], float] | None) -> Callable[[bytes], Stamp | None]:
+    """A substitute for `read_line` that goes by `pattern`, and reads times by `moment`."""
 
     def read(line: bytes) -> Stamp | None:
         match = pattern.fullmatch(line, 0, len(line) - 1) if line.endswith(b"\n") else None
-        return None if match is None else (match["created"], match["stream"], match["number"])
+        if match is None:
+            return None
+        created = match["created"] if moment is None else b"%.9f" % moment(match["created"])
+        return created, match["stream"], match["number"]
 
     return read
 

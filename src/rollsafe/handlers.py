@@ -594,13 +594,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             file.ends_in_fragment = False
             return True
         file.due = -inf
-        file.ends_in_fragment = bool(written) and not file.blank_written(line[:written])
+        file.ends_in_fragment = bool(written) and (file.stream.closed or not file.blank_written(line[:written]))
         self._flag.flags[self._flag.slot] = 0
         return False
 
     def _look_after(self, file: OpenFile, line: bytes, created: float) -> bool:
         """Look at what became of a written line: False when its file was removed, and it must be written again."""
         flag = self._flag
+        if file.stream.closed:
+            # By a signal handler (gunicorn's USR1) since the write; it cannot be looked at any more.
+            flag.flags[flag.slot] = 0
+            return True
         if file.interval is not None and flag.flags[:SLOTS] != flag.alone:
             file.cut_off_from_fragment(line)
             flag.lower_the_dead()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,22 @@ def application(environ: Environ, start_response: StartResponse) -> Iterable[byt
     return [body]
 
 
+async def asgi(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[dict[str, Any]], Any]) -> None:
+    """The same for ASGI servers; there is nothing to do when they start and end."""
+    if scope["type"] == "http":
+        action, *arguments = scope["path"].strip("/").split("/")
+        body = ACTIONS[action](*arguments).encode()
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
 def pid() -> str:
     """The process id of the worker that answers."""
     return str(os.getpid())
@@ -34,6 +51,29 @@ def pid() -> str:
 def line(stream: str, number: str, size: str) -> str:
     """Log one line that checks itself, and answer the process id."""
     logger.info(make_line(stream, int(number), int(size)))
+    return pid()
+
+
+def dirty_line(stream: str, number: str, size: str) -> str:
+    """Have a dirty worker of gunicorn log the line, and answer its process id."""
+    from gunicorn.dirty import get_dirty_client
+
+    answer: str = get_dirty_client().execute("tests.integration.dirty:Lines", "line", stream, number, size)
+    return answer
+
+
+def hang(stream: str, number: str, deaf: str) -> str:
+    """Log a line, then never answer; with `deaf`, not even gunicorn's first signal is heard."""
+    if deaf == "deaf":
+        signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    line(stream, number, "60")
+    while True:
+        signal.pause()
+
+
+def say(text: str) -> str:
+    """Write a line to standard output, which is not a log."""
+    print(text, flush=True)
     return pid()
 
 
@@ -85,6 +125,9 @@ def _in_logs(name: str) -> Path:
 
 ACTIONS: dict[str, Callable[..., str]] = {
     "line": line,
+    "dirty_line": dirty_line,
+    "hang": hang,
+    "say": say,
     "mark_lock": mark_lock,
     "hold_lock": hold_lock,
     "try_lock": try_lock,

@@ -119,6 +119,18 @@ class ServerProcess:
         assert status == 200, f"GET {path} answered {status}: {body}"
         return body
 
+    def ask_in_vain(self, path: str) -> None:
+        """GET `path`, which is not answered with 200, because the process that should answer is ended."""
+        connection = self.connect(60.0)
+        try:
+            connection.request("GET", path)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return
+        finally:
+            connection.close()
+        assert status != 200, f"GET {path} was answered"
+
     def connect(self, seconds: float = 30.0) -> http.client.HTTPConnection:
         """A connection to the server; it opens itself again after the server has closed it."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
@@ -188,7 +200,35 @@ class Server(ServerProcess):
     ) -> None:
         super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
         self._arguments = ["--workers", str(workers), *arguments, app]
-        (directory / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
+        self._successor: int | None = None
+        self.configure(config)
+
+    def configure(self, config: str) -> None:
+        """Write the gunicorn.conf.py that the next start or reload reads."""
+        (self.directory / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
+
+    def follow_upgrade(self) -> None:
+        """After SIGUSR2, with `pidfile = "gunicorn.pid"`: end the old arbiter and have the new one in its place."""
+        self._successor = int((self.directory / "gunicorn.pid.2").read_text(encoding="ascii"))
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+
+    @property
+    def arbiter(self) -> int:
+        """The process id of the arbiter; after an upgrade, of the new one."""
+        return super().arbiter if self._successor is None else self._successor
+
+    def _stop(self) -> None:
+        # Workers that were forked just now too; what keeps them from booting is the test's to find.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: all((self.directory / f"booted-{pid}").exists() for pid in self.workers), "boots", 5.0)
+        if self._successor is not None:
+            # Not our child, so nobody may be there to reap it.
+            status = Path(f"/proc/{self._successor}/stat")
+            os.kill(self._successor, signal.SIGTERM)
+            with contextlib.suppress(FileNotFoundError):
+                wait_until(lambda: b") Z " in status.read_bytes(), "the end of the new arbiter", STOP_SECONDS)
+        super()._stop()
 
     def wait_for_boots(self, total: int) -> None:
         """Wait until so many workers have booted since the start."""
@@ -214,18 +254,19 @@ class Clients:
 
     `acknowledged` has, for each client's stream, the numbers that were answered with 200; `refused` says what
     happened to the others; `answering` has the process ids of the workers that answered. No number is sent twice, so
-    that a line logged twice is the log's doing.
+    that a line logged twice is the log's doing. `action` is the one of the application that logs the line.
     """
 
     SIZES = (60, 200, 1000, 9000)
     # A connection that is kept alive stays with one worker; a new one can reach another.
     REQUESTS_PER_CONNECTION = 20
 
-    def __init__(self, server: ServerProcess, count: int = 4) -> None:
+    def __init__(self, server: ServerProcess, count: int = 4, action: str = "line") -> None:
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.refused: list[str] = []
         self.answering: set[int] = set()
         self._server = server
+        self._action = action
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(f"client{index}",)) for index in range(count)]
 
@@ -255,7 +296,7 @@ class Clients:
         while not self._stopping.is_set():
             size = self.SIZES[number % len(self.SIZES)]
             try:
-                status, body = get(connection, f"/line/{stream}/{number}/{size}")
+                status, body = get(connection, f"/{self._action}/{stream}/{number}/{size}")
             except (OSError, http.client.HTTPException) as error:
                 self.refused.append(f"{stream} {number}: {error!r}")
                 connection.close()

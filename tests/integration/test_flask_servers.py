@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.gunicorn_setup import suffix_of
 from tests.integration.other_servers import NO_UWSGI, UWSGI, FlaskRun, Uwsgi
 from tests.integration.servers import Clients, Server, ServerProcess, backups, wait_until
-from tests.integration.test_gunicorn import suffix_of
 from tests.oracle import audit
 
 pytest.importorskip("flask", reason="flask is not installed: pip install rollsafe[flask]")

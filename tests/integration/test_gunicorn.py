@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import GUNICORN, ROOT, Clients, Server, backups, get, server_environment, wait_until
-from tests.oracle import LINE_FORMAT, Report, audit
+from tests.integration.gunicorn_setup import (
+    HOOKS,
+    ROLLOVERS,
+    WORKERS,
+    audit_both,
+    config,
+    error_log,
+    wait_for_rollovers,
+)
+from tests.integration.servers import GUNICORN, ROOT, Clients, Server, get, server_environment, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
-WORKERS = 4
-ROLLOVERS = 4
 LOCK_FILE = ".app.log.lock"
-
-ACCESS_LINE = re.compile(
-    rb"(?P<created>\d+\.\d+) 127\.0\.0\.1 - - \[[^]]+\] "
-    rb'"GET /line/(?P<stream>\w+)/(?P<number>\d+)/\d+ HTTP/1\.1" 200 .*'
-)
-
-HOOKS = {
-    "used directly": "from rollsafe.gunicorn import post_fork, rotating_logs\n",
-    "called from the user's own hook": """
-import rollsafe.gunicorn
-from rollsafe.gunicorn import rotating_logs
-
-def post_fork(server, worker):
-    rollsafe.gunicorn.post_fork(server, worker)
-    worker.log.info("the user's own hook ran in %d", worker.pid)
-""",
-}
-
-
-def config(preset: str = '"logs", when="S"', *, hook: str = "used directly", **settings: object) -> str:
-    """A gunicorn.conf.py: the arguments of rotating_logs, how post_fork is used, more settings."""
-    formats = f'format="{LINE_FORMAT}", access_format="{LINE_FORMAT}"'
-    lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
-    return HOOKS[hook] + "".join(lines) + f"logconfig_dict = rotating_logs({preset}, {formats})\n"
-
-
-def suffix_of(created: float) -> str:
-    """The backup suffix of when="S"."""
-    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(created))
-
-
-def wait_for_rollovers(logs: Path, count: int) -> None:
-    """Wait for so many more backups of both logs that are written under load."""
-    lives = [logs / "app.log", logs / "access.log"]
-    goals = [len(backups(live)) + count for live in lives]
-
-    def reached() -> bool:
-        return all(len(backups(live)) >= goal for live, goal in zip(lives, goals, strict=True))
-
-    wait_until(reached, f"{count} more rollovers of {lives}")
-
-
-def audit_both(logs: Path, clients: Clients) -> tuple[Report, Report]:
-    """What the oracle says of app.log and of access.log."""
-    return (
-        audit(logs / "app.log", clients.acknowledged, suffix_of),
-        audit(logs / "access.log", clients.acknowledged, suffix_of, pattern=ACCESS_LINE),
-    )
 
 
 @pytest.mark.parametrize("preload_app", [False, True], ids=["no preload", "preload"])
@@ -236,9 +192,3 @@ def test_right_arguments_are_accepted_by_check_config(tmp_path: Path) -> None:
     command = [*GUNICORN, "--check-config", "tests.integration.apps:application"]
     result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=60, check=False)
     assert result.returncode == 0
-
-
-def error_log(directory: Path) -> str:
-    """All of the error log: the backups in order, then the live file."""
-    live = directory / "logs" / "error.log"
-    return "".join(path.read_text(encoding="utf-8") for path in [*backups(live), live])

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers
+from rollsafe.inflight import SLOTS
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.rollover import OpenFile
 
@@ -332,6 +333,33 @@ def test_write_line_reports_what_cannot_be_encoded(live: Path, make: Make, no_hi
 
 
 # Lease and the look after the write
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["whole", "cut short"])
+def test_a_file_that_a_signal_handler_closes_just_after_the_write_is_no_outage(
+    live: Path, make: Make, no_hidden_errors: list[str], short: bool
+) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+    file = handler._file
+    write, flag = file.write, handler._flag
+
+    def write_and_close(line: bytes) -> int | None:
+        """What gunicorn's USR1 does in the middle of an emit."""
+        written = write(line[:3] if short else line)
+        handler.close()
+        handler.stream = handler._open()
+        return written
+
+    file.write = write_and_close
+    other = (flag.slot + 1) % SLOTS
+    flag.flags[other] = 1
+    try:
+        log(handler, "line")
+    finally:
+        flag.flags[other] = 0
+    assert [part for part in live.read_text().split("\n") if part.strip()] == ["before", "line"]
+    assert no_hidden_errors == []
 
 
 @pytest.mark.parametrize("interfere", ["rename", "unlink", "replace"])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.gunicorn_setup import suffix_of
 from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
 from tests.integration.servers import ROOT, Clients, backups, get, wait_until
-from tests.integration.test_gunicorn import suffix_of
 from tests.oracle import Report, audit
 
 pytestmark = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)

@@ -1,0 +1,68 @@
+"""The preset on a gunicorn under load: its configuration, and what is asked of its logs afterwards."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.integration.servers import Clients, backups, wait_until
+from tests.oracle import LINE_FORMAT, Report, audit
+
+WORKERS = 4
+ROLLOVERS = 4
+
+ACCESS_LINE = re.compile(
+    rb"(?P<created>\d+\.\d+) 127\.0\.0\.1 - - \[[^]]+\] "
+    rb'"GET /line/(?P<stream>\w+)/(?P<number>\d+)/\d+ HTTP/1\.1" 200 .*'
+)
+
+HOOKS = {
+    "used directly": "from rollsafe.gunicorn import post_fork, rotating_logs\n",
+    "called from the user's own hook": """
+import rollsafe.gunicorn
+from rollsafe.gunicorn import rotating_logs
+
+def post_fork(server, worker):
+    rollsafe.gunicorn.post_fork(server, worker)
+    worker.log.info("the user's own hook ran in %d", worker.pid)
+""",
+}
+
+
+def config(preset: str = '"logs", when="S"', *, hook: str = "used directly", **settings: object) -> str:
+    """A gunicorn.conf.py: the arguments of rotating_logs, how post_fork is used, more settings."""
+    formats = f'format="{LINE_FORMAT}", access_format="{LINE_FORMAT}"'
+    lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
+    return HOOKS[hook] + "".join(lines) + f"logconfig_dict = rotating_logs({preset}, {formats})\n"
+
+
+def suffix_of(created: float) -> str:
+    """The backup suffix of when="S"."""
+    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(created))
+
+
+def wait_for_rollovers(logs: Path, count: int, names: Sequence[str] = ("app.log", "access.log")) -> None:
+    """Wait for so many more backups of each of the logs, which are written under load."""
+    lives = [logs / name for name in names]
+    goals = [len(backups(live)) + count for live in lives]
+
+    def reached() -> bool:
+        return all(len(backups(live)) >= goal for live, goal in zip(lives, goals, strict=True))
+
+    wait_until(reached, f"{count} more rollovers of {lives}")
+
+
+def audit_both(logs: Path, clients: Clients, notices: re.Pattern[bytes] | None = None) -> tuple[Report, Report]:
+    """What the oracle says of app.log and of access.log; `notices` are lines of other requests in the latter."""
+    return (
+        audit(logs / "app.log", clients.acknowledged, suffix_of),
+        audit(logs / "access.log", clients.acknowledged, suffix_of, pattern=ACCESS_LINE, notices=notices),
+    )
+
+
+def error_log(directory: Path) -> str:
+    """All of the error log: the backups in order, then the live file."""
+    live = directory / "logs" / "error.log"
+    return "".join(path.read_text(encoding="utf-8") for path in [*backups(live), live])
