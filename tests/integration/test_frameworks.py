@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.integration.gunicorn_setup import suffix_of
 from tests.integration.other_servers import Uvicorn
 from tests.integration.servers import ROOT, Clients, Server, backups, get, wait_until
-from tests.integration.test_gunicorn import suffix_of
 from tests.oracle import LINE_FORMAT, audit
 from tests.test_docs import snippets_in
 
