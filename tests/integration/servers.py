@@ -250,7 +250,7 @@ def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
 
 class Clients:
     """
-    Threads that send numbered requests, each as fast as it is answered, while the block runs.
+    Threads that send numbered requests while the block runs, each as fast as it is answered, or `pause` seconds later.
 
     `acknowledged` has, for each client's stream, the numbers that were answered with 200; `refused` says what
     happened to the others; `answering` has the process ids of the workers that answered. No number is sent twice, so
@@ -261,12 +261,13 @@ class Clients:
     # A connection that is kept alive stays with one worker; a new one can reach another.
     REQUESTS_PER_CONNECTION = 20
 
-    def __init__(self, server: ServerProcess, count: int = 4, action: str = "line") -> None:
+    def __init__(self, server: ServerProcess, count: int = 4, action: str = "line", *, pause: float = 0.0) -> None:
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.refused: list[str] = []
         self.answering: set[int] = set()
         self._server = server
         self._action = action
+        self._pause = pause
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(f"client{index}",)) for index in range(count)]
 
@@ -307,6 +308,7 @@ class Clients:
                 else:
                     self.refused.append(f"{stream} {number}: {status} {body}")
             number += 1
+            self._stopping.wait(self._pause)
             if number % self.REQUESTS_PER_CONNECTION == 0:
                 connection.close()
         connection.close()
