@@ -27,8 +27,9 @@ try:
     from rich.console import Console
 
     from rollsafe import screen
+    from rollsafe.page import page_of
 except ImportError:
-    sys.exit("rollsafe: the command needs the packages click and rich; install them with: pip install 'rollsafe[cli]'")
+    sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
 
 USAGE_ERROR = 2
 """The exit code of everything that could not be done as it was asked for."""
@@ -143,8 +144,9 @@ def tail(
 
 @rollsafe.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--html", type=click.Path(dir_okay=False, writable=True), help="Write a page with pictures to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(paths: tuple[str, ...], as_json: bool) -> int:
+def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Read logs and prove that no line is missing, doubled, torn or in the file of a wrong interval.
 
     PATHS are log directories, live files, or single backups. Missing and doubled lines are found by the stamps of the
@@ -159,6 +161,9 @@ def verify(paths: tuple[str, ...], as_json: bool) -> int:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
         screen.show_report(Console(highlight=False), report)
+    if html is not None:
+        with open(html, "w", encoding="utf-8") as file:
+            file.write(page_of(report.as_dict(), time.time()))
     return 0 if report.clean else 1
 
 

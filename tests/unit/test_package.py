@@ -47,6 +47,7 @@ TOOLS = {
     "scan",
     "verify",
     "screen",
+    "page",
 }
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 
@@ -97,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scan": {"catalog", "reading", "times", "stamps", "errors"},
     "verify": {"scan", "lines", "catalog", "stamps", "names", "errors"},
     "screen": {"status", "verify", "settings"},
+    "page": {"screen"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access"},
@@ -109,8 +111,8 @@ BLOCK_OPTIONAL_PACKAGES = """
 import sys
 
 BLOCKED = {
-    "gunicorn", "uwsgi", "uwsgidecorators", "flask", "click", "rich", "pythonjsonlogger", "prometheus_client",
-    "zstandard", "backports",
+    "gunicorn", "uwsgi", "uwsgidecorators", "flask", "click", "jinja2", "rich", "pythonjsonlogger",
+    "prometheus_client", "zstandard", "backports",
 }
 
 class Blocker:
