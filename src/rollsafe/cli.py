@@ -13,7 +13,9 @@ from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
+from rollsafe import checks
 from rollsafe.catalog import Log, logs_at
+from rollsafe.configs import read_config
 from rollsafe.errors import ConfigurationError
 from rollsafe.follow import Follower
 from rollsafe.lines import Entry, Snapshot, merged
@@ -95,6 +97,34 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps([each.as_dict() for each in found], indent=2))
     else:
         screen.show_status(Console(highlight=False), found, time.time())
+
+
+@rollsafe.command()
+@click.argument("path", type=click.Path(), default="gunicorn.conf.py")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- GUNICORN ARGUMENTS]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each finding.")
+def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
+    """Look for what could go wrong, before going live.
+
+    PATH is a gunicorn.conf.py, which is executed as by gunicorn, a log directory, or a live file. What gunicorn is
+    started with beside the file follows after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
+
+    Appends, locks and permissions are tried by several processes in a temporary directory beside the log, as the user
+    that the workers will be if root asks. An application that is named is imported, in a process of its own.
+
+    The exit code is 0 if all is well, 1 if there are warnings, 2 if there are errors.
+    """
+    if path.endswith(".py"):
+        findings = checks.check_config(read_config(path, arguments))
+    elif arguments:
+        raise click.UsageError(f"{path!r} is no gunicorn.conf.py, so that nothing may follow it")
+    else:
+        findings = checks.check_logs(logs_at([path]))
+    if as_json:
+        click.echo(json.dumps([each.as_dict() for each in findings], indent=2))
+    else:
+        screen.show_findings(Console(highlight=False), findings)
+    return max(checks.LEVELS.index(each.level) for each in findings)
 
 
 @rollsafe.command()

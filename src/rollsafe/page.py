@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rollsafe.screen import counted, size_text
+from rollsafe.words import counted, size_text
 
 # The most that is drawn or listed; beyond it the page says how much is left out.
 _BARS = 240

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import os
 from collections import Counter
@@ -14,15 +13,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rollsafe import checks
 from rollsafe.settings import Settings
 from rollsafe.status import FileStatus, Lock, Process, Status
 from rollsafe.verify import Finding, Report
+from rollsafe.words import clock_text, counted, duration_text, size_text
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24
 _BAR = 32
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
+_MARKS = {checks.OK: ("green", "ok"), checks.WARNING: ("yellow", "warning"), checks.ERROR: ("bold red", "error")}
 _UNITS = {"S": "second", "M": "minute", "H": "hour", "D": "day", "W": "week"}
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _BACKLOG_WORDS = {
@@ -95,6 +97,21 @@ def _told(finding: Finding) -> str:
     if finding.kind == "gap" and finding.since is not None and finding.until is not None:
         return f"{finding.text}, between {clock_text(finding.since)} and {clock_text(finding.until)}"
     return finding.text
+
+
+def show_findings(console: Console, findings: Sequence[checks.Finding]) -> None:
+    """Print what a check has found, the worst last."""
+    for finding in sorted(findings, key=lambda each: checks.LEVELS.index(each.level)):
+        style, mark = _MARKS[finding.level]
+        head = Text.assemble((f"{mark:<8}", style), (f"{finding.about}: ", "bold"), f"{finding.where}: {finding.what}")
+        console.print(head, soft_wrap=True)
+        for name, text in (("why", finding.why), ("remedy", finding.remedy)):
+            if text:
+                console.print(Text.assemble((f"        {name:<7} ", "dim"), text), soft_wrap=True)
+    counts = [sum(each.level == level for each in findings) for level in checks.LEVELS]
+    console.print(
+        f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}"
+    )
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
@@ -224,32 +241,3 @@ def bar_text(value: float, largest: float, width: int) -> str:
     eighths = ceil(8 * width * value / largest) if largest else 0
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
-
-
-def size_text(size: float) -> str:
-    """A number of bytes in words: binary units, as retention is given in."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"
-
-
-def duration_text(seconds: float) -> str:
-    """A duration in its two largest units."""
-    left, parts = round(seconds), []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def clock_text(instant: float) -> str:
-    """An instant (seconds since the epoch) as the local wall clock."""
-    return datetime.datetime.fromtimestamp(instant).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def counted(number: int, noun: str, plural: str = "s") -> str:
-    """A number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else plural}"

@@ -203,6 +203,14 @@ class Openers:
         for pid, names in sorted(found.items()):
             yield Process(pid, command_of(pid), any(names.values()), tuple(sorted(names)))
 
+    def pids_of(self, path: str) -> set[int]:
+        """The processes that have one file open."""
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return set()
+        return {pid for pid, _, _ in self._open.get((status.st_dev, status.st_ino), ())}
+
     def _note(self, pid: str, descriptor: str) -> None:
         """Note one descriptor if it is of a regular file."""
         link = f"/proc/{pid}/fd/{descriptor}"

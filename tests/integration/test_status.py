@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rollsafe import screen
+from rollsafe import screen, words
 from rollsafe.catalog import logs_at
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, FileLock
 from rollsafe.status import Lock, Openers, Status, lock_holder, status_of
@@ -172,11 +172,11 @@ def test_json_has_an_object_for_each_log(live: Path) -> None:
     ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (3600, "1 h"), (3661, "1 h 1 min"), (90061, "1 d 1 h")]
 )
 def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
-    assert screen.duration_text(seconds) == text
+    assert words.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 B"), (999, "999 B"), (1536, "1.5 KiB"), (12 << 20, "12 MiB"), (5 << 40, "5.0 TiB")]
 )
 def test_sizes_are_told_in_binary_units(size: int, text: str) -> None:
-    assert screen.size_text(size) == text
+    assert words.size_text(size) == text

@@ -1,0 +1,461 @@
+"""`rollsafe check`: each thing that can be wrong is made wrong for real, found, and told with its remedy."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import trials
+from rollsafe.catalog import logs_at
+from rollsafe.checks import (
+    ERROR,
+    OK,
+    WARNING,
+    Finding,
+    Target,
+    check_clock,
+    check_config,
+    check_file_system,
+    check_logrotate,
+    check_logs,
+    check_permissions,
+)
+from rollsafe.configs import read_config
+from rollsafe.logrotate import rules
+from rollsafe.settings import Settings
+from tests.integration.faulty_fs import mounted
+from tests.integration.servers import server_environment
+from tests.integration.test_status import process
+from tests.unit.test_catalog import write_log
+from tests.unit.test_cli import run
+
+NOBODY = (65534, 65534)
+PRESET = """
+from rollsafe.gunicorn import post_fork, rotating_logs
+logconfig_dict = rotating_logs("logs", backupCount=7)
+"""
+APPLICATION = """
+import logging.config
+{does}
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield
+    # pytest's own directories are closed to nobody, and tests may have opened them.
+    tmp_path.chmod(0o700)
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """A log with two backups."""
+    (tmp_path / "logs").mkdir()
+    live = tmp_path / "logs" / "app.log"
+    write_log(live, backupCount=7)
+    return live
+
+
+def of_config(text: str, *arguments: str) -> list[Finding]:
+    """The findings about a gunicorn.conf.py."""
+    Path("gunicorn.conf.py").write_text(text, encoding="utf-8")
+    return check_config(read_config("gunicorn.conf.py", arguments))
+
+
+def of_log(live: Path) -> list[Finding]:
+    """The findings about a log."""
+    return check_logs(logs_at([live]))
+
+
+def bad(findings: Sequence[Finding]) -> list[Finding]:
+    """What is not as it should be; it says why, and what to do."""
+    found = [finding for finding in findings if finding.level != OK]
+    assert all(finding.why and finding.remedy for finding in found)
+    return found
+
+
+def the_only(findings: Sequence[Finding]) -> Finding:
+    """The one thing that is not as it should be."""
+    (found,) = bad(findings)
+    return found
+
+
+def test_all_is_well_with_a_sound_log_and_a_sound_configuration(live: Path) -> None:
+    findings = of_log(live)
+    assert bad(findings) == []
+    assert {finding.about for finding in findings} == {
+        "file system",
+        "append",
+        "lock",
+        "permission",
+        "clock",
+        "zone",
+        "logrotate",
+        "space",
+    }
+    assert bad(of_config(PRESET)) == []
+
+
+def test_nothing_is_left_behind(live: Path) -> None:
+    before = sorted(os.listdir(live.parent))
+    of_log(live)
+    assert sorted(os.listdir(live.parent)) == before
+
+
+# File system and clock.
+
+
+def file_system(directory: Path, fault: str) -> list[Finding]:
+    """What is found on a file system with a fault."""
+    with mounted(directory, fault) as point:
+        target = Target(str(point / "app.log"), None)
+        return [*check_file_system(str(point)), *check_clock(str(point), target)]
+
+
+def test_a_sound_file_system_in_user_space_is_sound(tmp_path: Path) -> None:
+    assert bad(file_system(tmp_path, "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "about", "level", "words"),
+    [
+        ("short writes", "append", ERROR, "were lost or torn"),
+        ("no locks", "lock", ERROR, "No locks available"),
+        ("deaf locks", "lock", ERROR, "two processes had the lock at once"),
+        ("other clock", "clock", WARNING, "3600 s ahead"),
+        ("sshfs", "file system", WARNING, "its locks may hold on one host only"),
+        ("glusterfs", "file system", WARNING, "each line is written under the lock"),
+    ],
+)
+def test_what_is_wrong_with_a_file_system_is_found(
+    fault: str, about: str, level: str, words: str, tmp_path: Path
+) -> None:
+    found = the_only(file_system(tmp_path, fault))
+    assert (found.about, found.level) == (about, level)
+    assert words in found.what
+
+
+def test_a_file_of_the_future_is_found(live: Path) -> None:
+    later = time.time() + 7200
+    os.utime(live, (later, later))
+    found = the_only(of_log(live))
+    assert (found.about, found.where) == ("clock", str(live))
+
+
+# Permissions.
+
+
+@as_root
+def test_a_directory_that_the_workers_may_not_change_is_found(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    found = [each for each in bad(of_config(PRESET + "user = 65534\n")) if each.about == "permission"]
+    assert [(each.level, each.where) for each in found] == [(ERROR, str(tmp_path / "logs"))]
+    assert "Permission denied" in found[0].what
+    assert f"{tmp_path / 'logs'}" in found[0].remedy
+
+
+@as_root
+def test_files_that_the_workers_may_not_write_are_found_unless_the_hook_hands_them_over(
+    live: Path, tmp_path: Path
+) -> None:
+    shutil.chown(live.parent, *NOBODY)
+    live.chmod(0o600)
+    handed_over, kept = (
+        Target(str(live), Settings(), NOBODY, handed_over=handed_over) for handed_over in (True, False)
+    )
+    # The way to it is closed to nobody, as pytest makes it.
+    for directory in [tmp_path, *tmp_path.parents][:3]:
+        directory.chmod(0o755)
+    try:
+        assert bad(list(check_permissions(str(live.parent), [handed_over], handed_over))) == []
+        found = bad(list(check_permissions(str(live.parent), [kept], kept)))
+    finally:
+        for directory in [tmp_path, *tmp_path.parents][:3]:
+            directory.chmod(0o700)
+    assert {each.where for each in found} == {str(live), str(live.parent / ".app.log.lock")}
+
+
+@as_root
+def test_who_is_not_root_is_told_that_it_was_not_tried(tmp_path: Path) -> None:
+    target = Target(str(tmp_path / "app.log"), None, (1, 1))
+    (told,) = trials._result(
+        lambda: [each.as_dict() for each in check_permissions(str(tmp_path), [target], target)], NOBODY
+    )
+    assert (told["level"], told["remedy"]) == (WARNING, "run the check as root")
+
+
+def test_a_directory_that_is_missing_is_found(tmp_path: Path) -> None:
+    found = the_only(
+        of_config(
+            "logconfig_dict = {'loggers': {}, 'root': {'handlers': ['file']}, 'handlers': {'file': {"
+            "'class': 'rollsafe.SafeTimedRotatingFileHandler', 'filename': 'none/app.log', 'backupCount': 3}}}"
+        )
+    )
+    assert (found.about, found.where) == ("directory", str(tmp_path / "none"))
+
+
+# Zone.
+
+
+@pytest.mark.parametrize(("tz", "level"), [("Mars/Olympus", ERROR), ("unnamed", WARNING)])
+def test_a_zone_that_is_not_known_here_is_found(tz: str, level: str, live: Path) -> None:
+    lock = live.parent / ".app.log.lock"
+    identity = lock.read_bytes().partition(b"\n")[0]
+    lock.write_bytes(identity + b"\n" + Settings("H", tz=tz, backupCount=7).line() + b"\n")
+    found = the_only(of_log(live))
+    assert (found.about, found.level) == ("zone", level)
+
+
+@pytest.mark.parametrize(
+    ("variable", "level"),
+    [("Europe/Pari", ERROR), ("Europe/Paris", OK), (":Asia/Tokyo", OK), ("EST5EDT,M3.2.0,M11.1.0", OK), ("UTC", OK)],
+)
+def test_a_zone_in_the_environment_that_does_not_exist_is_found(variable: str, level: str, live: Path) -> None:
+    live.unlink()
+    (live.parent / ".app.log.lock").unlink()
+    write_log(live, utc=False, backupCount=7)
+    command = [sys.executable, "-m", "rollsafe.cli", "check", "--json", str(live)]
+    ran = subprocess.run(command, env=server_environment({"TZ": variable}), capture_output=True, text=True)
+    levels = {told["about"]: told["level"] for told in json.loads(ran.stdout)}
+    assert levels["zone"] == level
+
+
+# Others at the same files.
+
+LOGROTATE = """
+# "/commented/out.log" {{ }}
+weekly
+rotate 4
+/elsewhere/*.log "{directory}/*.log" {{
+    daily
+    postrotate
+        if [ -f /x ]; then kill -HUP $(cat /x); fi; {{ true; }}
+    endscript
+}}
+/elsewhere/other {{
+}}
+"""
+
+
+def test_a_rule_of_logrotate_that_takes_the_file_is_found(tmp_path: Path) -> None:
+    configuration = tmp_path / "logrotate.d"
+    configuration.mkdir()
+    (configuration / "shop").write_text(LOGROTATE.format(directory=tmp_path / "logs"))
+    (tmp_path / "logrotate.conf").write_text(f"include {configuration}\n")
+    found_rules = rules([str(tmp_path / "logrotate.conf")])
+    assert [rule.pattern for rule in found_rules] == ["/elsewhere/*.log", f"{tmp_path}/logs/*.log", "/elsewhere/other"]
+    target = Target(str(tmp_path / "logs" / "app.log"), None)
+    found = the_only(list(check_logrotate(target, found_rules)))
+    assert (found.level, found.where) == (ERROR, str(configuration / "shop"))
+    assert bad(list(check_logrotate(Target(str(tmp_path / "logs" / "deeper" / "app.log"), None), found_rules))) == []
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
+def test_logrotate_itself_takes_the_same_files(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir(mode=0o755)
+    for name in ("app.log", "app.log.2026-11-25", "other"):
+        (tmp_path / "logs" / name).write_text("line\n")
+    configuration = tmp_path / "logrotate.conf"
+    configuration.write_text(LOGROTATE.format(directory=tmp_path / "logs").replace("daily", "daily\n    missingok"))
+    configuration.chmod(0o644)
+    ran = subprocess.run(
+        ["logrotate", "--debug", "--state", str(tmp_path / "state"), str(configuration)], capture_output=True, text=True
+    )
+    considered = {path for path in re.findall(r"considering log (\S+)", ran.stderr) if os.path.exists(path)}
+    ours = {
+        str(path)
+        for path in (tmp_path / "logs").iterdir()
+        if any(rule.matches(str(path)) for rule in rules([str(configuration)]))
+    }
+    assert considered == ours == {str(tmp_path / "logs" / "app.log")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_a_process_that_writes_the_file_with_another_handler_is_found(live: Path) -> None:
+    stranger = "import logging, sys; handler = logging.FileHandler(sys.argv[1])"
+    ours = (
+        "import logging, sys; from rollsafe import SafeTimedRotatingFileHandler\n"
+        "handler = SafeTimedRotatingFileHandler(sys.argv[1], when='H', utc=True, backupCount=7)\n"
+        "handler.handle(logging.makeLogRecord({'msg': 'line'}))"
+    )
+    with process(stranger, live) as pid, process(ours, live):
+        found = the_only(of_log(live))
+    assert (found.about, found.level) == ("writers", WARNING)
+    assert f"process {pid} " in found.what
+
+
+# Space: the sizes are those of sparse files.
+
+
+def with_backups_of(live: Path, size: int, **retention: Any) -> None:
+    """Give each backup a size, and the log some retention settings."""
+    for backup in live.parent.glob("app.log.*"):
+        os.truncate(backup, size)
+    lock = live.parent / ".app.log.lock"
+    identity = lock.read_bytes().partition(b"\n")[0]
+    lock.write_bytes(identity + b"\n" + Settings("H", tz="UTC", **retention).line() + b"\n")
+
+
+def free(directory: Path) -> int:
+    """Bytes that are free."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def test_backups_that_will_not_fit_are_found(live: Path) -> None:
+    with_backups_of(live, free(live.parent) // 5, backupCount=100)
+    found = the_only(of_log(live))
+    assert (found.about, found.level) == ("space", ERROR)
+    with_backups_of(live, free(live.parent) // 5, backupCount=100, max_total_bytes=free(live.parent) // 2)
+    assert bad(of_log(live)) == []
+
+
+def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(live: Path) -> None:
+    with_backups_of(live, free(live.parent) // 100)
+    found = {each.about: each for each in bad(of_log(live))}
+    assert set(found) == {"retention", "space"}
+    assert "a day" in found["retention"].why
+    assert re.search(r"full in 4\.\d days", found["space"].what)
+
+
+# The configuration.
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "about", "level", "words"),
+    [
+        ("", (), "handlers", ERROR, "no logger has a handler of rollsafe"),
+        (
+            PRESET
+            + "logconfig_dict['handlers']['again'] = {'class': 'logging.FileHandler', 'filename': 'logs/app.log'}\n"
+            "logconfig_dict['root']['handlers'].append('again')\n",
+            (),
+            "handlers",
+            ERROR,
+            "app (SafeTimedRotatingFileHandler) and again (FileHandler)",
+        ),
+        (
+            PRESET + "logconfig_dict['handlers']['again'] = logconfig_dict['handlers']['app'] | {'when': 'h'}\n"
+            "logconfig_dict['root']['handlers'].append('again')\n",
+            (),
+            "handlers",
+            ERROR,
+            "several handlers",
+        ),
+        (
+            PRESET + "workers = 2\nlogconfig_dict['handlers']['sql'] = {\n"
+            "    'class': 'logging.handlers.RotatingFileHandler', 'filename': 'logs/sql.log'}\n"
+            "logconfig_dict['loggers']['sql'] = {'handlers': ['sql']}\n",
+            (),
+            "handlers",
+            ERROR,
+            "handler sql is a RotatingFileHandler, in 2 workers",
+        ),
+        (PRESET, ("--access-logfile", "a.log"), "flags", WARNING, "--access-logfile a.log beside"),
+        (PRESET, ("--error-logfile", "e.log"), "flags", WARNING, "--error-logfile e.log beside"),
+        (PRESET, ("--capture-output", "--error-logfile", "logs/error.log"), "flags", ERROR, "which is rotated"),
+        (PRESET + "logconfig_json = 'log.json'\n", (), "flags", WARNING, "only logconfig_dict counts"),
+        (
+            PRESET + "logconfig_dict['disable_existing_loggers'] = True\n",
+            (),
+            "loggers",
+            WARNING,
+            "disables every logger that exists",
+        ),
+        (PRESET, ("no_such_module:app",), "loggers", WARNING, "No module named 'no_such_module'"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_found(
+    text: str, arguments: tuple[str, ...], about: str, level: str, words: str
+) -> None:
+    found = [each for each in bad(of_config(text, *arguments)) if words in each.what]
+    assert [(each.about, each.level) for each in found] == [(about, level)]
+
+
+@as_root
+def test_workers_of_another_user_without_the_hook_are_found() -> None:
+    found = [each for each in bad(of_config(PRESET.replace("post_fork, ", "") + "user = 65534\n"))]
+    assert ("flags", "post_fork") in [(each.about, each.where) for each in found]
+    assert ("flags", "post_fork") not in [
+        (each.about, each.where) for each in of_config(PRESET + "user = 65534\n") if each.level != OK
+    ]
+
+
+@pytest.mark.parametrize(
+    ("does", "found"),
+    [
+        ("", []),
+        ("logging.basicConfig(level='DEBUG')", []),
+        (
+            "logging.config.dictConfig({'version': 1})",
+            [("gunicorn.access", "disabled"), ("gunicorn.error", "disabled")],
+        ),
+        ("logging.basicConfig(force=True)", [("root", "without its handler")]),
+    ],
+)
+def test_what_importing_the_application_does_to_the_loggers_is_found(
+    does: str, found: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APPLICATION.format(does=does))
+    told = [each for each in of_config(PRESET, "shop:app") if each.about == "loggers"]
+    assert [(each.where, each.what.partition(" leaves it ")[2]) for each in bad(told)] == found
+    assert bool(found) != any(each.level == OK for each in told)
+    assert logging.getLogger("gunicorn.access").disabled is False
+
+
+# The command.
+
+
+@pytest.mark.parametrize(
+    ("retention", "size", "code"), [({"backupCount": 7}, 5, 0), ({}, 5, 1), ({"backupCount": 100}, 1 << 43, 2)]
+)
+def test_the_exit_code_tells_the_worst(retention: dict[str, int], size: int, code: int, live: Path) -> None:
+    try:
+        with_backups_of(live, size, **retention)
+    except OSError as error:
+        pytest.skip(f"no file of {size} bytes can be made here: {error}")
+    ran = run("check", str(live.parent))
+    assert (ran.returncode, ran.stderr) == (code, "")
+    assert ("why" in ran.stdout) == ("remedy" in ran.stdout) == (code > 0)
+
+
+def test_arguments_of_gunicorn_follow_after_two_dashes(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(PRESET)
+    environment = server_environment()
+    command = [sys.executable, "-m", "rollsafe.cli", "check", "--json"]
+    ran = subprocess.run([*command, "gunicorn.conf.py"], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+    flags = ["gunicorn.conf.py", "--", "--access-logfile", "a.log"]
+    ran = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert [told["what"] for told in json.loads(ran.stdout) if told["level"] == WARNING] == [
+        "--access-logfile a.log beside a logging configuration"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["none.py"], "does not exist"), (["none"], "does not exist"), ([".", "--", "-w", "2"], "is no gunicorn.conf.py")],
+)
+def test_what_cannot_be_checked_is_refused_in_a_sentence(arguments: list[str], words: str) -> None:
+    ran = run("check", *arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert words in ran.stderr
