@@ -17,6 +17,7 @@ from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
 from rollsafe.stamps import FIELD
+from rollsafe.wiring import ignored_flags, is_first, quarrels, silenced, warn
 
 if TYPE_CHECKING:
     from rollsafe.gunicorn_logger import Logger
@@ -162,6 +163,9 @@ def post_fork(server: Any, worker: Any) -> None:
     `user` and `group` of the configuration, which the worker becomes next. Use it as the hook, or call it from one
     of your own. Each worker gets its own lock handle without it too, because gunicorn logs "Booting worker" before it
     calls the hook.
+
+    The first worker of a configuration also says what is wrong with the wiring of the logs, as a warning in gunicorn's
+    error log: now, and when its application is loaded.
     """
     renew_handles()
     if os.geteuid() == 0 and (worker.cfg.uid, worker.cfg.gid) != (0, os.getegid()):
@@ -172,6 +176,17 @@ def post_fork(server: Any, worker: Any) -> None:
                 server.log.warning(
                     "%s cannot be given to user %s: %s; chown it", handler.baseFilename, worker.cfg.uid, error
                 )
+    if is_first(server, worker):
+        said: set[str] = set()
+        warn(worker.log, [*ignored_flags(worker.cfg), *quarrels(), *silenced()], said)
+        loaded = worker.cfg.post_worker_init
+
+        def post_worker_init(worker: Any) -> None:
+            """Ask again when the application has set up its logging; then the hook of the configuration."""
+            warn(worker.log, [*quarrels(), *silenced()], said)
+            loaded(worker)
+
+        worker.cfg.set("post_worker_init", post_worker_init)
 
 
 def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:

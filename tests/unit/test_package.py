@@ -120,8 +120,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access"},
+    "wiring": {"handlers"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
-    "gunicorn": CORE | TOOLS | {"gunicorn_logger"},
+    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring"},
 }
 ROOMS = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

@@ -1,0 +1,81 @@
+"""What is wrong with the wiring of gunicorn's logs, in sentences that one worker says for all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+
+
+def is_first(server: Any, worker: Any) -> bool:
+    """Whether `worker` is the first of its configuration: of all, or after a reload, which makes a new one."""
+    others = [other.cfg for other in server.WORKERS.values() if other is not worker]
+    return worker.age == 1 or (bool(others) and all(cfg is not worker.cfg for cfg in others))
+
+
+def ignored_flags(cfg: Any) -> Iterator[str]:
+    """Log files of the settings whose handlers `logconfig_dict` has replaced, and a captured one that is rotated."""
+    loggers = (cfg.logconfig_dict or {}).get("loggers", {})
+    captured = cfg.capture_output and cfg.errorlog != "-"
+    for flag, path, name in (
+        ("--access-logfile", cfg.accesslog, "gunicorn.access"),
+        ("--error-logfile", None if captured else cfg.errorlog, "gunicorn.error"),
+    ):
+        if path not in (None, "-") and name in loggers:
+            yield (
+                f"{flag} {path!r} is not written, because logconfig_dict (rotating_logs) gives {name} another handler;"
+                f" leave out one of the two"
+            )
+    rotated = {os.path.realpath(handler.baseFilename) for _, handler in _attached()}
+    if captured and os.path.realpath(cfg.errorlog) in rotated:
+        yield (
+            f"--capture-output puts standard output into {cfg.errorlog!r}, which is rotated, so it goes on into the"
+            " backups; give --error-logfile a file that the preset does not have"
+        )
+
+
+def quarrels() -> Iterator[str]:
+    """Files that two handlers of this process would roll at different times."""
+    ways: dict[str, dict[str, str]] = {}
+    for name, handler in _attached():
+        way = f"when={handler.when!r}, interval={handler.interval} s, utc={handler.utc}, tz={handler.tz!r}"
+        ways.setdefault(handler.baseFilename, {}).setdefault(f"{way}, atTime={handler.atTime}", name)
+    for path, found in ways.items():
+        if len(found) > 1:
+            described = " and ".join(f"{name} ({way})" for way, name in found.items())
+            yield f"{path!r} has two rotations, of {described}; give both the same, or each a file of its own"
+
+
+def silenced() -> Iterator[str]:
+    """gunicorn's loggers, where a configuration of the application has switched them off."""
+    names = [name for name in ("gunicorn.access", "gunicorn.error") if logging.getLogger(name).disabled]
+    if names:
+        yield (
+            f"{' and '.join(names)} {'were' if len(names) > 1 else 'was'} switched off, as a dictConfig or fileConfig"
+            " does to loggers that it does not name; give the application's configuration"
+            " 'disable_existing_loggers': False"
+        )
+
+
+def _attached() -> Iterator[tuple[str, SafeTimedRotatingFileHandler]]:
+    """Our handlers that records reach, each with the name of its logger."""
+    loggers = [logging.root, *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
+    for logger in loggers:
+        for handler in logger.handlers:
+            if isinstance(handler, SafeTimedRotatingFileHandler):
+                yield logger.name, handler
+
+
+def warn(log: Any, sentences: Iterable[str], said: set[str]) -> None:
+    """Log each sentence that is not `said` yet, even if gunicorn's error log is switched off."""
+    for sentence in sentences:
+        if sentence not in said:
+            said.add(sentence)
+            if log.error_log.disabled:
+                made = log.error_log.makeRecord("gunicorn.error", logging.WARNING, __file__, 0, sentence, (), None)
+                log.error_log.callHandlers(made)
+            else:
+                log.warning("%s", sentence)
