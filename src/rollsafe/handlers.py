@@ -108,6 +108,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         atTime: When a day or week begins; None is midnight.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
+        maxBytes: Roll over before the live file grows larger, too: bytes, or text such as "100 MiB"; 0 is no bound.
         suffix: The strftime format of backup names; None is that of `when` in the standard library.
         archive_dir: Directory for the backups, on the same file system, made if it is missing; None is that of the
             live file.
@@ -142,6 +143,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         errors: str | None = None,
         *,
         tz: str | datetime.tzinfo | None = None,
+        maxBytes: int | str = 0,
         suffix: str | None = None,
         archive_dir: str | os.PathLike[str] | None = None,
         compress: str | Compress | None = None,
@@ -158,6 +160,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._schedule = self._schedule_of(suffix)
         self._encoding, self._errors = checked_codec(encoding, errors)
         self.backupCount = checked_count("backupCount", backupCount)
+        self.maxBytes = checked_size("maxBytes", maxBytes) or 0
         self.max_age = checked_age(max_age)
         self.max_total_bytes = checked_size("max_total_bytes", max_total_bytes)
         self.min_free_bytes = checked_size("min_free_bytes", min_free_bytes)
@@ -191,6 +194,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             lambda: self._settings().line(),
             self._names().extensions,
             self.lock_writes,
+            self._last_number if self.maxBytes else None,
         )
         self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._is_unfinished, self._report)
         self._watch = Watch()
@@ -391,7 +395,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.lease(now, tick, inf)
                     return
             # A live file of the future was made while the clock was ahead.
-            elif (asks and self.shouldRollover(record)) or file.start > now + AHEAD:
+            elif (asks and self.shouldRollover(record)) or file.start > now + AHEAD or self._lacks_room(file):
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, min(record.created, now + AHEAD))
                 try:
@@ -400,14 +404,23 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     self._rolling_at = None
                 if self._file is file:
                     # Refused or busy: lines go on into the file that there is, and the next lease tries again.
+                    file.bind(inf)
                     file.lease(now, tick, inf)
                     return
             else:
                 self._tend_at_start()
                 self._tend_again()
+                file.bind(self.maxBytes or inf)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
         self._attached()
+
+    def _lacks_room(self, file: OpenFile) -> bool:
+        """Whether the line that waits first would make the live file too large."""
+        if not self.maxBytes:
+            return False
+        more = len(self._spill.lines[0][0]) if self._spill.lines else 0
+        return not file.has_room(more, self.maxBytes)
 
     def _attached(self) -> OpenFile:
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""
@@ -484,7 +497,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _write_spill(self) -> None:
         """Write what waits, oldest first; an error leaves the rest waiting."""
         spill = self._spill
+        first = True
         while spill.lines:
+            if not first and self._lacks_room(self._file):
+                # The rest after one more rollover.
+                return
+            first = False
             if self._file.shared:
                 self._append_waiting()
                 continue
@@ -512,7 +530,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             file = self._file_of(created)
             text = b"\n" + line if file.ends_in_fragment else line
             self._flag.flags[self._flag.slot] = 1
-            written = file.write(text)
+            # Room was made, if it could be.
+            written = file.append(text) if self.maxBytes else file.write(text)
             if not self._is_whole(file, text, written):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
             if self._look_after(file, text, created):
@@ -725,6 +744,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             archive_dir=self.archive_dir,
             namer=callable(self.namer),
             encoding=self._encoding,
+            maxBytes=self.maxBytes,
             backupCount=self.backupCount,
             max_age=self.max_age,
             max_total_bytes=self.max_total_bytes,
@@ -745,6 +765,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             extMatch=self._extMatch,
             extension=self._codec.extension if self._codec else "",
         )
+
+    def _last_number(self, suffix: str) -> int:
+        """The highest sequence number of a backup of this suffix, -1 if there is none."""
+        names = self._names()
+        entries = os.listdir(os.path.dirname(names.path(suffix)))
+        pending = (name.removesuffix(ROLLED_EXTENSION) for name in entries if suffix in name)
+        backups = (backup for name in pending if (backup := names.parse(name)) and backup.suffix == suffix)
+        return max((backup.sequence for backup in backups), default=-1)
 
     def _backup_path(self, suffix: str, sequence: int) -> str:
         """Full path of one backup."""

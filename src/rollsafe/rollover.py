@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from math import inf
+from typing import NamedTuple
 
 from rollsafe.archives import has_archived
 from rollsafe.events import counted, tell
@@ -39,12 +40,17 @@ class LockBusy(Exception):
     """The lock could not be had within the bound: another process is stopped or stuck in a rollover."""
 
 
+class NoRoom(Exception):
+    """A line would make the file larger than it may be."""
+
+
 class OpenFile:
     """A log file that this process has open for appending, and what it may still be used for.
 
     Attributes:
         stream: The unbuffered file.
-        write: `stream.write`, one write(2) a call.
+        append: `stream.write`, one write(2) a call.
+        write: The same, but NoRoom is raised for a line that would pass the bound of the file, if it has one.
         tell: `stream.tell`, one lseek(2): where our last write ended, because O_APPEND leaves the offset there.
         interval: The interval whose lines it holds; None for what is never rolled (a device, a FIFO, a terminal).
         start, due: A record created in [start, due) may be written without another look. Seconds since the epoch.
@@ -55,6 +61,8 @@ class OpenFile:
     """
 
     __slots__ = (
+        "_bound",
+        "append",
         "due",
         "ends_in_fragment",
         "forget_at",
@@ -70,7 +78,9 @@ class OpenFile:
 
     def __init__(self, stream: FileIO, identity: Identity, interval: Interval | None) -> None:
         self.stream = stream
+        self.append: Callable[[bytes], int | None] = stream.write
         self.write: Callable[[bytes], int | None] = stream.write
+        self._bound = inf
         self.tell: Callable[[], int] = stream.tell
         self.identity = identity
         self.interval = interval
@@ -89,6 +99,22 @@ class OpenFile:
     def holds(self, created: float) -> bool:
         """Whether a record created at `created` belongs in this file."""
         return self.start <= created < self.end
+
+    def bind(self, bound: float) -> None:
+        """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound."""
+        self._bound = bound
+        self.write = self.append if bound == inf else self._write_within
+
+    def has_room(self, more: int, bound: float) -> bool:
+        """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
+        size = os.fstat(self.stream.fileno()).st_size
+        return size == 0 or size + more <= bound
+
+    def _write_within(self, line: bytes) -> int | None:
+        """Append a line that fits."""
+        if not self.has_room(len(line), self._bound):
+            raise NoRoom
+        return self.append(line)
 
     def blank_written(self, fragment: bytes) -> bool:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
@@ -220,6 +246,18 @@ def never_rolled(path: str, status: os.stat_result) -> bool:
     return path.startswith(("/dev/", "/proc/")) and os.path.islink(path)
 
 
+class _Note(NamedTuple):
+    """What the lock file says; a hint, to be believed only where it fits the files."""
+
+    identity: Identity
+    """Of the live file."""
+    start: int
+    """Of its interval; seconds since the epoch."""
+    settings: bytes
+    number: int | None
+    """The sequence number of its backup."""
+
+
 class Rollover:
     """What one handler does under the lock of its live file.
 
@@ -231,6 +269,8 @@ class Rollover:
             await the application's rotator.
         permissions: Mode of the live and the lock file; None follows the live file's.
         extensions: What archives of backups may have behind their names, as `names.EXTENSIONS`.
+        last_number: The highest sequence number of a suffix that any file has, -1 if none has; None where the first
+            free one will do, because nothing is rolled twice in one interval.
         describe: What is noted of the handler's settings, for tools: one line, without newline.
         shared: Other hosts do the same on their mounts of the file system, whose caches are not to be trusted.
     """
@@ -245,6 +285,7 @@ class Rollover:
         describe: Callable[[], bytes] = bytes,
         extensions: tuple[str, ...] = EXTENSIONS,
         shared: bool = False,
+        last_number: Callable[[str], int] | None = None,
     ) -> None:
         self.path = path
         directory, name = os.path.split(path)
@@ -258,6 +299,9 @@ class Rollover:
         self._describe = describe
         self._taken = (*extensions, ROLLED_EXTENSION)
         self._shared = shared
+        self._last_number = last_number
+        # The interval in which we have rolled last, and the number that its next backup gets.
+        self._next: tuple[float, int] | None = None
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
@@ -311,7 +355,7 @@ class Rollover:
     def _opened(self, stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
         """An open file of this log, whose lines are counted if anybody wants to know."""
         file = OpenFile(stream, identity_of(status), interval)
-        file.write = counted(file.write, self.path)
+        file.append = file.write = counted(file.append, self.path)
         return file
 
     def is_live(self, file: OpenFile) -> bool:
@@ -436,7 +480,7 @@ class Rollover:
             # Where a process that is killed before it has made the new file leaves the mode to the next one.
             self.lock.set_mode(stat.S_IMODE(status.st_mode))
         # The name is claimed by an empty file of ours, because rename(2) would replace anybody's.
-        backup, claim = self._claim(interval)
+        backup, claim, number = self._claim(interval, self._next_number(status, interval))
         renamed = False
         try:
             if self.lock.excludes():
@@ -446,20 +490,33 @@ class Rollover:
             # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
             if not renamed and identity_of(os.lstat(backup)) == claim:
                 os.unlink(backup)
+        self._next = (interval.start, number + 1)
         return backup if renamed else None
 
-    def _claim(self, interval: Interval) -> tuple[str, Identity]:
-        """Make an empty file under the first free backup name of `interval`; returns its path and identity."""
+    def _claim(self, interval: Interval, number: int) -> tuple[str, Identity, int]:
+        """Make an empty file under the first free backup name from `number` on; returns path, identity and number."""
         while True:
-            path = self._backup_path(interval.suffix, self._free_sequence(interval)) + self._extension()
+            number = self._free_sequence(interval, number)
+            path = self._backup_path(interval.suffix, number) + self._extension()
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:
                 continue
             try:
-                return path, identity_of(os.fstat(descriptor))
+                return path, identity_of(os.fstat(descriptor)), number
             finally:
                 os.close(descriptor)
+
+    def _next_number(self, status: os.stat_result, interval: Interval) -> int:
+        """The number from which on to look for a free one: what is noted, or above the highest that there is.
+
+        Not simply the first free one: retention takes the lowest, and the order of numbers is the order of time.
+        """
+        note = self._read_note()
+        known = note is not None and (note.identity, note.start) == (self._noted_identity(status), int(interval.start))
+        if known and note and note.number is not None:
+            return max(interval.fold, note.number)
+        return max(interval.fold, self._last_number(interval.suffix) + 1 if self._last_number else 0)
 
     def _take_lock(self, patience: float) -> None:
         """Take the lock within `patience` seconds, or raise LockBusy."""
@@ -489,7 +546,8 @@ class Rollover:
 
     def _open_piece(self, interval: Interval) -> FileIO:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
-        free = self._free_sequence(interval)
+        first = self._last_number(interval.suffix) + 1 if self._last_number else 0
+        free = self._free_sequence(interval, first)
         last = self._backup_path(interval.suffix, free - 1) + self._extension()
         if free > interval.fold and _is_plain_file(last):
             return open(last, "ab", buffering=0, opener=_open_to_read_too)
@@ -517,7 +575,9 @@ class Rollover:
             if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) and os.geteuid() == 0:
                 os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             if new.st_size == 0:
-                self._note(new, self._interval_at(now))
+                interval = self._interval_at(now)
+                same = self._next is not None and self._next[0] == interval.start
+                self._note(new, interval, self._next[1] if self._next and same else None)
 
     def _interval_of(self, stream: FileIO, now: float, patience: float) -> Interval:
         """The interval that the live file belongs to: the noted one, else that of its last write, else now's."""
@@ -532,7 +592,9 @@ class Rollover:
             interval = noted or self._interval_at(min(status.st_mtime, now) if status.st_size else now)
             stale = noted is None or not described
             if stale and locked and identity_of(os.lstat(self.path)) == identity_of(status):
-                self._note(status, interval)
+                note = self._read_note()
+                known = note is not None and note.identity == self._noted_identity(status)
+                self._note(status, interval, note.number if note and known else None)
                 with suppress(OSError):
                     self.lock.set_mode(stat.S_IMODE(status.st_mode))
             return interval
@@ -547,11 +609,21 @@ class Rollover:
         except OSError:
             return False
 
-    def _note(self, status: os.stat_result, interval: Interval) -> None:
-        """Write into the lock file which interval the live file belongs to, and what the handler's settings are."""
+    def _note(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
+        """Write into the lock file what the live file is, what the settings are, and the number of its backup."""
         identity = b"%d %d %d" % (*self._noted_identity(status), int(interval.start))
+        last = b"" if number is None else b"%d\n" % number
         with suppress(OSError):
-            self.lock.write(b"%s\n%s\n" % (identity, self._describe()))
+            self.lock.write(b"%s\n%s\n%s" % (identity, self._describe(), last))
+
+    def _read_note(self) -> _Note | None:
+        """What the lock file says, if it says anything."""
+        try:
+            identity, settings, number, *_ = (*self.lock.read().split(b"\n"), b"")
+            device, inode, start = map(int, identity.split())
+            return _Note((device, inode), start, settings, int(number) if number else None)
+        except (OSError, ValueError):
+            return None
 
     def _noted_interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
         """The noted interval, if the note is about this file and its last write was then or just after.
@@ -561,15 +633,13 @@ class Rollover:
         Without the note, a process that starts just after the boundary would take a file of the old interval, to
         which somebody has just written a late line, for one of the new interval.
         """
-        try:
-            identity, description, *_ = self.lock.read().split(b"\n")
-            device, inode, start = map(int, identity.split())
-        except (OSError, ValueError):
+        note = self._read_note()
+        if note is None:
             return None, False
-        described = description == self._describe()
-        if (device, inode) != self._noted_identity(status):
+        described = note.settings == self._describe()
+        if note.identity != self._noted_identity(status):
             return None, described
-        interval = self._interval_at(start)
+        interval = self._interval_at(note.start)
         # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
         fits = interval.start - LATE <= status.st_mtime < interval.end + LATE
         return interval if fits else None, described
@@ -578,13 +648,13 @@ class Rollover:
         """What the note has for a file's identity; each host has a device number of its own for a shared mount."""
         return (0, status.st_ino) if self._shared else identity_of(status)
 
-    def _free_sequence(self, interval: Interval) -> int:
-        """The first sequence number of `interval` whose name nothing has, archived or not.
+    def _free_sequence(self, interval: Interval, sequence: int = 0) -> int:
+        """The first sequence number from `sequence` on whose name nothing has, archived or not.
 
         Raises:
             ValueError: The names do not differ by the number, so that there is none.
         """
-        sequence = interval.fold
+        sequence = max(sequence, interval.fold)
         path = self._backup_path(interval.suffix, sequence)
         while any(os.path.lexists(path + extension) for extension in self._taken):
             sequence += 1

@@ -32,6 +32,7 @@ class Settings:
     """Whether a namer of the application makes the names of backups."""
     encoding: str = "utf-8"
     backupCount: int = 0
+    maxBytes: int = 0
     max_age: float | None = None
     """Seconds."""
     max_total_bytes: int | None = None

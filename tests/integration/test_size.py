@@ -1,0 +1,196 @@
+"""Rollover by size within an interval: pieces in order, a bound that holds, nothing lost."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe.catalog import logs_at
+from tests.faults.crew import WatchedHandler, lock_path
+from tests.integration.servers import wait_until
+from tests.integration.test_handler import log, suffix_of, wait_for_second_after
+from tests.load import Plan, run_load, suffix_of_seconds
+from tests.oracle import audit
+
+Make = Callable[..., WatchedHandler]
+PROCESSES = 4
+LINE = 200
+BOUND = 20_000
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture
+def make(live: Path) -> Iterator[Make]:
+    """Makes hourly handlers of `live`, UTC, that roll before ten bytes are passed; they must have nothing to report."""
+    made: list[WatchedHandler] = []
+
+    def make_handler(**arguments: Any) -> WatchedHandler:
+        handler = WatchedHandler(live, **({"when": "H", "utc": True, "maxBytes": 10} | arguments))
+        made.append(handler)
+        return handler
+
+    yield make_handler
+    for handler in made:
+        handler.close()
+        assert handler.reported == []
+
+
+def pieces(live: Path) -> list[str]:
+    """What is in the backups, in the order in which tools show them."""
+    return [Path(file.path).read_text() for file in logs_at([live])[0].files if not file.is_live]
+
+
+def test_pieces_of_an_interval_are_numbered_in_the_order_of_time(live: Path, make: Make) -> None:
+    handler = make()
+    for message in ("aaaa", "bbbb", "cccc", "dddd", "eeee"):
+        created = log(handler, message)
+    suffix = suffix_of(created, "H")
+    assert live.with_name(f"app.log.{suffix}").read_text() == "aaaa\nbbbb\n"
+    assert live.with_name(f"app.log.{suffix}.1").read_text() == "cccc\ndddd\n"
+    assert live.read_text() == "eeee\n"
+    assert pieces(live) == ["aaaa\nbbbb\n", "cccc\ndddd\n"]
+
+
+def test_a_line_that_is_too_large_has_a_file_of_its_own(live: Path, make: Make) -> None:
+    handler = make()
+    for message in ("x" * 30, "y" * 30, "z"):
+        log(handler, message)
+    assert pieces(live) == ["x" * 30 + "\n", "y" * 30 + "\n"]
+    assert live.read_text() == "z\n"
+
+
+def test_a_new_interval_begins_with_the_name_without_number(live: Path, make: Make) -> None:
+    handler = make(when="S")
+    first = log(handler, "aaaa")
+    for message in ("bbbb", "cccc"):
+        log(handler, message, first)
+    wait_for_second_after(first)
+    second = log(handler, "dddd")
+    for message in ("eeee", "ffff"):
+        log(handler, message, second)
+    wait_for_second_after(second)
+    log(handler, "gggg")
+    names = [path.name for path in live.parent.glob("app.log.*")]
+    assert sorted(names) == sorted(
+        f"app.log.{suffix_of(created)}{number}" for created in (first, second) for number in ("", ".1")
+    )
+
+
+def test_a_process_whose_file_was_rolled_for_its_size_turns_to_the_new_one_before_it_passes_the_bound(
+    live: Path, make: Make
+) -> None:
+    one, other = make(), make()
+    log(one, "aaaa")
+    log(other, "bbbb")
+    log(one, "cccc")
+    log(other, "dddd")
+    assert pieces(live) == ["aaaa\nbbbb\n"]
+    assert live.read_text() == "cccc\ndddd\n"
+
+
+def test_retention_takes_the_first_pieces_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
+    handler = make(backupCount=2)
+    number = 0
+
+    def is_full_of_gaps() -> bool:
+        nonlocal number
+        log(handler, f"{number:09d}")
+        number += 1
+        return len(pieces(live)) == 2 < number - 1
+
+    for _ in range(6):
+        is_full_of_gaps()
+    wait_until(lambda: len(pieces(live)) == 2, "the first pieces are removed")
+    handler.close()
+    lock_path(live).unlink()
+    again = make(backupCount=2)
+    for _ in range(2):
+        log(again, f"{number:09d}")
+        number += 1
+    wait_until(lambda: len(pieces(live)) == 2, "the older pieces are removed")
+    assert [int(piece) for piece in pieces(live)] == [number - 3, number - 2]
+
+
+def test_without_the_hint_of_the_lock_file_the_numbers_go_on_too(live: Path, make: Make) -> None:
+    handler = make()
+    created = log(handler, "first")
+    suffix = suffix_of(created, "H")
+    for number in (7, 9):
+        live.with_name(f"app.log.{suffix}.{number}.gz").touch()
+    lock_path(live).write_bytes(b"")
+    log(handler, "second line")
+    assert live.with_name(f"app.log.{suffix}.10").read_text() == "first\n"
+
+
+def test_where_the_rollover_is_refused_lines_go_on_into_the_open_file(live: Path) -> None:
+    handler = WatchedHandler(live, when="H", utc=True, maxBytes=10)
+
+    def refuse(default: str) -> str:
+        raise PermissionError("refused")
+
+    handler.namer = refuse
+    for number in range(20):
+        log(handler, f"line {number}")
+    handler.namer = None
+    assert live.read_text().split("\n")[:-1] == [f"line {number}" for number in range(20)]
+    assert len(handler.reported) == 1
+    handler.close()
+
+
+def test_without_a_bound_the_write_is_the_system_call_alone(live: Path, make: Make) -> None:
+    handler = make(maxBytes=0)
+    log(handler, "first")
+    assert handler._file.write is handler._file.append
+
+
+def test_late_lines_of_an_earlier_interval_go_to_its_last_piece(live: Path, make: Make) -> None:
+    handler = make(when="S")
+    first = log(handler, "aaaa")
+    for message in ("bbbb", "cccc"):
+        log(handler, message, first)
+    wait_for_second_after(first)
+    log(handler, "dddd")
+    while handler._kept:
+        handler._kept.pop().close()
+    log(handler, "late", first)
+    assert live.with_name(f"app.log.{suffix_of(first)}.1").read_text() == "cccc\nlate\n"
+
+
+@pytest.mark.parametrize("value", [-1, "ten", 1.5, True])
+def test_what_is_no_size_is_refused(live: Path, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="maxBytes="):
+        WatchedHandler(live, maxBytes=value)
+
+
+def make_bound(live: Path, compress: str | None) -> logging.Handler:
+    """The handler of the load."""
+    return SafeTimedRotatingFileHandler(live, when="S", interval=10, utc=True, maxBytes=BOUND, compress=compress)
+
+
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_several_processes_keep_every_line_and_pass_the_bound_by_one_line_each_at_most(
+    live: Path, compress: str | None
+) -> None:
+    plan = Plan(processes=PROCESSES, seconds=4.0, sizes=(LINE,), rate=400, kills_per_second=1, stops_per_second=1)
+    load = run_load(functools.partial(make_bound, live, compress), live, plan)
+    after = WatchedHandler(live, when="S", interval=10, utc=True, maxBytes=BOUND, compress=compress, delay=True)
+    while (wait := after._tend_backups()) is not None:
+        time.sleep(wait)
+    assert after.reported == []
+    report = audit(live, load.acknowledged, suffix_of_seconds(10))
+    assert not report.faults(), f"{report}\n{report.examples}"
+    sizes = [path.stat().st_size for path in live.parent.glob("app.log*") if path.suffix != ".gz"]
+    # A line of the load has its time before it.
+    assert max(sizes) <= BOUND + PROCESSES * (LINE + 25)
+    assert len(list(live.parent.glob("app.log.*"))) >= load.lines * LINE / BOUND / 2
