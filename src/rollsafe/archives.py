@@ -320,6 +320,20 @@ def _unmark(source: int, draft_path: str) -> None:
         os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+def give_name(path: str, final_path: str, sign: Sign, lock: FileLock) -> None:
+    """Give a file that was found quiet with this sign a second, final name.
+
+    Raises:
+        Changed: It is not the file of that sign any more, or the lock excludes nobody.
+        FileExistsError: There is something under the final name, which is left alone.
+        OSError: It was refused.
+    """
+    with _held(lock):
+        if sign_of(os.lstat(path)) != sign:
+            raise Changed(path)
+        publish(path, final_path)
+
+
 def publish(draft_path: str, final_path: str) -> None:
     """Give a file a second, final name, which nothing has; only while the lock is held.
 

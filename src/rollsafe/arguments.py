@@ -8,7 +8,9 @@ import locale
 import os
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
@@ -58,6 +60,8 @@ def checked_lock_writes(value: bool | None, path: str) -> bool:
         )
     return kind in SHARED
 
+
+_Called = TypeVar("_Called", bound=Callable[..., object])
 
 _AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week|s|min|h|d|w)s?\s*", re.IGNORECASE)
 _SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
@@ -119,6 +123,13 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
             " the live file to it; give a directory on the same one, or move backups there in on_rollover"
         )
     return directory
+
+
+def checked_callable(argument: str, value: _Called | None) -> _Called | None:
+    """`value` if it can be called or is None, else a ConfigurationError that names `argument`."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{argument}={value!r} cannot be called; give a function, or None")
+    return value
 
 
 def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:

@@ -10,13 +10,25 @@ from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
-from rollsafe.archives import DRAFT_EXTENSION, Changed, Codec, Sign, archive, clear_draft, sign_of
+from rollsafe.archives import (
+    DRAFT_EXTENSION,
+    Changed,
+    Codec,
+    Sign,
+    archive,
+    are_one,
+    clear_draft,
+    give_name,
+    sign_of,
+)
 from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import Limits, Stored, expired
 
 Report = Callable[[str, BaseException], None]
+Done = Callable[[str], None]
+"""Told the path of a backup that is final; it is told again until it returns."""
 
 # Seconds between attempts to become the process that tends the backups.
 _ELECTION_PAUSE = 0.25
@@ -235,18 +247,36 @@ class Tending:
         """Remove files, except those that a writer may still be at."""
         self._when_quiet(paths, LEASE + GRACE, lambda path, sign: os.unlink(path))
 
-    def rotate(self, rotate: Callable[[str, str], None]) -> None:
+    def rotate(self, rotate: Callable[[str, str], None], done: Done) -> None:
         """Hand each rolled file that awaits the application's rotator to it.
 
         Later than anything else, because a rotator takes no lock: nobody must have the file open any more.
         """
 
         def finish(path: str, sign: Sign) -> None:
-            rotate(path, path.removesuffix(ROLLED_EXTENSION))
+            backup = path.removesuffix(ROLLED_EXTENSION)
+            rotate(path, backup)
+            done(backup)
 
         self._when_quiet(self._rolled(), LATE + LEASE + GRACE, finish)
 
-    def compress(self, codec: Codec, lock: FileLock) -> None:
+    def release(self, lock: FileLock, done: Done) -> None:
+        """Give each rolled file its final name when nobody has it open any more; its other one goes when that is told.
+
+        So a process that is killed in between leaves both names, and the next one tells again.
+        """
+
+        def finish(path: str, sign: Sign) -> None:
+            backup = path.removesuffix(ROLLED_EXTENSION)
+            if not are_one(path, backup):
+                give_name(path, backup, sign, lock)
+            done(backup)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+        self._when_quiet(self._rolled(), LATE + LEASE + GRACE, finish)
+
+    def compress(self, codec: Codec, lock: FileLock, done: Done) -> None:
         """Make archives of the plain backups, and put right what a killed process has left of that.
 
         Another user's backups are left to a process of that user: we could neither mark them nor keep their owner.
@@ -254,12 +284,22 @@ class Tending:
 
         def finish(path: str, sign: Sign) -> None:
             archive(path, path + codec.extension, sign, codec, lock)
-            os.unlink(path + codec.extension + DRAFT_EXTENSION)
+            complete(path + codec.extension + DRAFT_EXTENSION)
+
+        def complete(draft: str) -> None:
+            try:
+                done(draft.removesuffix(DRAFT_EXTENSION))
+            except Exception as error:
+                self._failed(draft, error)
+                return
+            self._watch.forget(draft)
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
 
         for draft, source in self._drafts():
             try:
-                if clear_draft(draft, source):
-                    os.unlink(draft)
+                if not self._watch.rests(draft) and clear_draft(draft, source):
+                    complete(draft)
             except Exception as error:
                 self._failed(draft, error)
         self._when_quiet(self._plain(), LEASE + GRACE, finish, _is_ours)

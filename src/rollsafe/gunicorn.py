@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rollsafe.archives import Compress
 from rollsafe.arguments import checked_path
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
+from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
 from rollsafe.wiring import ignored_flags, is_first, quarrels, silenced, warn
 
@@ -37,6 +40,16 @@ def rotating_logs(
     atTime: datetime.time | None = None,
     tz: str | datetime.tzinfo | None = None,
     encoding: str = "utf-8",
+    maxBytes: int | str = 0,
+    suffix: str | None = None,
+    archive_dir: str | os.PathLike[str] | None = None,
+    compress: str | Compress | None = None,
+    compress_level: int | None = None,
+    on_rollover: Callable[[str, Interval], object] | None = None,
+    max_age: str | datetime.timedelta | None = None,
+    max_total_bytes: int | str | None = None,
+    min_free_bytes: int | str | None = None,
+    permissions: int | None = None,
     lock_writes: bool | None = None,
     access: str | None = "access.log",
     error: str | None = "error.log",
@@ -54,7 +67,9 @@ def rotating_logs(
 
     Args:
         directory: Where the files go; made if it is missing. A relative path is relative to where gunicorn starts.
-        when, interval, backupCount, utc, atTime, tz, encoding, lock_writes: As for `SafeTimedRotatingFileHandler`.
+        when, interval, backupCount, utc, atTime, tz, encoding: As for `SafeTimedRotatingFileHandler`.
+        maxBytes, suffix, archive_dir, compress, compress_level, on_rollover, max_age: The same, for each of the files.
+        max_total_bytes, min_free_bytes, permissions, lock_writes: The same.
         access: File name for gunicorn's access lines; None for no access lines.
         error: File name for gunicorn's own messages; None leaves them on standard error.
         app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
@@ -78,6 +93,16 @@ def rotating_logs(
         "utc": utc,
         "atTime": atTime,
         "tz": tz,
+        "maxBytes": maxBytes,
+        "suffix": suffix,
+        "archive_dir": archive_dir,
+        "compress": compress,
+        "compress_level": compress_level,
+        "on_rollover": on_rollover,
+        "max_age": max_age,
+        "max_total_bytes": max_total_bytes,
+        "min_free_bytes": min_free_bytes,
+        "permissions": permissions,
         "lock_writes": lock_writes,
     }
     formats = {"access": access_format, "error": format, "app": format}

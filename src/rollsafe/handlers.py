@@ -16,6 +16,7 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from io import FileIO
 from math import inf
@@ -25,6 +26,7 @@ from rollsafe.archives import Compress, codec_for
 from rollsafe.arguments import (
     checked_age,
     checked_archive_dir,
+    checked_callable,
     checked_codec,
     checked_count,
     checked_lock_writes,
@@ -115,6 +117,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         compress: "gz", "zst" or "xz" to compress backups, in the background and in one process; or a callable
             (source_path, target_path) that does it, whose archives have its attribute `extension` (".archive" without).
         compress_level: The compression's own level; None is its usual one.
+        on_rollover: Called with the path of each backup that is final (compressed, if it is to be) and its
+            `rollsafe.schedule.Interval`, in the background in one process; again later if it raises.
         max_age: Keep no backup whose interval ended longer ago: a `timedelta`, or text such as "30 days".
         max_total_bytes: Keep the newest backups that together have so many bytes: a number, or text such as "2 GiB".
         min_free_bytes: Remove the oldest backups while less than this is free on the file system; as above.
@@ -148,6 +152,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         archive_dir: str | os.PathLike[str] | None = None,
         compress: str | Compress | None = None,
         compress_level: int | None = None,
+        on_rollover: Callable[[str, Interval], object] | None = None,
         max_age: str | datetime.timedelta | None = None,
         max_total_bytes: int | str | None = None,
         min_free_bytes: int | str | None = None,
@@ -166,6 +171,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.min_free_bytes = checked_size("min_free_bytes", min_free_bytes)
         self.compress = compress
         self._codec = codec_for(compress, compress_level)
+        self.on_rollover = checked_callable("on_rollover", on_rollover)
         self.permissions = checked_permissions(permissions)
         path = checked_path(filename, delay)
         self.lock_writes = checked_lock_writes(lock_writes, path)
@@ -818,15 +824,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _finishes_backups(self) -> bool:
         """Whether there is anything to do with a backup of this moment."""
-        return self._codec is not None or self._has_rotator()
+        return self._codec is not None or self.on_rollover is not None or self._has_rotator()
 
     def _has_rotator(self) -> bool:
         """Whether the application does more than rename."""
         return callable(self.rotator) or type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
 
     def _extension(self) -> str:
-        """What a rolled file has behind its backup name until a custom rotator has had its turn."""
-        return ROLLED_EXTENSION if self._has_rotator() else ""
+        """What a rolled file has behind its backup name until a rotator or `on_rollover` has had its turn."""
+        waits = self._has_rotator() or (self.on_rollover is not None and self._codec is None)
+        return ROLLED_EXTENSION if waits else ""
 
     def _tending(self) -> Tending:
         """One round of the keeper."""
@@ -837,16 +844,27 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
         tending = self._tending()
         tending.remove(self.getFilesToDelete())
-        if self._has_rotator():
-            tending.rotate(self.rotate)
-        if self._codec is not None:
-            # A lock of its own, because `close` gives back the one that the handler holds.
-            lock = FileLock(self._rollover.lock.path)
-            try:
-                tending.compress(self._codec, lock)
-            finally:
-                lock.close()
+        # A lock of its own, because `close` gives back the one that the handler holds.
+        lock = FileLock(self._rollover.lock.path)
+        try:
+            if self._has_rotator():
+                tending.rotate(self.rotate, self._tell_final if self._codec is None else _ignore)
+            elif self._extension():
+                tending.release(lock, self._tell_final)
+            if self._codec is not None:
+                tending.compress(self._codec, lock, self._tell_final)
+        finally:
+            lock.close()
         return tending.wait
+
+    def _tell_final(self, path: str) -> None:
+        """Tell the application that a backup is final."""
+        if self.on_rollover is not None:
+            names = self._names()
+            backup = names.parse(os.path.basename(path))
+            interval = names.interval(backup) if backup else None
+            if interval is not None:
+                self.on_rollover(path, interval)
 
     def _is_unfinished(self) -> bool:
         """Whether a process that was killed has left something to a round."""
@@ -990,6 +1008,10 @@ os.register_at_fork(after_in_child=end_leases)
 def _record_of_ours(message: str) -> logging.LogRecord:
     """A record that the handler itself has to say."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
+
+
+def _ignore(path: str) -> None:
+    """Stands for whoever is to be told of a final backup, where it is not final yet."""
 
 
 def _raw(stream: Any) -> Any:

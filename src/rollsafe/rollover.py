@@ -548,8 +548,11 @@ class Rollover:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
         first = self._last_number(interval.suffix) + 1 if self._last_number else 0
         free = self._free_sequence(interval, first)
-        last = self._backup_path(interval.suffix, free - 1) + self._extension()
-        if free > interval.fold and _is_plain_file(last):
+        base, extension = self._backup_path(interval.suffix, free - 1), self._extension()
+        last = base + extension
+        # What has its final name already is not what waits for it.
+        final = extension and os.path.lexists(base)
+        if free > interval.fold and _is_plain_file(last) and not final:
             return open(last, "ab", buffering=0, opener=_open_to_read_too)
         new = self._backup_path(interval.suffix, free) + self._extension()
         stream = open(new, "ab", buffering=0, opener=self._open_new)

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import backups, handlers
+from rollsafe import archives, backups, handlers
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.rollover import Rollover
@@ -173,6 +173,14 @@ class ComplainingHandler(SafeTimedRotatingFileHandler):
         super()._fail(record)
 
 
+class ForgetfulHandler(SafeTimedRotatingFileHandler):
+    """Wrong: killed after a backup has its final name, it leaves nothing to tell that nobody was told of it."""
+
+    def _tend_backups(self) -> float | None:
+        archives.publish = os.rename  # type: ignore[assignment]
+        return super()._tend_backups()
+
+
 HANDLERS: dict[str, type[SafeTimedRotatingFileHandler]] = {
     kind.__name__: kind
     for kind in (
@@ -182,6 +190,7 @@ HANDLERS: dict[str, type[SafeTimedRotatingFileHandler]] = {
         ForgettingHandler,
         RaisingHandler,
         ComplainingHandler,
+        ForgetfulHandler,
     )
 }
 
@@ -242,9 +251,15 @@ class Program:
             delay=delay,
             utc=True,
             compress=self._script.compress,
+            maxBytes=self._script.max_bytes,
+            on_rollover=self._tell if self._script.tells else None,
         )
         self._handler.setFormatter(logging.Formatter(LINE_FORMAT))
         self._handler.rotator = self._script.rotator
+
+    def _tell(self, path: str, interval: Interval) -> None:
+        """Stands for an upload."""
+        self.tally.say(f"told {os.path.basename(path)}")
 
     def _report(self, record: logging.LogRecord) -> None:
         """Stands for `handleError`."""
@@ -280,7 +295,10 @@ class Script:
     live: int = -1
     """The hour of the live file, which has one line too."""
     backup_count: int = 0
+    max_bytes: int = 0
     compress: str | None = None
+    tells: bool = False
+    """Whether the application is told of final backups."""
     rotator: Callable[[str, str], None] | None = None
     traced: str = "main"
 
@@ -341,6 +359,14 @@ def _overflow(program: Program) -> None:
     program.close()
 
 
+def _size(program: Program) -> None:
+    """Lines of one hour, of which three fit into a file."""
+    program.open()
+    for _ in range(7):
+        program.line()
+    program.close()
+
+
 def carry_on(program: Program) -> None:
     """What the next process does: it logs, rolls over once more, and goes."""
     program.open()
@@ -360,6 +386,9 @@ SCRIPTS = {
     "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="keeper"),
     "rotator": Script(_rollover, rotator=os.rename, traced="keeper"),
     "compression": Script(_rollover, backups=(-2,), compress="gz", traced="keeper"),
+    "telling": Script(_rollover, tells=True, traced="keeper"),
+    "telling of archives": Script(_rollover, compress="gz", tells=True, traced="keeper"),
+    "size": Script(_size, max_bytes=3 * (LINE_SIZE + 22), live=0),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
 }

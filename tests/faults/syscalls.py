@@ -98,6 +98,8 @@ class Outcome:
     exposed: tuple[str, ...]
     """Files that more people may read or write than the first live file."""
     backups: int
+    untold: tuple[str, ...]
+    """Backups of which the application was never told, though it wants to be."""
     plain: int
     """Backups that are no archives."""
 
@@ -109,7 +111,12 @@ class Outcome:
     def __str__(self) -> str:
         notes = [
             f"{word} {', '.join(names)}"
-            for word, names in (("disorder", self.disorder), ("left over", self.leftovers), ("exposed", self.exposed))
+            for word, names in (
+                ("disorder", self.disorder),
+                ("left over", self.leftovers),
+                ("exposed", self.exposed),
+                ("untold", self.untold),
+            )
             if names
         ]
         return "; ".join(
@@ -323,6 +330,7 @@ class _Case:
             leftovers=tuple(self._leftovers()),
             exposed=tuple(self._exposed()),
             backups=len(list(self._logs.glob(f"{LIVE}.*"))),
+            untold=tuple(self._untold(first.text + second.text)),
             plain=len([path for path in self._logs.glob(f"{LIVE}.*") if path.suffix != ".gz"]),
         )
 
@@ -371,6 +379,13 @@ class _Case:
                 yield path.name
         if not _is_free(lock):
             yield f"{lock.name} is locked"
+
+    def _untold(self, text: str) -> Iterator[str]:
+        """The backups that the tallies do not speak of."""
+        if SCRIPTS[self._script].tells:
+            for path in self._logs.glob(f"{LIVE}.*"):
+                if f"told {path.name}\n" not in text:
+                    yield path.name
 
     def _exposed(self) -> Iterator[str]:
         """The files with more permissions than `Script.prepare` gives."""

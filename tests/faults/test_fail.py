@@ -10,7 +10,13 @@ import pytest
 from tests.faults.scripts import REFUSED_TO_START
 from tests.faults.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
-FAILED = ("rollover", "stale start", "late lines", "retention", "rotator", "compression")
+FAILED = (
+    *("rollover", "stale start", "late lines", "retention", "rotator"),
+    *(
+        pytest.param(script, marks=pytest.mark.slow)
+        for script in ("compression", "telling", "telling of archives", "size")
+    ),
+)
 
 # The errors that the manual pages name, by the calls that may give them. Any call on a broken disk or an NFS server
 # that is gone may give EIO.

@@ -10,7 +10,10 @@ import pytest
 from tests.faults.scripts import SCRIPTS
 from tests.faults.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
 
-KILLED = ("rollover", "stale start", "late lines", "retention", "rotator", "compression")
+KILLED = (
+    *("rollover", "stale start", "late lines", "retention", "rotator", "compression"),
+    *(pytest.param(script, marks=pytest.mark.slow) for script in ("telling", "telling of archives", "size")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def is_healed(outcome: Outcome) -> bool:
     """Whether the next process found nothing that it could not put right, in silence."""
     return (
         outcome.report.flawless
-        and not (outcome.disorder or outcome.leftovers)
+        and not (outcome.disorder or outcome.leftovers or outcome.untold)
         and (outcome.next_status, outcome.next_reports) == (0, 0)
     )
 
@@ -60,6 +63,15 @@ def test_after_a_kill_the_next_process_completes_what_the_keeper_had_begun(lab: 
     assert untouched.backups == (SCRIPTS[script].backup_count or ours), "with those of the script and the next process"
     assert {outcome.plain for outcome in outcomes} == {untouched.plain}
     assert untouched.plain == (0 if SCRIPTS[script].compress else untouched.backups)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["telling", "telling of archives"])
+def test_the_harness_finds_a_backup_of_which_nobody_was_told(lab: Laboratory, script: str) -> None:
+    told = lab.run(script)
+    assert (told.status, told.untold) == (0, ())
+    outcomes = lab.enumerate(script, lambda call: [KILL], handler="ForgetfulHandler")
+    assert any(outcome.untold for outcome in outcomes)
 
 
 def test_an_injected_kill_comes_before_the_call(lab: Laboratory) -> None:

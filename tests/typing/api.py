@@ -15,6 +15,8 @@ from typing_extensions import assert_type
 from rollsafe import ConfigurationError, FileLock, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.formatters import escape, unescape
+from rollsafe.gunicorn import rotating_logs
+from rollsafe.schedule import Interval
 
 
 def handler_takes_the_arguments_of_the_standard_class() -> None:
@@ -29,6 +31,30 @@ def handler_takes_the_arguments_of_the_standard_class() -> None:
 def handler_takes_a_zone_by_name_or_as_tzinfo() -> None:
     SafeTimedRotatingFileHandler("app.log", when="D", tz="Europe/Paris")
     SafeTimedRotatingFileHandler("app.log", when="D", tz=datetime.timezone.utc)
+
+
+def handler_takes_what_happens_to_backups() -> None:
+    def upload(path: str, interval: Interval) -> None:
+        assert_type(interval.start, float)
+
+    def compress(source_path: str, target_path: str) -> int:
+        return 0
+
+    handler = SafeTimedRotatingFileHandler("app.log", maxBytes="100 MiB", compress="zst", compress_level=5)
+    assert_type(handler.maxBytes, int)
+    SafeTimedRotatingFileHandler("app.log", maxBytes=1000, compress=compress, on_rollover=upload)
+    SafeTimedRotatingFileHandler("app.log", max_age=datetime.timedelta(days=30), max_total_bytes=1000)
+    SafeTimedRotatingFileHandler("app.log", max_age="30 days", max_total_bytes="2 GiB", min_free_bytes="1 GiB")
+    SafeTimedRotatingFileHandler("app.log", suffix="%Y%m%d", archive_dir=Path("old"), permissions=0o640)
+    rotating_logs("logs", compress="gz", on_rollover=upload, max_age="30 days", archive_dir=Path("old"))
+
+
+def backups_misuse() -> None:
+    SafeTimedRotatingFileHandler("app.log", compress=True)  # type: ignore[arg-type]
+    SafeTimedRotatingFileHandler("app.log", compress_level="fast")  # type: ignore[arg-type]
+    SafeTimedRotatingFileHandler("app.log", on_rollover=lambda path: None)  # type: ignore[arg-type, misc]
+    SafeTimedRotatingFileHandler("app.log", max_age=30)  # type: ignore[arg-type]
+    SafeTimedRotatingFileHandler("app.log", permissions="640")  # type: ignore[arg-type]
 
 
 def handler_misuse() -> None:

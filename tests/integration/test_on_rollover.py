@@ -1,0 +1,150 @@
+"""`on_rollover`: the application is told of each final backup, once in the usual case, and until it has heard it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import ConfigurationError, backups
+from rollsafe.schedule import Interval
+from tests.faults.crew import WatchedHandler
+from tests.integration.servers import wait_until
+from tests.integration.test_archives import read_archive
+from tests.integration.test_handler import log, suffix_of, wait_for_second_after
+
+Make = Callable[..., WatchedHandler]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are not waited for so long: nobody else writes here."""
+    monkeypatch.setattr(backups, "LATE", 0.1)
+
+
+@pytest.fixture
+def make(live: Path) -> Iterator[Make]:
+    """Makes handlers of `live` that roll each second, UTC, and closes them."""
+    made: list[WatchedHandler] = []
+
+    def make_handler(**arguments: Any) -> WatchedHandler:
+        handler = WatchedHandler(live, **({"when": "S", "utc": True} | arguments))
+        made.append(handler)
+        return handler
+
+    yield make_handler
+    for handler in made:
+        handler.close()
+
+
+class Uploads:
+    """What the application was told, and what it found."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Interval, bytes]] = []
+        self.threads: set[int] = set()
+        self.failures = 0
+
+    def __call__(self, path: str, interval: Interval) -> None:
+        self.threads.add(threading.get_ident())
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("no network")
+        self.told.append((path, interval, Path(path).read_bytes()))
+
+
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_it_is_told_of_each_backup_when_that_is_final(live: Path, make: Make, compress: str | None) -> None:
+    uploads = Uploads()
+    handler = make(compress=compress, on_rollover=uploads)
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(handler, "late", first)
+    wait_until(lambda: bool(uploads.told), "it is told")
+    path, interval, content = uploads.told[0]
+    name = f"app.log.{suffix_of(first)}"
+    assert os.path.basename(path) == (f"{name}.gz" if compress else name)
+    assert (read_archive(Path(path)) if compress else content) == b"first\nlate\n"
+    assert (interval.start, interval.end, interval.suffix) == (int(first), int(first) + 1, suffix_of(first))
+    final = {"app.log", ".app.log.lock", os.path.basename(path)}
+    wait_until(lambda: {entry.name for entry in live.parent.iterdir()} == final, "nothing else is left")
+    assert len(uploads.told) == 1
+    assert threading.get_ident() not in uploads.threads
+    assert handler.reported == []
+
+
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_an_exception_is_reported_once_and_does_not_stop_the_tending(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
+) -> None:
+    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    uploads = Uploads()
+    uploads.failures = 2
+    handler = make(compress=compress, on_rollover=uploads, max_age="1 day")
+    expired = live.with_name("app.log.2020-01-01_00-00-00")
+    first = log(handler, "first")
+    expired.touch()
+    wait_for_second_after(first)
+    log(handler, "second")
+
+    def was_told() -> bool:
+        time.sleep(0.01)
+        log(handler, "more")
+        return any(suffix_of(first) in path for path, _, _ in uploads.told)
+
+    wait_until(was_told, "it is told again")
+    assert not expired.exists()
+    about_uploads = [text for text in handler.reported if "no network" in text]
+    assert about_uploads == handler.reported
+    assert 1 <= len(about_uploads) <= 2
+
+
+def test_a_rolled_file_that_a_killed_process_left_is_told_of(live: Path, make: Make) -> None:
+    waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
+    waiting.write_text("of an earlier run\n")
+    both = live.with_name("app.log.2020-01-01_00-00-01.rolled")
+    both.write_text("final already\n")
+    os.link(both, both.with_suffix(""))
+    uploads = Uploads()
+    log(make(on_rollover=uploads), "first")
+    wait_until(lambda: len(uploads.told) == 2 and not waiting.exists() and not both.exists(), "it is told of both")
+    assert [content for _, _, content in uploads.told] == [b"of an earlier run\n", b"final already\n"]
+
+
+def test_a_foreign_file_under_the_final_name_stays_and_that_is_reported(live: Path, make: Make) -> None:
+    waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
+    waiting.write_text("ours\n")
+    foreign = waiting.with_suffix("")
+    foreign.write_text("somebody's\n")
+    handler = make(on_rollover=Uploads())
+    log(handler, "first")
+    wait_until(lambda: bool(handler.reported), "it is reported")
+    assert (waiting.read_text(), foreign.read_text()) == ("ours\n", "somebody's\n")
+    assert "FileExistsError" in handler.reported[0]
+
+
+def test_after_a_rotator_of_the_application_it_is_told_too(live: Path, make: Make) -> None:
+    uploads = Uploads()
+    handler = make(on_rollover=uploads)
+    handler.rotator = os.rename
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    wait_until(lambda: bool(uploads.told), "it is told")
+    assert uploads.told[0][::2] == (f"{live}.{suffix_of(first)}", b"first\n")
+
+
+def test_what_cannot_be_called_is_refused(live: Path) -> None:
+    with pytest.raises(ConfigurationError, match="on_rollover='upload' cannot be called"):
+        WatchedHandler(live, on_rollover="upload")
