@@ -12,6 +12,7 @@ a script has done is kept in shared memory (`Tally`), because noting it by a sys
 from __future__ import annotations
 
 import ctypes
+import gzip
 import json
 import logging
 import mmap
@@ -43,6 +44,8 @@ REFUSED_TO_START = 3
 """The exit status of a script whose handler could not be made: a `LogFileError`."""
 
 _PATIENCE = 60
+# In the process of a script: the keeper may begin.
+_lines_are_logged = threading.Event()
 _PR_SET_PTRACER = 0x59616D61
 
 
@@ -181,6 +184,22 @@ class ForgetfulHandler(SafeTimedRotatingFileHandler):
         return super()._tend_backups()
 
 
+class HastyHandler(SafeTimedRotatingFileHandler):
+    """Wrong: it writes an archive under its final name, and takes one that is there for a good one."""
+
+    def _tend_backups(self) -> float | None:
+        vars(backups)["archive"] = _archive_hastily
+        return super()._tend_backups()
+
+
+def _archive_hastily(source_path: str, final_path: str, *_: object) -> None:
+    """What `HastyHandler` does in place of `archive`."""
+    if not os.path.exists(final_path):
+        with open(source_path, "rb") as source, gzip.open(final_path, "wb") as target:
+            shutil.copyfileobj(source, target)
+    os.unlink(source_path)
+
+
 HANDLERS: dict[str, type[SafeTimedRotatingFileHandler]] = {
     kind.__name__: kind
     for kind in (
@@ -191,6 +210,7 @@ HANDLERS: dict[str, type[SafeTimedRotatingFileHandler]] = {
         RaisingHandler,
         ComplainingHandler,
         ForgetfulHandler,
+        HastyHandler,
     )
 }
 
@@ -278,6 +298,7 @@ class Program:
 
     def close(self) -> None:
         """Close the handler when the keeper has nothing more to do."""
+        _lines_are_logged.set()
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
                 thread.join()
@@ -414,6 +435,8 @@ def _hold_keeper(*_: object) -> None:
     if threading.current_thread().name == "rollsafe-keeper":
         threading.setprofile(None)
         _wait_for_tracer()
+        # That it has all to do at once, however busy the machine is; no call that is enumerated.
+        _lines_are_logged.wait()
 
 
 def _run(request: Request) -> int:

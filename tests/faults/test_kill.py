@@ -81,10 +81,17 @@ def test_an_injected_kill_comes_before_the_call(lab: Laboratory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handler", "kind"),
-    [("CopyTruncateHandler", "doubled"), ("MarkingHandler", "misfiled"), ("MarkingHandler", "strangers")],
+    ("script", "handler", "kind"),
+    [
+        ("rollover", "CopyTruncateHandler", "doubled"),
+        ("rollover", "MarkingHandler", "misfiled"),
+        ("rollover", "MarkingHandler", "strangers"),
+        ("compression", "HastyHandler", "lost"),
+    ],
 )
-def test_the_harness_finds_a_handler_that_does_not_survive_a_kill(lab: Laboratory, handler: str, kind: str) -> None:
-    assert lab.run("rollover", handler=handler).report.flawless, "nothing is wrong with it until it is killed"
-    outcomes = lab.enumerate("rollover", lambda call: [KILL], handler=handler)
+def test_the_harness_finds_a_handler_that_does_not_survive_a_kill(
+    lab: Laboratory, script: str, handler: str, kind: str
+) -> None:
+    assert lab.run(script, handler=handler).report.flawless, "nothing is wrong with it until it is killed"
+    outcomes = lab.enumerate(script, lambda call: [KILL], handler=handler)
     assert any(outcome.report.faults().get(kind) for outcome in outcomes)
