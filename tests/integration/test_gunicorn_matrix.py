@@ -281,6 +281,7 @@ def test_output_is_captured_in_a_file_that_is_never_rotated(tmp_path: Path) -> N
     assert clients.refused == []
     assert_flawless(*audit_both(tmp_path / "logs", clients, re.compile(rb'.*"GET /say/word\d HTTP/1\.1" 200 .*')))
     assert backups(tmp_path / "captured.log") == []
+    assert (tmp_path / "captured.log").read_text().count("Booting worker") == WORKERS
     assert re.findall(r"^word\d$", (tmp_path / "captured.log").read_text(), re.MULTILINE) == ["word0", "word1", "word2"]
     assert server.output == ""
 
