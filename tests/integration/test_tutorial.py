@@ -33,8 +33,8 @@ def commands_in(step: Snippet) -> Iterator[tuple[str, list[str]]]:
 
 
 def without_numbers(line: str) -> str:
-    """A line of output with dates, times and process numbers made alike; one that is only a count stays."""
-    return line if line.isdigit() else re.sub(r"\d+", "0", line)
+    """A line of output with stamps, dates, times and numbers made alike; one that is only a count stays."""
+    return line if line.isdigit() else re.sub(r"~\w{10}\.\d+~|\d[\d,]*", "0", line)
 
 
 @contextmanager
