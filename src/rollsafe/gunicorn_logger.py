@@ -32,6 +32,12 @@ ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "backupCount": ("ROLLSAFE_BACKUP_COUNT", int),
     "utc": ("ROLLSAFE_UTC", lambda text: {"1": True, "true": True, "0": False, "false": False}[text.lower()]),
     "tz": ("ROLLSAFE_TZ", str),
+    "maxBytes": ("ROLLSAFE_MAX_BYTES", str),
+    "archive_dir": ("ROLLSAFE_ARCHIVE_DIR", str),
+    "compress": ("ROLLSAFE_COMPRESS", str),
+    "max_age": ("ROLLSAFE_MAX_AGE", str),
+    "max_total_bytes": ("ROLLSAFE_MAX_TOTAL_BYTES", str),
+    "min_free_bytes": ("ROLLSAFE_MIN_FREE_BYTES", str),
     "permissions": ("ROLLSAFE_PERMISSIONS", lambda text: int(text, 8)),
 }
 READABLE = {

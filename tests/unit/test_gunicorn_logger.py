@@ -475,6 +475,11 @@ ENVIRONMENT = {
     "ROLLSAFE_INTERVAL": "5",
     "ROLLSAFE_BACKUP_COUNT": "7",
     "ROLLSAFE_UTC": "true",
+    "ROLLSAFE_MAX_BYTES": "1 KiB",
+    "ROLLSAFE_COMPRESS": "gz",
+    "ROLLSAFE_MAX_AGE": "2 days",
+    "ROLLSAFE_MAX_TOTAL_BYTES": "2 KiB",
+    "ROLLSAFE_MIN_FREE_BYTES": "3 KiB",
     "ROLLSAFE_PERMISSIONS": "640",
 }
 
@@ -490,6 +495,8 @@ def test_the_environment_sets_the_rotation(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(handler, SafeTimedRotatingFileHandler)
     assert (handler.when, handler.interval, handler.backupCount, handler.utc) == ("M", 300, 7, True)
     assert handler.permissions == 0o640
+    assert (handler.maxBytes, handler.max_total_bytes, handler.min_free_bytes) == (1024, 2048, 3072)
+    assert (handler.max_age, handler.compress) == (2 * 86400, "gz")
     take_off_handlers()
     (handler,) = rotating_logger(when="W0", utc=False)(configured(**settings)).access_log.handlers
     assert isinstance(handler, SafeTimedRotatingFileHandler)
