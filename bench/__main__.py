@@ -1,8 +1,8 @@
-"""Compare the speed of rollsafe with that of other handlers: print the tables, and write them with a chart.
+"""Compare the speed of rollsafe with that of other ways to log: print the tables, and write them with a chart.
 
-    python -m bench [--rounds 5] [--seconds 2] [--out docs/figures]
+    python -m bench [--quick] [--rounds 3] [--seconds 1] [--only TEXT …] [--out docs/figures]
 
-It takes under three minutes; the tables and the chart in docs/figures are its output.
+It takes about eight minutes; the tables and the chart in docs/figures are its output.
 """
 
 from __future__ import annotations
@@ -15,75 +15,133 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
+from bench.chart import draw
+from bench.peers import CONCURRENT, FLOOR, FORMAT, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, Peer
 from bench.speed import (
-    CONCURRENT,
-    FORMAT,
-    MESSAGE,
-    PEERS,
-    PROCESSES,
-    STANDARD,
+    BATCHES,
+    CROWDS,
+    FEW,
+    MANY,
+    SMALL,
     NoTrace,
     Run,
-    Spread,
+    Turn,
     cpu_per_line,
+    goals,
     in_processes,
+    instructions,
+    kept_pace,
     logged_and_lost,
-    measure,
+    measure_alone,
+    measure_together,
     rates,
     ratios,
+    seconds_of,
     share,
+    slower,
     spread,
     system_calls,
-    what_the_speed_cost,
     where_we_lose,
 )
 
-OURS, OTHERS, FLOOR = "#1f5fa8", "#8a929c", "#d5d9de"
-NEEDED = {"concurrent_log_handler": "concurrent-log-handler", "matplotlib": "matplotlib"}
+# Rounds in one process for each round of several.
+ALONE = 70
+# Whose instructions are counted, which takes some ten seconds each.
+COUNTED = (NULL, FLOOR, PLAIN, STANDARD, CONCURRENT, "picologging", OURS_STANDARD, OURS)
+# What --quick leaves.
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS = 1, 0.3, ((4, 80), (64, 80))
+
+Counted = TypeVar("Counted")
+
+
+@dataclass
+class Results:
+    """All that was measured.
+
+    Attributes:
+        left_out: Peer -> why it could not be measured.
+        calls: Peer -> name of a system call -> how many for each line.
+        instructions: Peer -> how many for each line.
+        not_counted: "calls" or "instructions" -> why they could not be counted.
+    """
+
+    about: dict[str, Any]
+    turns: list[Turn] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, dict[str, float]] = field(default_factory=dict)
+    instructions: dict[str, float] = field(default_factory=dict)
+    not_counted: dict[str, str] = field(default_factory=dict)
+
+    def alone(self) -> list[str]:
+        """The peers that were measured in one process."""
+        return _in_order({turn.peer for turn in self.turns})
+
+    def together(self) -> list[str]:
+        """The peers that were measured in several processes."""
+        return _in_order({run.peer for run in self.runs})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line asks for; return the exit code."""
     options = _options(arguments)
-    about = _circumstances(options.rounds, options.seconds)
-    runs = []
-    total = options.rounds * len(PROCESSES) * len(PEERS)
-    for run in measure(options.rounds, options.seconds):
-        runs.append(run)
-        _progress(f"{len(runs)} of {total}: round {run.round + 1}, {in_processes(run.processes)}, {run.peer}")
-    calls, no_trace = _count_calls()
-    _progress("")
-    text = _report(runs, calls, no_trace, about)
+    results = Results(_circumstances(options.rounds, options.seconds))
+    results.left_out = {peer.name: why for peer in options.peers if (why := peer.missing())}
+    peers = [peer for peer in options.peers if peer.name not in results.left_out]
+    results.about["versions"] = {peer.package: peer.version() for peer in peers if peer.package}
+    rounds = ALONE * options.rounds
+    for turn in _watched(measure_alone(peers, rounds), rounds * len(peers) * len(BATCHES), lambda turn: turn.peer):
+        results.turns.append(turn)
+    crowd = [peer for peer in peers if not peer.alone]
+    total = options.rounds * len(options.crowds) * len(crowd)
+    for run in _watched(
+        measure_together(crowd, options.crowds, options.rounds, options.seconds), total, lambda run: run.peer
+    ):
+        results.runs.append(run)
+    if not options.quick:
+        results.calls = _count("calls", crowd, system_calls, results)
+        results.instructions = _count(
+            "instructions", [peer for peer in peers if peer.name in COUNTED], instructions, results
+        )
+    text = _report(results)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed.md").write_text(text, encoding="utf-8")
-    figures = json.dumps(_figures(runs, calls, no_trace, about), indent=2, ensure_ascii=False)
+    figures = json.dumps(_figures(results), indent=1, ensure_ascii=False)
     (options.out / "speed.json").write_text(figures + "\n", encoding="utf-8")
-    _draw(runs, options.out / "speed.svg")
+    draw(results.turns, results.runs, options.out / "speed.svg")
     print(f"Written: speed.md, speed.json and speed.svg in {options.out}")
     return 0
 
 
-def _progress(text: str) -> None:
-    """Overwrite the line of progress, where there is a terminal to watch it."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+Measured = TypeVar("Measured")
 
 
-def _count_calls() -> tuple[dict[str, dict[str, float]], str | None]:
-    """The system calls for each line of all peers, or why they could not be counted."""
-    calls = {}
-    for peer in PEERS.values():
-        _progress(f"system calls: {peer.name}")
+def _watched(measuring: Iterator[Measured], total: int, name: Callable[[Measured], str]) -> Iterator[Measured]:
+    """What `measuring` yields, with a line of progress where there is a terminal to watch it."""
+    for number, one in enumerate(measuring, 1):
+        if sys.stderr.isatty() and (number % 50 == 0 or total < 1000):
+            print(f"\r\x1b[K{number} of {total}: {name(one)}", end="", file=sys.stderr, flush=True)
+        yield one
+
+
+def _count(what: str, peers: Iterable[Peer], count: Callable[[Peer], Counted], results: Results) -> dict[str, Counted]:
+    """One figure of each peer by a tool that counts, or a note why there is none."""
+    counted: dict[str, Counted] = {}
+    for peer in _watched(iter(peers), 0, lambda peer: f"{what} of {peer.name}"):
         try:
-            calls[peer.name] = system_calls(peer)
+            counted[peer.name] = count(peer)
         except NoTrace as reason:
-            return {}, str(reason)
-    return calls, None
+            results.not_counted[what] = f"{peer.name}: {reason}"
+            if not counted:
+                break
+    return counted
 
 
 def _circumstances(rounds: int, seconds: float) -> dict[str, Any]:
@@ -91,83 +149,150 @@ def _circumstances(rounds: int, seconds: float) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": platform.system() + " " + ".".join(platform.release().split(".")[:2]),
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "rollsafe": _version("rollsafe"),
-        "concurrent-log-handler": _version("concurrent-log-handler"),
+        "rollsafe": importlib.metadata.version("rollsafe"),
         "rounds": rounds,
         "seconds": seconds,
         "format": FORMAT,
-        "message": MESSAGE,
     }
 
 
-def _version(distribution: str) -> str:
-    """The version of an installed distribution."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "source tree"
+def _in_order(names: set[str]) -> list[str]:
+    """Names of peers in the order of the tables."""
+    return [name for name in PEERS if name in names]
 
 
 # Tables.
 
 
-def _report(
-    runs: Sequence[Run], calls: dict[str, dict[str, float]], no_trace: str | None, about: dict[str, Any]
-) -> str:
+def _report(results: Results) -> str:
     """All that is to be said, as Markdown that can be read as plain text too."""
-    head = ["handler", "lines/s", "CPU µs/line", f"times {STANDARD}", f"times {CONCURRENT}", "lines lost"]
-    parts = ["<!-- Generated by `python -m bench`; do not edit. -->"]
-    for processes in PROCESSES:
-        rows = [_speed_row(runs, peer, processes) for peer in PEERS]
-        parts += [f"**{in_processes(processes)}**", _table(head, rows)]
-    parts += [
-        f"All figures but the lines lost are medians of {about['rounds']} rounds of {about['seconds']:g} s with a"
-        " rollover each second; in brackets the least and the most. Ratios are taken within a round. CPU is processor"
-        " time, logging's own part of a line included.",
-        where_we_lose(runs),
-        what_the_speed_cost(runs),
-        "**System calls for each line between two rollovers**",
+    about = results.about
+    parts = [
+        "<!-- Generated by `python -m bench`; do not edit. -->",
+        "**Figures to reach**",
+        _table(
+            ["figure", "wanted", "measured", "reached"],
+            [
+                [goal.what, goal.wanted, f"{goal.figure:.2f}", "yes" if goal.reached else "**no**"]
+                for goal in goals(results.turns, results.runs)
+            ],
+        ),
+        "**Where rollsafe is slower**",
+        where_we_lose(results.turns, results.runs).replace("\n", "\n\n"),
+        f"**One process**, messages of {SMALL} characters",
+        _one_process(results),
+        f"A line's time is the median of {ALONE * about['rounds']} rounds; its factors are medians of the ratios within"
+        " a round, in which all peers log a batch one after the other. The floor is a handler that writes a line that"
+        " was made before.",
+        "**Lines a second in one process, by length of the message**",
+        _table(
+            ["", *(f"{size} characters" for size in BATCHES)], [_by_size(results, peer) for peer in results.alone()]
+        ),
+        f"**Lines a second of several processes on one file**, messages of {SMALL} characters, a rollover each second",
+        _crowds(results),
+        f"Medians of {about['rounds']} rounds of {about['seconds']:g} s. Factors, and processor time for a line, are"
+        f" those of {FEW} processes. Lines are counted in all files afterwards.",
     ]
-    if no_trace is None:
+    long = [(processes, size) for processes, size in _measured_crowds(results) if size != SMALL]
+    if long:
         parts += [
-            _table(["handler", "calls/line", "which"], [_calls_row(peer, calls[peer]) for peer in calls]),
-            "`getpid` is what `logging` itself does for each record.",
+            "**Long lines of several processes**, lines a second",
+            _table(
+                ["", *(f"{in_processes(processes)}, {size} characters" for processes, size in long)],
+                [[peer, *(_rate(results, peer, *crowd) for crowd in long)] for peer in results.together()],
+            ),
         ]
-    else:
-        parts.append(f"Not counted: {no_trace}.")
+    parts += _counts(results)
+    parts.append("; ".join(f"{name}: {PEERS[name].note}" for name in results.alone() if PEERS[name].note) + ".")
+    parts += [f"Not measured: {name}, because {why}." for name, why in results.left_out.items()]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in {"rollsafe": about["rollsafe"], **about["versions"]}.items()
+    )
     parts.append(
         f"{about['python']}, {about['kernel']}, {about['cpus']} CPUs, load average {about['load']} at the start,"
-        f" rollsafe {about['rollsafe']}, concurrent-log-handler {about['concurrent-log-handler']}, {about['date']}."
-        f" Format `{about['format']}`, messages of {len(about['message'])} characters."
+        f" {versions}, {about['date']}. Format `{about['format']}`."
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _speed_row(runs: Sequence[Run], peer: str, processes: int) -> list[str]:
-    """One handler's line of a table of speeds."""
-    logged, lost = logged_and_lost(runs, peer, processes)
-    return [
-        peer,
-        f"{spread(list(rates(runs, peer, processes).values())).middle:,.0f}",
-        f"{1e6 * cpu_per_line(runs, peer, processes):.1f}",
-        _ratio(spread(ratios(runs, peer, STANDARD, processes))),
-        _ratio(spread(ratios(runs, peer, CONCURRENT, processes))),
-        f"{lost:,} ({share(lost, logged)})" if lost else "0",
+def _one_process(results: Results) -> str:
+    """The table of one process."""
+    turns = results.turns
+    rows = []
+    for peer in results.alone():
+        figures = spread([1e6 * seconds for seconds in seconds_of(turns, peer, SMALL).values()])
+        rows.append(
+            [
+                peer,
+                f"{figures.middle:.2f}",
+                f"{slower(turns, peer, FLOOR):.2f}",
+                f"{slower(turns, peer, PLAIN):.2f}",
+                f"{results.instructions[peer]:,.0f}" if peer in results.instructions else "",
+            ]
+        )
+    return _table(["", "µs for a line", "times the floor", f"times {PLAIN}", "instructions"], rows)
+
+
+def _by_size(results: Results, peer: str) -> list[str]:
+    """One peer's line of the table by length."""
+    return [peer, *(f"{1 / median(seconds_of(results.turns, peer, size).values()):,.0f}" for size in BATCHES)]
+
+
+def _measured_crowds(results: Results) -> list[tuple[int, int]]:
+    """(processes, characters) of the runs."""
+    return sorted({(run.processes, run.size) for run in results.runs})
+
+
+def _rate(results: Results, peer: str, processes: int, size: int) -> str:
+    """Median of the lines a second."""
+    return f"{median(rates(results.runs, peer, processes, size).values()):,.0f}"
+
+
+def _crowds(results: Results) -> str:
+    """The table of several processes."""
+    runs = results.runs
+    crowds = [processes for processes, size in _measured_crowds(results) if size == SMALL]
+    rows = []
+    for peer in results.together():
+        logged, lost = logged_and_lost(runs, peer)
+        row = [peer, *(_rate(results, peer, processes, SMALL) for processes in crowds)]
+        row.append(f"{kept_pace(runs, peer):.2f}" if {FEW, MANY} <= set(crowds) else "")
+        row += [
+            f"{median(ratios(runs, peer, reference, FEW)):.2f}" if reference in results.together() else ""
+            for reference in (STANDARD, CONCURRENT)
+        ]
+        row.append(f"{1e6 * cpu_per_line(runs, peer, FEW):.1f}")
+        row.append(f"{lost:,} ({share(lost, logged)})" if lost else "0")
+        rows.append(row)
+    head = [
+        "",
+        *map(str, crowds),
+        f"{MANY} / {FEW}",
+        f"times {STANDARD}",
+        f"times {CONCURRENT}",
+        "CPU µs",
+        "lines lost",
     ]
+    return _table(head, rows)
 
 
-def _ratio(ratio: Spread) -> str:
-    """A ratio with its least and its most."""
-    return f"{ratio.middle:.2f} ({ratio.least:.2f} to {ratio.most:.2f})"
-
-
-def _calls_row(peer: str, calls: dict[str, float]) -> list[str]:
-    """One handler's line of the table of system calls."""
-    which = ", ".join(f"{number:.2f} {name}" for name, number in calls.items())
-    return [peer, f"{sum(calls.values()):.2f}", which]
+def _counts(results: Results) -> list[str]:
+    """What is said about system calls, and about what could not be counted."""
+    parts = []
+    if results.calls:
+        rows = [
+            [peer, f"{sum(calls.values()):.2f}", ", ".join(f"{number:.2f} {name}" for name, number in calls.items())]
+            for peer, calls in results.calls.items()
+        ]
+        parts += [
+            "**System calls for each line between two rollovers**",
+            _table(["", "calls", "which"], rows),
+            "`getpid` is what `logging` itself does for each record.",
+        ]
+    return parts + [f"Not counted: {what} ({why})." for what, why in results.not_counted.items()]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -183,86 +308,62 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 # Files.
 
 
-def _figures(
-    runs: Sequence[Run], calls: dict[str, dict[str, float]], no_trace: str | None, about: dict[str, Any]
-) -> dict[str, Any]:
-    """All figures, those of the single runs included."""
+def _figures(results: Results) -> dict[str, Any]:
+    """All figures; those of the single runs included, and of one process the quartiles."""
+    turns = results.turns
     return {
-        "about": about,
-        "summary": [_summary(runs, peer, processes) for processes in PROCESSES for peer in PEERS],
-        "system_calls_per_line": calls,
-        "system_calls_not_counted": no_trace,
-        "sentences": [where_we_lose(runs), what_the_speed_cost(runs)],
-        "runs": [vars(run) for run in runs],
+        "about": results.about,
+        "goals": [asdict(goal) for goal in goals(turns, results.runs)],
+        "where_we_lose": where_we_lose(turns, results.runs),
+        "one_process": [
+            {
+                "peer": peer,
+                "characters": size,
+                "seconds_per_line": asdict(spread(list(seconds_of(turns, peer, size).values()))),
+                "times_floor": slower(turns, peer, FLOOR, size=size),
+                "times_FileHandler": slower(turns, peer, PLAIN, size=size),
+            }
+            for size in BATCHES
+            for peer in results.alone()
+        ],
+        "several_processes": [asdict(run) for run in results.runs],
+        "system_calls_per_line": results.calls,
+        "instructions_per_line": results.instructions,
+        "not_counted": results.not_counted,
+        "not_measured": results.left_out,
     }
-
-
-def _summary(runs: Sequence[Run], peer: str, processes: int) -> dict[str, Any]:
-    """One handler with one number of processes."""
-    logged, lost = logged_and_lost(runs, peer, processes)
-    return {
-        "peer": peer,
-        "processes": processes,
-        "lines_per_second": vars(spread(list(rates(runs, peer, processes).values()))),
-        "cpu_seconds_per_line": cpu_per_line(runs, peer, processes),
-        f"times {STANDARD}": vars(spread(ratios(runs, peer, STANDARD, processes))),
-        f"times {CONCURRENT}": vars(spread(ratios(runs, peer, CONCURRENT, processes))),
-        "logged": logged,
-        "lost": lost,
-    }
-
-
-def _draw(runs: Sequence[Run], path: Path) -> None:
-    """Draw the bars of one process above those of several."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"font.size": 13, "svg.hashsalt": "rollsafe"})
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(len(PROCESSES), 1, figsize=(10, 8), sharex=True, facecolor="white")
-    for panel, processes in zip(panels, PROCESSES, strict=True):
-        _draw_panel(panel, runs, processes)
-    # Room for the text at the end of the longest bar.
-    panels[-1].set_xlim(0, 1.6 * max(run.rate for run in runs))
-    panels[-1].locator_params(axis="x", nbins=6)
-    panels[-1].set_xlabel("lines a second (median; the thin line is from the slowest to the fastest round)")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None, "Title": "Lines a second by handler, 1 process and 4 processes"})
-    pyplot.close(figure)
-
-
-def _draw_panel(panel: Any, runs: Sequence[Run], processes: int) -> None:
-    """The bars of one number of processes, in the order of the tables."""
-    spreads = [spread(list(rates(runs, peer, processes).values())) for peer in PEERS]
-    colours = [OURS if peer.ours else OTHERS if peer.competes else FLOOR for peer in PEERS.values()]
-    reach = ([s.middle - s.least for s in spreads], [s.most - s.middle for s in spreads])
-    bars = [s.middle for s in spreads]
-    panel.barh(list(PEERS), bars, color=colours, xerr=reach, error_kw={"elinewidth": 1.2, "ecolor": "#30363d"})
-    for row, (peer, figure) in enumerate(zip(PEERS, spreads, strict=True)):
-        logged, lost = logged_and_lost(runs, peer, processes)
-        note = f"  {figure.middle:,.0f}" + (f", lost {share(lost, logged)} of its lines" if lost else "")
-        panel.text(figure.most, row, note, va="center", color="#b3261e" if lost else "#1b1f24")
-    panel.set_title(f"{in_processes(processes)}, a rollover each second", loc="left", fontweight="bold")
-    panel.invert_yaxis()
-    panel.xaxis.set_major_formatter("{x:,.0f}")
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Compare the speed of rollsafe with that of other log handlers."
+        prog="python -m bench", description="Compare the speed of rollsafe with that of other ways to log."
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, all handlers in each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each run (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a try: one short round, nothing counted")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, all peers in each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of each run (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="*", help="further peers, beside those that are compared with, by parts of names"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.rounds <= 0 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        parser.error(f"{' and '.join(missing)} must be installed: pip install --group bench -e .")
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("matplotlib must be installed: pip install --group bench -e .")
+    options.crowds = CROWDS
+    if options.quick:
+        options.rounds, options.seconds, options.crowds = QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS
+    measures = (STANDARD, PLAIN, OURS)
+    options.peers = [
+        peer
+        for peer in PEERS.values()
+        if options.only is None
+        or not peer.competes
+        or peer.ours
+        or peer.name in measures
+        or any(part in peer.name for part in options.only)
+    ]
     return options
 
 

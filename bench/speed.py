@@ -1,153 +1,135 @@
-"""How fast handlers write, several of them in turn, and the arithmetic of the comparison.
+"""How fast the peers log: one process, several of them on one file, system calls and instructions for each line.
 
-The machine's load changes from second to second, so two rates are compared only within one round, in which the peers
+The machine's load changes from moment to moment, so two peers are compared only within one round, in which they
 run directly one after the other; the ratios of the rounds are then summed up by their median.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-MESSAGE = "GET /orders/4711/items?page=2 answered 200 with 18342 bytes in 12.7 ms to client"
-PROCESSES = (1, 4)
-STANDARD = "TimedRotatingFileHandler"
-CONCURRENT = "concurrent-log-handler"
+from bench.peers import (
+    CONCURRENT,
+    FLOOR,
+    NULL,
+    OURS,
+    OURS_STANDARD,
+    PEERS,
+    PLAIN,
+    STANDARD,
+    WRITE,
+    Logging,
+    Peer,
+    Setting,
+    message,
+)
+
+# Characters in a message, and how many of them make one batch in one process.
+BATCHES = {80: 100, 1024: 100, 65536: 4}
+SMALL = min(BATCHES)
+# (processes, characters in a message)
+CROWDS = ((2, SMALL), (4, SMALL), (16, SMALL), (64, SMALL), (4, 1024), (4, 65536))
+FEW, MANY = 4, 64
 
 # Lines between two looks at the clock.
 BATCH = 20
 # Seconds that the processes of one run may take to get ready, and then to finish.
 PATIENCE = 60.0
-# System calls are counted over this many lines; a share below the tolerance is the lease, once a second, or memory.
-COUNTED_LINES = 1000
+# Batches between two truncations of the files.
+KEEP = 20
+# Calls and instructions are counted over this many lines; a call below the tolerance is the lease, or memory.
+COUNTED_LINES = 500
 TOLERANCE = 0.02
 # How strace -c is started, and in which columns of its table the calls and their name are.
 STRACE = ("strace", "-f", "-c", "-o")
 CALLS, NAME = 3, -1
+CALLGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+COLLECTED = re.compile(r"Collected : (\d+)")
 
-_TRACED = (
-    "import sys, pathlib, bench.speed;"
-    "bench.speed.write_lines(bench.speed.PEERS[sys.argv[1]], pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
+_COUNTED = (
+    "import sys, pathlib, bench.peers;"
+    "bench.peers.write_lines(bench.peers.PEERS[sys.argv[1]], pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
 )
 
 
-class BareWrite(logging.Handler):
-    """The floor: the line is formatted and given to one write(2); there is no rollover."""
-
-    def __init__(self, live: Path) -> None:
-        super().__init__()
-        self._descriptor = os.open(live, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        os.write(self._descriptor, (self.format(record) + "\n").encode())
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-        super().close()
+# One process.
 
 
 @dataclass(frozen=True)
-class Peer:
-    """One handler of the comparison, with its formatter.
+class Turn:
+    """What one peer did alone in one round.
 
     Attributes:
-        name: As the tables show it.
-        make: (live file, `when`) -> the handler; what does not roll over has no use for `when`.
-        formatter: Makes the formatter from the format string.
-        ours: Whether this is rollsafe.
-        competes: False for the floor, which is a bound and does not do the work.
+        size: Characters in each message.
+        seconds: For one line.
     """
 
-    name: str
-    make: Callable[[Path, str], logging.Handler]
-    formatter: Callable[[str], logging.Formatter] = logging.Formatter
-    ours: bool = False
-    competes: bool = True
+    round: int
+    size: int
+    peer: str
+    seconds: float
 
 
-def _floor(live: Path, when: str) -> logging.Handler:
-    """The bound that no handler in Python can pass."""
-    return BareWrite(live)
+def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
+    """Let all peers log a batch in each round, in one process, and yield what they took."""
+    for size, lines in BATCHES.items():
+        text = message(size)
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="speed-")))
+            crew = []
+            for number, peer in enumerate(peers):
+                logging_ = peer.start(Setting(directory / f"{number}.log", size=size))
+                stack.callback(logging_.end)
+                crew.append((peer.name, logging_))
+            for turn in range(-1, rounds):
+                first = turn % len(crew)
+                for name, logging_ in crew[first:] + crew[:first]:
+                    info = logging_.info
+                    begun = time.perf_counter()
+                    for _ in range(lines):
+                        info(text)
+                    logging_.settle()
+                    elapsed = time.perf_counter() - begun
+                    if turn >= 0:  # the one before warms up
+                        yield Turn(turn, size, name, elapsed / lines)
+                if turn % KEEP == 0:
+                    for file in directory.glob("[0-9]*.log"):
+                        os.truncate(file, 0)
 
 
-def _plain(live: Path, when: str) -> logging.Handler:
-    """The standard library's handler without rollover."""
-    return logging.FileHandler(live)
-
-
-def _standard(live: Path, when: str) -> logging.Handler:
-    """The standard library's handler, which is not made for several processes."""
-    return logging.handlers.TimedRotatingFileHandler(live, when=when)
-
-
-def _concurrent(live: Path, when: str) -> logging.Handler:
-    """The handler of concurrent-log-handler, which takes a lock for each line."""
-    from concurrent_log_handler import ConcurrentTimedRotatingFileHandler
-
-    handler: logging.Handler = ConcurrentTimedRotatingFileHandler(str(live), when=when)
-    return handler
-
-
-def _rollsafe(live: Path, when: str) -> logging.Handler:
-    """The handler of this project."""
-    from rollsafe import SafeTimedRotatingFileHandler
-
-    return SafeTimedRotatingFileHandler(live, when=when)
-
-
-def _line_formatter(fmt: str) -> logging.Formatter:
-    """The formatter of this project."""
-    from rollsafe import LineFormatter
-
-    return LineFormatter(fmt)
-
-
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("floor: one bare write", _floor, competes=False),
-        Peer("FileHandler (no rollover)", _plain),
-        Peer(STANDARD, _standard),
-        Peer(CONCURRENT, _concurrent),
-        Peer("rollsafe", _rollsafe, ours=True),
-        Peer("rollsafe + LineFormatter", _rollsafe, _line_formatter, ours=True),
-    )
-}
-
-
-# Measuring.
+# Several processes.
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one peer did with one number of processes in one round.
+    """What one peer did with several processes on one file in one round.
 
     Attributes:
-        rate: Lines a second, summed over the processes.
+        rate: Lines a second, all processes together.
         cpu: Processor seconds of all processes together; the waits for other processes are not in it.
-        logged: Lines given to the handlers.
+        logged: Lines given to the peer.
         found: Lines in the live file and all its backups afterwards.
     """
 
     round: int
     processes: int
+    size: int
     peer: str
     rate: float
     cpu: float
@@ -155,17 +137,18 @@ class Run:
     found: int
 
 
-def measure(rounds: int, seconds: float) -> Iterator[Run]:
+def measure_together(
+    peers: Sequence[Peer], crowds: Sequence[tuple[int, int]], rounds: int, seconds: float
+) -> Iterator[Run]:
     """Run all peers in each round, each time in another order, and yield what they did."""
-    peers = list(PEERS.values())
     for turn in range(rounds):
         first = turn % len(peers)
-        for processes in PROCESSES:
-            for peer in peers[first:] + peers[:first]:
-                yield run_once(peer, processes, seconds, turn)
+        for processes, size in crowds:
+            for peer in [*peers[first:], *peers[:first]]:
+                yield run_once(peer, processes, seconds, turn, size)
 
 
-def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0) -> Run:
+def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: int = SMALL) -> Run:
     """Log flat out through `peer` for `seconds`, with a rollover each second, in a directory of its own.
 
     Raises:
@@ -174,11 +157,13 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0) -> Run:
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(processes)
     with tempfile.TemporaryDirectory(prefix="speed-") as directory:
-        live = Path(directory) / "app.log"
+        setting = Setting(Path(directory) / "app.log", "S", size, processes)
+        spent = time.process_time()
+        shared = peer.start(setting) if peer.shared else None
         crew = []
         for _ in range(processes):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_write, args=(peer, live, seconds, barrier, sender))
+            process = context.Process(target=_write, args=(peer, shared, setting, seconds, barrier, sender))
             process.start()
             # Ours is closed before the next fork, so that the end of the process is the end of the pipe.
             sender.close()
@@ -191,68 +176,72 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0) -> Run:
                 process.join(PATIENCE)
                 process.kill()
                 process.join()
-        found = _count_lines(live)
-    rate = sum(lines / elapsed for lines, elapsed, _ in told)
-    cpu = sum(cpu for _, _, cpu in told)
-    return Run(turn, processes, peer.name, rate, cpu, sum(lines for lines, _, _ in told), found)
+            if shared:
+                shared.end()
+        # Who hands its lines to another process is not done before that one is.
+        settled = time.monotonic() if shared else 0.0
+        found = sum(_count_lines(file) for file in setting.live.parent.glob("app*"))
+    if shared:
+        rate = sum(one.lines for one in told) / (settled - min(one.begun for one in told))
+    else:
+        rate = sum(one.lines / (one.ended - one.begun) for one in told)
+    cpu = sum(one.cpu for one in told) + (time.process_time() - spent if shared else 0.0)
+    return Run(turn, processes, size, peer.name, rate, cpu, sum(one.lines for one in told), found)
 
 
-def write_lines(peer: Peer, live: Path, lines: int) -> None:
-    """Write `lines` lines with no rollover in sight: the steady state."""
-    logger = _logger(peer, live, "D")
-    for _ in range(lines):
-        logger.info(MESSAGE)
+def _count_lines(file: Path) -> int:
+    """Lines with something in them."""
+    return sum(line != b"\n" for line in file.read_bytes().splitlines(keepends=True))
 
 
-def _write(peer: Peer, live: Path, seconds: float, barrier: Barrier, sender: Connection) -> None:
-    """One process of a run: log until time is up, and send the lines, the seconds and the processor seconds."""
+@dataclass(frozen=True)
+class _Told:
+    """What one process of a run tells: lines, begin and end (monotonic clock), processor seconds."""
+
+    lines: int
+    begun: float
+    ended: float
+    cpu: float
+
+
+def _write(
+    peer: Peer, shared: Logging | None, setting: Setting, seconds: float, barrier: Barrier, sender: Connection
+) -> None:
+    """One process of a run: log until time is up, and tell about it."""
     # The standard handler reports each rollover at which another process was first; the lines are counted anyway.
     logging.raiseExceptions = False
-    logger = _logger(peer, live, "S")
+    logging_ = shared or peer.start(setting)
+    info, text = logging_.info, message(setting.size)
     barrier.wait(PATIENCE)
     begun, cpu = time.monotonic(), time.process_time()
     deadline = begun + seconds
     lines = 0
     while time.monotonic() < deadline:
         for _ in range(BATCH):
-            logger.info(MESSAGE)
+            info(text)
         lines += BATCH
-    elapsed, cpu = time.monotonic() - begun, time.process_time() - cpu
-    for handler in logger.handlers:
-        handler.close()
-    sender.send((lines, elapsed, cpu))
+    ended, cpu = time.monotonic(), time.process_time() - cpu
+    if not shared:
+        logging_.end()
+    sender.send(_Told(lines, begun, ended, cpu))
 
 
-def _logger(peer: Peer, live: Path, when: str) -> logging.Logger:
-    """A logger whose only handler is the peer's."""
-    handler = peer.make(live, when)
-    handler.setFormatter(peer.formatter(FORMAT))
-    logger = logging.Logger("shop.orders", logging.INFO)
-    logger.addHandler(handler)
-    return logger
-
-
-def _result(receiver: Connection, peer: Peer, seconds: float) -> tuple[int, float, float]:
-    """What one process sent."""
+def _result(receiver: Connection, peer: Peer, seconds: float) -> _Told:
+    """What one process told."""
     try:
         if receiver.poll(seconds + 2 * PATIENCE):
-            lines, elapsed, cpu = receiver.recv()
-            return lines, elapsed, cpu
+            told: _Told = receiver.recv()
+            return told
     except EOFError:
         pass
     raise RuntimeError(f"a process that logged through {peer.name!r} did not come to its end; see its traceback above")
 
 
-def _count_lines(live: Path) -> int:
-    """Lines in the live file and its backups; lock files have names of another form."""
-    return sum(file.read_bytes().count(b"\n") for file in live.parent.glob(f"{live.name}*"))
-
-
-# System calls.
+# System calls and instructions.
 
 
 class NoTrace(Exception):
-    """System calls cannot be counted here; the text says why."""
+    """This cannot be counted here; the text says why."""
 
 
 def system_calls(peer: Peer) -> dict[str, float]:
@@ -263,10 +252,52 @@ def system_calls(peer: Peer) -> dict[str, float]:
     Raises:
         NoTrace: strace(1) is missing or not permitted.
     """
-    if shutil.which(STRACE[0]) is None:
-        raise NoTrace("strace is not installed")
-    once, twice = (_traced(peer, lines) for lines in (COUNTED_LINES, 2 * COUNTED_LINES))
+    with tempfile.TemporaryDirectory(prefix="speed-") as directory:
+        table = Path(directory) / "calls"
+        once, twice = (_table_of(peer, lines, table) for lines in (COUNTED_LINES, 2 * COUNTED_LINES))
     return calls_per_line(once, twice, COUNTED_LINES)
+
+
+def _table_of(peer: Peer, lines: int, table: Path) -> Counter[str]:
+    """The system calls of a process that writes `lines` lines."""
+    _counted([*STRACE, str(table)], peer, lines)
+    return read_strace_table(table.read_text())
+
+
+def instructions(peer: Peer) -> float:
+    """Instructions of the process (not of the kernel) for each line in the steady state.
+
+    Raises:
+        NoTrace: valgrind(1) is missing, or does not work here.
+    """
+    counts = []
+    for lines in (COUNTED_LINES, 2 * COUNTED_LINES):
+        collected = COLLECTED.search(_counted(CALLGRIND, peer, lines))
+        if collected is None:
+            raise NoTrace("callgrind did not say what it collected")
+        counts.append(int(collected[1]))
+    return (counts[1] - counts[0]) / COUNTED_LINES
+
+
+def _counted(counter: Sequence[str], peer: Peer, lines: int) -> str:
+    """Run a process that writes `lines` lines under a counting tool; returns what that says on standard error."""
+    if shutil.which(counter[0]) is None:
+        raise NoTrace(f"{counter[0]} is not installed")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
+    # Hashes of strings decide how dictionaries collide, which is some instructions more or less.
+    environment["PYTHONHASHSEED"] = "0"
+    with tempfile.TemporaryDirectory(prefix="speed-") as directory:
+        command = [*counter, sys.executable, "-c", _COUNTED, peer.name, f"{directory}/app.log", str(lines)]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired:
+            raise NoTrace(f"it took longer than {PATIENCE:g} s under {counter[0]}") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NoTrace(f"{counter[0]} ended with exit code {done.returncode}: {last}")
+    return done.stderr
 
 
 def calls_per_line(once: Counter[str], twice: Counter[str], lines: int) -> dict[str, float]:
@@ -279,24 +310,11 @@ def calls_per_line(once: Counter[str], twice: Counter[str], lines: int) -> dict[
 def read_strace_table(text: str) -> Counter[str]:
     """The number of calls by name, from the table that strace -c prints."""
     calls: Counter[str] = Counter()
-    for line in text.splitlines():
-        cells = line.split()
+    for row in text.splitlines():
+        cells = row.split()
         if len(cells) > CALLS and cells[CALLS].isdigit() and cells[NAME] != "total":
             calls[cells[NAME]] += int(cells[CALLS])
     return calls
-
-
-def _traced(peer: Peer, lines: int) -> Counter[str]:
-    """The system calls of a process that writes `lines` lines."""
-    with tempfile.TemporaryDirectory(prefix="speed-") as directory:
-        table = Path(directory) / "calls"
-        command = [*STRACE, str(table), sys.executable, "-c", _TRACED, peer.name, f"{directory}/app.log", str(lines)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NoTrace(f"strace ended with exit code {done.returncode}: {last}")
-        return read_strace_table(table.read_text())
 
 
 # Arithmetic.
@@ -316,25 +334,46 @@ def spread(figures: Sequence[float]) -> Spread:
     return Spread(median(figures), min(figures), max(figures))
 
 
-def rates(runs: Sequence[Run], peer: str, processes: int) -> dict[int, float]:
-    """Lines a second of a peer, by round."""
-    return {run.round: run.rate for run in runs if run.peer == peer and run.processes == processes}
+def seconds_of(turns: Sequence[Turn], peer: str, size: int) -> dict[int, float]:
+    """Seconds for one line of a peer alone, by round."""
+    return {turn.round: turn.seconds for turn in turns if turn.peer == peer and turn.size == size}
+
+
+def slower(turns: Sequence[Turn], peer: str, *references: str, size: int = SMALL) -> float:
+    """How many times as long as all of `references` together the peer takes: the median of the rounds."""
+    bases = [seconds_of(turns, reference, size) for reference in references]
+    return median(
+        seconds / sum(base[turn] for base in bases) for turn, seconds in seconds_of(turns, peer, size).items()
+    )
+
+
+def rates(runs: Sequence[Run], peer: str, processes: int, size: int = SMALL) -> dict[int, float]:
+    """Lines a second of a peer with several processes, by round."""
+    return {run.round: run.rate for run in runs if (run.peer, run.processes, run.size) == (peer, processes, size)}
 
 
 def cpu_per_line(runs: Sequence[Run], peer: str, processes: int) -> float:
     """Processor seconds for each line of a peer: the median of the rounds."""
-    return median(run.cpu / run.logged for run in runs if run.peer == peer and run.processes == processes)
+    return median(
+        run.cpu / run.logged for run in runs if (run.peer, run.processes, run.size) == (peer, processes, SMALL)
+    )
 
 
-def ratios(runs: Sequence[Run], peer: str, reference: str, processes: int) -> list[float]:
+def ratios(runs: Sequence[Run], peer: str, reference: str, processes: int, size: int = SMALL) -> list[float]:
     """How many times as fast as `reference` the peer was in each round, pair by pair."""
-    references = rates(runs, reference, processes)
-    return [rate / references[turn] for turn, rate in rates(runs, peer, processes).items()]
+    references = rates(runs, reference, processes, size)
+    return [rate / references[turn] for turn, rate in rates(runs, peer, processes, size).items() if turn in references]
 
 
-def logged_and_lost(runs: Sequence[Run], peer: str, processes: int) -> tuple[int, int]:
+def kept_pace(runs: Sequence[Run], peer: str) -> float:
+    """Lines a second with MANY processes as a share of those with FEW: the median of the rounds."""
+    few, many = rates(runs, peer, FEW), rates(runs, peer, MANY)
+    return median(many[turn] / few[turn] for turn in many)
+
+
+def logged_and_lost(runs: Sequence[Run], peer: str, processes: int | None = None) -> tuple[int, int]:
     """Lines that a peer was given in all rounds, and how many of them were in no file afterwards."""
-    its = [run for run in runs if run.peer == peer and run.processes == processes]
+    its = [run for run in runs if run.peer == peer and processes in (None, run.processes)]
     logged = sum(run.logged for run in its)
     return logged, logged - sum(run.found for run in its)
 
@@ -354,29 +393,64 @@ def in_processes(processes: int) -> str:
     return f"{processes} process" if processes == 1 else f"{processes} processes"
 
 
-def where_we_lose(runs: Sequence[Run]) -> str:
-    """One sentence that names every peer that was faster than rollsafe, by the median of the rounds."""
+def where_we_lose(turns: Sequence[Turn], runs: Sequence[Run]) -> str:
+    """Every peer that was faster than rollsafe, by the median of the rounds, in sentences."""
+    names = {turn.peer for turn in turns} | {run.peer for run in runs}
+    others = [peer.name for peer in PEERS.values() if peer.competes and not peer.ours and peer.name in names]
     found = []
-    for ours in (peer.name for peer in PEERS.values() if peer.ours):
-        for processes in PROCESSES:
-            for other in (peer.name for peer in PEERS.values() if peer.competes and not peer.ours):
-                pairs = ratios(runs, ours, other, processes)
-                if median(pairs) < 1:
-                    behind = sum(ratio < 1 for ratio in pairs)
-                    found.append(
-                        f"{ours} was slower than {other} by {100 * (1 - median(pairs)):.1f} %"
-                        f" in {in_processes(processes)} (behind in {behind} of {len(pairs)} rounds)"
-                    )
-    return "; ".join(found) + "." if found else "No peer was faster than rollsafe."
+    for ours in (peer.name for peer in PEERS.values() if peer.ours and peer.name in names):
+        faster = [
+            f"{other} by {100 * (1 - factor):.1f} % {where}"
+            for other in others
+            for where, factor in _factors(turns, runs, ours, other)
+            if factor < 1
+        ]
+        if faster:
+            found.append(f"{ours} was slower than " + ", ".join(faster) + ".")
+    return "\n".join(found) if found else "No peer was faster than rollsafe."
 
 
-def what_the_speed_cost(runs: Sequence[Run]) -> str:
-    """One sentence on the lines that were lost by the standard handler, which is the measure of the others."""
-    processes = max(PROCESSES)
-    logged, lost = logged_and_lost(runs, STANDARD, processes)
-    if not lost:
-        return f"The standard library's {STANDARD} lost no line in {in_processes(processes)} this time."
-    return (
-        f"The figure of the standard library's {STANDARD} in {in_processes(processes)} is that of a handler"
-        f" that lost {share(lost, logged)} of its lines."
+def _factors(turns: Sequence[Turn], runs: Sequence[Run], ours: str, other: str) -> Iterator[tuple[str, float]]:
+    """Where they were compared, in words, and how many times as fast we were there."""
+    for size in sorted({turn.size for turn in turns}):
+        if seconds_of(turns, ours, size) and seconds_of(turns, other, size):
+            yield f"in 1 process at {size} characters", 1 / slower(turns, ours, other, size=size)
+    for processes, size in sorted({(run.processes, run.size) for run in runs}):
+        pairs = ratios(runs, ours, other, processes, size)
+        if pairs:
+            yield f"in {in_processes(processes)} at {size} characters", median(pairs)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure that was to be reached."""
+
+    what: str
+    wanted: str
+    figure: float
+    reached: bool
+
+
+def goals(turns: Sequence[Turn], runs: Sequence[Run]) -> list[Goal]:
+    """The figures that rollsafe is to reach, and whether it did in this run."""
+    found = []
+    bound = slower(turns, OURS, FLOOR)
+    apart = slower(turns, OURS, NULL, WRITE)
+    plain = slower(turns, OURS_STANDARD, PLAIN)
+    found.append(
+        Goal("1 process, LineFormatter: time of a line / that of the floor", "at most 1.35", bound, bound <= 1.35)
     )
+    found.append(
+        Goal("the same / null handler and bare write, each measured alone", "at most 1.35", apart, apart <= 1.35)
+    )
+    found.append(Goal(f"1 process, logging.Formatter: time of a line / {PLAIN}", "below 1", plain, plain < 1))
+    if CONCURRENT in {run.peer for run in runs}:
+        factor = median(ratios(runs, OURS, CONCURRENT, FEW))
+        found.append(Goal(f"{FEW} processes: lines/s / {CONCURRENT}", "at least 7", factor, factor >= 7))
+    factor = median(ratios(runs, OURS, STANDARD, FEW))
+    found.append(Goal(f"{FEW} processes: lines/s / {STANDARD}", "at least 1.3", factor, factor >= 1.3))
+    if any(run.processes == MANY for run in runs):
+        ours, plain = kept_pace(runs, OURS), kept_pace(runs, PLAIN)
+        wanted = f"at least {plain:.2f}, as {PLAIN}"
+        found.append(Goal(f"lines/s with {MANY} processes / with {FEW}", wanted, ours, ours >= plain))
+    return found
