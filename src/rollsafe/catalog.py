@@ -105,6 +105,8 @@ def lock_path(live: str) -> str:
 def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
     """The logs of `paths`: all those of a directory, or the one of a live file. In the order of `paths`, then by name.
 
+    A path may also be a single backup: a log of that one file, unless the log that it belongs to is among the others.
+
     Raises:
         LogFileError: A path does not exist, or there is no log at it.
     """
@@ -119,11 +121,12 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
                     " give the directory of the live file, or the file itself"
                 )
             logs += found
-        elif os.path.exists(full) or os.path.exists(lock_path(full)):
-            logs.append(_log(full))
+        elif (log := _single_backup(full) or _log(full)).files or os.path.exists(log.lock_path) or os.path.exists(full):
+            logs.append(log)
         else:
             raise LogFileError(f"{os.fspath(path)!r} does not exist; give a log directory or a live log file")
-    return logs
+    given_whole = {file.path for log in logs for file in log.files if file.path != log.live}
+    return [log for log in logs if log.live not in given_whole]
 
 
 def noted(live: str) -> Note | None:
@@ -170,6 +173,20 @@ def _log(live: str) -> Log:
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
     return Log(live, settings, told, tuple(files), tuple(leftovers))
+
+
+def _single_backup(path: str) -> Log | None:
+    """A backup as a log of its own, None if the file is no backup of a log beside it."""
+    if os.path.exists(lock_path(path)) or not _is_plain_file(path):
+        return None
+    directory = os.path.dirname(path)
+    entries = os.listdir(directory)
+    for live in _lives_in(directory):
+        settings, told = _settings(live, entries, noted(live))
+        backup = Recogniser(live, settings).backup(path)
+        if live != path and backup is not None:
+            return Log(path, settings, told, (backup,), ())
+    return None
 
 
 class Recogniser:

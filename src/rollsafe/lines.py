@@ -58,6 +58,8 @@ class Snapshot:
             if any(file.is_live for file in self.log.files):
                 with suppress(FileNotFoundError):
                     self.live = open_log(log.live)
+            elif self.log.files and self.log.files[0].path == log.live:
+                return  # a single backup
             if before == (_identity(self.live.fileno()) if self.live else None):
                 return
             self.close()

@@ -164,6 +164,30 @@ def test_the_beginning_of_a_stream_that_is_younger_than_the_oldest_line_must_be_
     assert found(directory).found == {"gap": 1}
 
 
+def test_backups_alone_are_judged_without_live_file_and_lock_file(directory: Path) -> None:
+    (directory / "app.log").unlink()
+    (directory / ".app.log.lock").unlink()
+    assert found(directory).found == {}
+    edit(backups(directory)[1], cut)
+    assert found(directory).found == {"torn": 1, "gap": 1}
+
+
+def test_a_single_backup_is_of_the_interval_that_its_name_tells(directory: Path) -> None:
+    older, newer = backups(directory)
+    os.utime(newer)
+    report = verify(logs_at([newer]))
+    assert (report.found, [file.path for file in report.files]) == ({}, [str(newer)])
+    edit(newer, cut)
+    assert verify(logs_at([newer])).found == {"torn": 1, "gap": 1}
+    older.replace(newer)
+    assert verify(logs_at([newer])).found == {"misplaced": PER_FILE}
+
+
+def test_files_given_by_a_pattern_are_one_log_and_read_once(directory: Path) -> None:
+    report = verify(logs_at([directory / "app.log", *backups(directory)]))
+    assert (report.found, report.lines) == ({}, 3 * PER_FILE)
+
+
 @pytest.mark.parametrize("pack", [gzip.compress], ids=["gz"])
 def test_archives_are_read_and_truncated_ones_found(pack: Callable[[bytes], bytes], directory: Path) -> None:
     path = backups(directory)[0]

@@ -139,3 +139,9 @@ def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
 def test_a_path_without_log_is_refused_with_a_sentence(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(LogFileError, match=words):
         logs_at([tmp_path / name])
+
+
+def test_a_live_file_that_is_gone_names_its_log_as_long_as_there_are_backups(tmp_path: Path) -> None:
+    touch(tmp_path, "app.log.2026-11-24.gz", "app.log.2026-11-25")
+    (log,) = logs_at([tmp_path])
+    assert logs_at([log.live]) == [log]
