@@ -1,0 +1,167 @@
+"""How fast `rollsafe verify` reads, beside a loop that only counts lines; and what a stamp costs the line that has it.
+
+    python -m bench.verify [--rounds 5] [--lines 1000000] [--out docs/figures]
+
+It takes about a minute; docs/figures/verify.md is its output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.archives import codec_for
+from rollsafe.catalog import logs_at
+from rollsafe.reading import open_log
+from rollsafe.verify import verify
+
+# An afternoon, UTC.
+BEGIN = 1_800_000_000 // 86400 * 86400 + 14 * 3600
+STREAMS = tuple(f"1lge482{number:02}pa7" for number in range(8))
+KINDS = ("the preset's lines", "access lines", "JSON lines")
+COMPRESSIONS = ("gz", "zst", "xz")
+FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is measured (default: 5)")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="lines of a file (default: 1000000)")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="where verify.md goes")
+    options = parser.parse_args(arguments)
+    rows = []
+    for kind in KINDS:
+        rows.append(_row(kind, kind, "", options.lines, options.rounds))
+        if kind == KINDS[0]:
+            rows += [
+                _row(f"the same, .{compress}", kind, compress, options.lines, options.rounds)
+                for compress in COMPRESSIONS
+            ]
+    costs: dict[str, list[float]] = {FORMAT: [], f"{FORMAT} %(stamp)s": []}
+    for _ in range(options.rounds):
+        for fmt, times in costs.items():
+            times.append(_in_a_process(fmt, options.lines // 10))
+    (options.out / "verify.md").write_text(_page(rows, costs, options.rounds, options.lines), encoding="utf-8")
+    print(options.out / "verify.md")
+
+
+def lines_of(kind: str, count: int) -> Iterator[bytes]:
+    """Stamped lines of some processes, 400 a second."""
+    numbers = dict.fromkeys(STREAMS, 0)
+    for row in range(count):
+        second, thousandths = divmod(row * 10 // 4, 1000)
+        stream = STREAMS[row * 7 % 31 % len(STREAMS)]
+        numbers[stream] += 1
+        stamp = f"~{stream}.{numbers[stream]}~"
+        moment = time.gmtime(BEGIN + second % 36000)
+        if kind == "access lines":
+            clock = time.strftime("%d/%b/%Y:%H:%M:%S +0000", moment)
+            yield (
+                f'10.0.{row % 250}.7 - - [{clock}] "GET /items/{row} HTTP/1.1" 200 {row % 9999} "-" '
+                f'"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0" {stamp}\n'
+            ).encode()
+            continue
+        clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)},{thousandths:03}"
+        message = f"order {row} of customer {row * 7 % 9973} accepted in {row % 89}.4 ms"
+        if kind == "JSON lines":
+            line = json.dumps({"asctime": clock, "levelname": "INFO", "message": message, "stamp": stamp})
+            yield f"{line}\n".encode()
+        else:
+            yield f"{clock} INFO shop.orders {message} {stamp}\n".encode()
+
+
+def count_lines(path: Path) -> int:
+    """What verify is compared with: the shortest Python loop over the lines of a file."""
+    count = 0
+    with open_log(path) as file:
+        for _ in file:
+            count += 1
+    return count
+
+
+def microseconds_per_line(fmt: str, lines: int) -> float:
+    """Log `lines` lines of one process, and return the microseconds that one took."""
+    with tempfile.TemporaryDirectory() as directory:
+        handler = SafeTimedRotatingFileHandler(Path(directory, "app.log"), when="H", encoding="utf-8")
+        handler.setFormatter(LineFormatter(fmt))
+        logger = logging.Logger("bench")
+        logger.addHandler(handler)
+        logger.info("warmed up")
+        begun = time.perf_counter()
+        for number in range(lines):
+            logger.info("GET /items/%d 200", number)
+        seconds = time.perf_counter() - begun
+        handler.close()
+    return seconds / lines * 1e6
+
+
+def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:
+    """Measure one file, counting and verifying in turn."""
+    counting, verifying = [], []
+    with tempfile.TemporaryDirectory() as directory:
+        # A day, so that no line is misplaced.
+        path = Path(directory, f"app.log.{time.strftime('%Y-%m-%d', time.gmtime(BEGIN))}")
+        path.write_bytes(b"".join(lines_of(kind, lines)))
+        size = path.stat().st_size
+        if codec := codec_for(compress or None, None):
+            archive = path.with_name(f"{path.name}.{compress}")
+            with path.open("rb") as source:
+                codec.write(str(path), source.fileno(), str(archive))
+            path.unlink()
+            path = archive
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            count_lines(path)
+            counted = time.perf_counter()
+            report = verify(logs_at([directory]))
+            counting.append(counted - begun)
+            verifying.append(time.perf_counter() - counted)
+            assert report.clean, report.found
+            assert report.stamped == lines, report.notes
+    loop, ours = statistics.median(counting), statistics.median(verifying)
+    return f"| {what} | {size / lines:.0f} | {size / loop / 1e6:,.0f} | {size / ours / 1e6:,.0f} | {ours / loop:.1f} |"
+
+
+def _in_a_process(fmt: str, lines: int) -> float:
+    """`microseconds_per_line` of a fresh interpreter."""
+    code = f"from bench.verify import microseconds_per_line; print(microseconds_per_line({fmt!r}, {lines}))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def _page(rows: list[str], costs: dict[str, list[float]], rounds: int, lines: int) -> str:
+    """The tables as Markdown."""
+    without, stamped = (statistics.median(times) for times in costs.values())
+    return "\n".join(
+        [
+            "# How fast verify reads, and what stamps cost",
+            "",
+            f"Medians of {rounds} rounds in one process, files of {lines:,} lines of {len(STREAMS)} streams in the page"
+            f" cache, Python {sys.version.split()[0]}; made by `python -m bench.verify`. The loop only counts:"
+            " `for line in file`. MB are of text, after decompression.",
+            "",
+            "| file | bytes a line | loop, MB/s | verify, MB/s | times the loop's time |",
+            "|---|---:|---:|---:|---:|",
+            *rows,
+            "",
+            "A line with LineFormatter, in microseconds:",
+            "",
+            "| without stamp | with stamp | more |",
+            "|---:|---:|---:|",
+            f"| {without:.1f} | {stamped:.1f} | {stamped / without - 1:+.0%} |",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
