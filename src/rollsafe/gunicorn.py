@@ -153,8 +153,8 @@ def rotating_logs(
 def rotating_logger(**rotation: Any) -> type[Logger]:
     """A `logger_class` for gunicorn: the files of `--access-logfile` and `--error-logfile` rotate safely.
 
-    `logger_class = "rollsafe.gunicorn.Logger"` is the same with the options from the environment, gunicorn's `raw_env` or
-    the process's own: `ROLLSAFE_` and the option's name in capitals with underscores, such as `ROLLSAFE_BACKUP_COUNT`,
+    `logger_class = "rollsafe.gunicorn.Logger"` is the same with the options from the environment (gunicorn's `raw_env`,
+    else the process's own): `ROLLSAFE_` and the option in capitals with underscores, such as `ROLLSAFE_BACKUP_COUNT`,
     for `when`, `interval`, `backupCount`, `utc`, `tz`, `maxBytes`, `archive_dir`, `compress`, `max_age`,
     `max_total_bytes`, `min_free_bytes` and `permissions`.
 
