@@ -34,7 +34,7 @@ def commands_in(step: Snippet) -> Iterator[tuple[str, list[str]]]:
 
 def without_numbers(line: str) -> str:
     """A line of output with stamps, dates, times and numbers made alike; one that is only a count stays."""
-    return line if line.isdigit() else re.sub(r"~\w{10}\.\d+~|\d[\d,]*", "0", line)
+    return line if line.isdigit() else re.sub(r"~\w+\.\d+~|\d[\d,]*", "0", line)
 
 
 @contextmanager
