@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rollsafe.archives import (
     DRAFT_EXTENSION,
@@ -24,7 +25,8 @@ from rollsafe.archives import (
 from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
-from rollsafe.retention import Limits, Stored, expired
+from rollsafe.retention import Limits, Removal, Stored, expired
+from rollsafe.schedule import Schedule
 
 Report = Callable[[str, BaseException], None]
 Done = Callable[[str], None]
@@ -39,6 +41,7 @@ _LONGEST_RETRY = 3600.0
 _AT_A_TIME = 8
 _TURN = 0.0005
 
+Zone = datetime.tzinfo | str | None
 _Thing = TypeVar("_Thing")
 
 
@@ -211,6 +214,10 @@ class Tending:
 
     def expired(self, recognisers: Sequence[Names], limits: Limits) -> list[str]:
         """The files that exceed the limits, oldest first; all that one of the recognisers knows is counted."""
+        return [path for removal in self.removals(recognisers, limits) for path in removal.backup.paths]
+
+    def removals(self, recognisers: Sequence[Names], limits: Limits) -> list[Removal]:
+        """What exceeds the limits, as `expired`, and why."""
         found: dict[tuple[float, str, int], list[str]] = {}
         ends: dict[tuple[float, str, int], float] = {}
         for name in _slowly(self._entries):
@@ -232,8 +239,7 @@ class Tending:
         if limits.min_free_bytes is not None:
             status = os.statvfs(self._directory)
             free = status.f_bavail * status.f_frsize
-        removals = expired(stored, limits, time.time(), free)
-        return [path for removal in removals for path in removal.backup.paths]
+        return expired(stored, limits, time.time(), free)
 
     def _size_of(self, paths: Iterable[str]) -> int:
         """Bytes of some files."""
@@ -360,6 +366,18 @@ class Tending:
         """Report the first of several failures with one file."""
         if self._watch.has_failed(path):
             self._report(f"the backup {path} could not be tended", error)
+
+
+def recognisers_of(own: Names, base: str, zone: Zone, **arguments: Any) -> list[Names]:
+    """What tells the backups of a handler, and those of one with another `when` and the default suffix.
+
+    Args:
+        own: The names that the handler makes.
+        base: Path that backup names begin with.
+        zone: As `Schedule` takes it.
+        arguments: More for `Names`.
+    """
+    return [own, *(Names(base, Schedule(when, tz=zone), **arguments) for when in ("S", "M", "H", "D"))]
 
 
 def _slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -14,11 +15,13 @@ from math import inf
 from typing import Any, TypeVar
 
 from rollsafe import checks
+from rollsafe.arguments import checked_age, checked_size
 from rollsafe.catalog import Log, logs_at
 from rollsafe.configs import read_config
 from rollsafe.errors import ConfigurationError
 from rollsafe.follow import Follower
 from rollsafe.lines import Entry, Snapshot, merged
+from rollsafe.prune import limits_of, removals, remove
 from rollsafe.status import Openers, status_of
 from rollsafe.times import moment
 from rollsafe.verify import verify as verify_logs
@@ -197,6 +200,47 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     return 0 if report.clean else 1
 
 
+@rollsafe.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
+@click.option("--backupCount", "backup_count", type=click.IntRange(1), help="Keep so many backups.")
+@click.option("--max_age", metavar="AGE", help="Keep no backup whose interval ended longer ago: '30 days'.")
+@click.option("--max_total_bytes", metavar="SIZE", help="Keep the newest backups of so many bytes together: '2 GiB'.")
+@click.option("--min_free_bytes", metavar="SIZE", help="Remove the oldest while less is free: '500 MB'.")
+def prune(
+    paths: tuple[str, ...],
+    dry_run: bool,
+    backup_count: int | None,
+    max_age: str | None,
+    max_total_bytes: str | None,
+    min_free_bytes: str | None,
+) -> int:
+    """Remove the backups that retention would remove, and say why each goes.
+
+    PATHS are log directories or live files. The limits are those of the handler, as the lock file tells them; an option
+    takes the place of the limit of its name. The exit code is 1 if something could not be removed.
+    """
+    given: dict[str, Any] = {
+        "count": backup_count,
+        "max_age": checked_age(max_age),
+        "max_total_bytes": checked_size("max_total_bytes", _number(max_total_bytes)),
+        "min_free_bytes": checked_size("min_free_bytes", _number(min_free_bytes)),
+    }
+    failures: list[str] = []
+
+    def complain(sentence: str) -> None:
+        failures.append(sentence)
+        _complain(sentence)
+
+    for log in logs_at(paths):
+        limits = dataclasses.replace(
+            limits_of(log), **{name: value for name, value in given.items() if value is not None}
+        )
+        gone = removals(log, limits) if dry_run else remove(log, limits, complain)
+        screen.show_removals(Console(highlight=False), log, limits, gone, dry_run=dry_run)
+    return 1 if failures else 0
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what cannot be done ends with one sentence on standard error and exit code 2."""
     try:
@@ -257,6 +301,11 @@ def _print(entries: Iterable[Entry]) -> None:
 def _complain(sentence: str) -> None:
     """Say on standard error what could not be read; what can be read is printed all the same."""
     click.echo(f"rollsafe: {sentence}", err=True)
+
+
+def _number(text: str | None) -> int | str | None:
+    """A number that somebody typed, if it is one."""
+    return int(text) if text and text.isdigit() else text
 
 
 def _or(value: float | None, default: float) -> float:

@@ -84,8 +84,6 @@ class Follower:
         self._archived: set[Key] = set()
         self._listed_at: dict[str, int] = {}
         self._next_round = 0.0
-        home = os.path.dirname(log.live)
-        self._other_folders = {os.path.dirname(file.path) for file in self.snapshot.log.files} - {home}
         for file in self.snapshot.log.files:
             self._begin(file)
 
@@ -143,6 +141,9 @@ class Follower:
         archives: dict[Key, str] = {}
         entries = [entry for folder in changed for entry in os.scandir(folder)]
         strangers = self._learn(entries)
+        if self._folders() - folders:
+            # Where the backups are is known only now.
+            return
         for entry in entries:
             file = self._file_at(entry.path)
             if file is None:
@@ -179,9 +180,10 @@ class Follower:
         self._files = {path: file for path, file in self._files.items() if path in paths}
         return strangers
 
-    def _folders(self) -> tuple[str, ...]:
+    def _folders(self) -> set[str]:
         """Where files of the log are."""
-        return (os.path.dirname(self._live), *self._other_folders)
+        home = os.path.dirname(self._live)
+        return {home, self._settings.archive_dir or home}
 
     def _file_at(self, path: str) -> LogFile | None:
         """The file of the log that has this name, None if none has; each name is parsed once."""

@@ -34,7 +34,7 @@ from rollsafe.arguments import (
     checked_permissions,
     checked_size,
 )
-from rollsafe.backups import Keeper, Tending, Watch
+from rollsafe.backups import Keeper, Tending, Watch, recognisers_of
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
@@ -802,15 +802,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _recognisers(self) -> list[Names]:
         """What tells the backups of this handler, and of one with another `when`, by their names."""
-        zone = datetime.timezone.utc if self.utc else self.tz
-        extension = self._codec.extension if self._codec else ""
-        return [
+        return recognisers_of(
             self._names(),
-            *(
-                Names(self._backup_base, Schedule(when, tz=zone), namer=self.rotation_filename, extension=extension)
-                for when in ("S", "M", "H", "D")
-            ),
-        ]
+            self._backup_base,
+            datetime.timezone.utc if self.utc else self.tz,
+            namer=self.rotation_filename,
+            extension=self._codec.extension if self._codec else "",
+        )
 
     def _stand_by(self) -> None:
         """Another process has rolled: see to it that its backup is finished, whatever becomes of that process."""

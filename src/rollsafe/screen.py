@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rollsafe import checks
+from rollsafe.catalog import Log
+from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
 from rollsafe.status import FileStatus, Lock, Process, Status
 from rollsafe.verify import Finding, Report
@@ -112,6 +114,22 @@ def show_findings(console: Console, findings: Sequence[checks.Finding]) -> None:
     console.print(
         f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}"
     )
+
+
+def show_removals(
+    console: Console, log: Log, limits: Limits, gone: Sequence[Removal], *, dry_run: bool = False
+) -> None:
+    """Print what retention removes of a log, or would remove, and why."""
+    console.print(Text(log.live, style="bold"), soft_wrap=True)
+    for removal in gone:
+        names = ", ".join(map(os.path.basename, removal.backup.paths))
+        line = Text.assemble(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
+        console.print(line, soft_wrap=True)
+    if gone:
+        total = f"{counted(len(gone), 'backup')}, {size_text(sum(removal.backup.size for removal in gone))}"
+        console.print(f"  {total} {'would be removed' if dry_run else 'removed'}")
+    else:
+        console.print(f"  {'nothing exceeds its limits' if limits.any else 'all backups are kept: there is no limit'}")
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,16 +25,6 @@ user, group = "nobody", "nogroup"
 preload_app = True  # the interpreter may lie in root's home, where nobody cannot import from
 logconfig_dict = rotating_logs("logs", when="S", format="{LINE_FORMAT}", access_format="{LINE_FORMAT}")
 """
-
-
-@pytest.fixture
-def public_directory() -> Iterator[Path]:
-    """A directory that other users may enter; pytest's own is closed to them."""
-    directory = Path(tempfile.mkdtemp(prefix="rollsafe-"))
-    directory.chmod(0o755)
-    (directory / "logs").mkdir()
-    yield directory
-    shutil.rmtree(directory)
 
 
 def suffix_of(created: float) -> str:

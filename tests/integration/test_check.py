@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user ne
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
     monkeypatch.chdir(tmp_path)
-    yield
-    # pytest's own directories are closed to nobody, and tests may have opened them.
-    tmp_path.chmod(0o700)
 
 
 @pytest.fixture
@@ -164,33 +161,27 @@ def test_a_file_of_the_future_is_found(live: Path) -> None:
 
 
 @as_root
-def test_a_directory_that_the_workers_may_not_change_is_found(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+def test_a_directory_that_the_workers_may_not_change_is_found(
+    public_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(public_directory)
     found = [each for each in bad(of_config(PRESET + "user = 65534\n")) if each.about == "permission"]
-    assert [(each.level, each.where) for each in found] == [(ERROR, str(tmp_path / "logs"))]
+    assert [(each.level, each.where) for each in found] == [(ERROR, str(public_directory / "logs"))]
     assert "Permission denied" in found[0].what
-    assert f"{tmp_path / 'logs'}" in found[0].remedy
+    assert str(public_directory / "logs") in found[0].remedy
 
 
 @as_root
-def test_files_that_the_workers_may_not_write_are_found_unless_the_hook_hands_them_over(
-    live: Path, tmp_path: Path
-) -> None:
-    shutil.chown(live.parent, *NOBODY)
-    live.chmod(0o600)
+def test_files_that_the_workers_may_not_write_are_found_unless_the_hook_hands_them_over(public_directory: Path) -> None:
+    logs = public_directory / "logs"
+    write_log(logs / "app.log")
+    shutil.chown(logs, *NOBODY)
     handed_over, kept = (
-        Target(str(live), Settings(), NOBODY, handed_over=handed_over) for handed_over in (True, False)
+        Target(str(logs / "app.log"), Settings(), NOBODY, handed_over=handed_over) for handed_over in (True, False)
     )
-    # The way to it is closed to nobody, as pytest makes it.
-    for directory in [tmp_path, *tmp_path.parents][:3]:
-        directory.chmod(0o755)
-    try:
-        assert bad(list(check_permissions(str(live.parent), [handed_over], handed_over))) == []
-        found = bad(list(check_permissions(str(live.parent), [kept], kept)))
-    finally:
-        for directory in [tmp_path, *tmp_path.parents][:3]:
-            directory.chmod(0o700)
-    assert {each.where for each in found} == {str(live), str(live.parent / ".app.log.lock")}
+    assert bad(list(check_permissions(str(logs), [handed_over], handed_over))) == []
+    found = bad(list(check_permissions(str(logs), [kept], kept)))
+    assert {each.where for each in found} == {str(logs / "app.log"), str(logs / ".app.log.lock")}
 
 
 @as_root

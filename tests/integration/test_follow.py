@@ -71,18 +71,38 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("compress", [None, "gz"])
-@pytest.mark.parametrize("plan", PLANS)
-def test_tail_prints_every_line_of_a_load_once(plan: str, compress: str | None, tmp_path: Path) -> None:
+BACKUPS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "compressed": {"compress": "gz"},
+    "compressed elsewhere": {"compress": "gz", "archive_dir": "old"},
+}
+
+
+@pytest.mark.parametrize(
+    ("plan", "made"),
+    [
+        ("rollover each second", "compressed"),
+        ("long lines, kills and stops", "compressed elsewhere"),
+        pytest.param("rollover each second", "plain", marks=pytest.mark.slow),
+        pytest.param("long lines, kills and stops", "plain", marks=pytest.mark.slow),
+        pytest.param("long lines, kills and stops", "compressed", marks=pytest.mark.slow),
+    ],
+)
+def test_tail_prints_every_line_of_a_load_once(plan: str, made: str, tmp_path: Path) -> None:
+    keywords = dict(BACKUPS[made])
+    place = tmp_path / keywords.get("archive_dir", "logs")
+    if "archive_dir" in keywords:
+        keywords["archive_dir"] = place
     live = tmp_path / "logs" / "app.log"
     live.parent.mkdir()
     output = tmp_path / "printed" / "lines"
     output.parent.mkdir()
     with tailing(live, output):
-        load = run_load(partial(make_handler, live, compress=compress), live, PLANS[plan])
+        load = run_load(partial(make_handler, live, **keywords), live, PLANS[plan])
         report = judge(output, load.acknowledged)
-    assert len(backups(live)) >= 4
-    assert any(path.suffix == ".gz" for path in backups(live)) == (compress == "gz")
+    rolled = backups(place / live.name)
+    assert len(rolled) >= 4
+    assert any(path.suffix == ".gz" for path in rolled) == ("compress" in keywords)
     assert report.flawless, str(report)
 
 

@@ -1,0 +1,112 @@
+"""Retention asked for by hand: which backups of a log exceed the limits, and why; and their removal.
+
+By the same decision and under the same rules as the handler: one process tends the backups of a log at a time, and no
+file goes that was changed within lease and grace.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable
+
+from rollsafe.backups import Tending, Watch, recognisers_of
+from rollsafe.catalog import Log
+from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.locks import TENDING_BYTE, FileLock
+from rollsafe.names import Names
+from rollsafe.retention import Limits, Removal
+
+# Seconds that another process may go on tending before we give up: it also compresses.
+PATIENCE = 10.0
+
+
+def limits_of(log: Log) -> Limits:
+    """The limits that the handler has noted in the lock file."""
+    settings = log.settings
+    return Limits(settings.backupCount, settings.max_age, settings.max_total_bytes, settings.min_free_bytes)
+
+
+def removals(log: Log, limits: Limits) -> list[Removal]:
+    """What of a log exceeds the limits, oldest first, with the size of each and the reason.
+
+    Raises:
+        ConfigurationError: Only the application can tell the backups of this log by their names.
+        OSError: The directory cannot be read.
+    """
+    found = _tending(log).removals(_recognisers(log), limits)
+    return [Removal(type(each.backup)(each.backup.paths, each.backup.end, _size(each)), each.reason) for each in found]
+
+
+def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
+    """Remove what exceeds the limits; returns what is gone. It takes lease and grace (2 s), and longer for late lines.
+
+    Args:
+        log: The log.
+        limits: What may be kept.
+        complain: Told in a sentence of what could not be removed.
+
+    Raises:
+        LogFileError: Another process tends the backups for longer than PATIENCE.
+        ConfigurationError, OSError: As for `removals`.
+    """
+    lock = FileLock(log.lock_path, byte=TENDING_BYTE)
+    try:
+        if not lock.acquire(PATIENCE):
+            raise LogFileError(
+                f"the backups of {log.live!r} are tended by another process (see `rollsafe status`); try again later"
+            )
+        watch = Watch()
+        gone = removals(log, limits)
+        paths = [path for removal in gone for path in removal.backup.paths]
+        while True:
+            tending = Tending(_directory(log), _names(log), watch, lambda what, error: complain(f"{what}: {error}"))
+            tending.remove(paths)
+            if tending.wait is None:
+                return [removal for removal in gone if not any(map(os.path.lexists, removal.backup.paths))]
+            time.sleep(tending.wait)
+    finally:
+        lock.close()
+
+
+def _tending(log: Log) -> Tending:
+    """One look at the backups."""
+    return Tending(_directory(log), _names(log), Watch(), lambda what, error: None)
+
+
+def _directory(log: Log) -> str:
+    """Where the backups are."""
+    return log.settings.archive_dir or os.path.dirname(log.live)
+
+
+def _names(log: Log) -> Names:
+    """The names that the handler makes."""
+    if log.settings.namer:
+        raise ConfigurationError(
+            f"a namer of the application names the backups of {log.live!r}, and only the application knows it;"
+            " let the handler's own limits do it"
+        )
+    return Names(_base(log), log.schedule(), extension=log.settings.extension)
+
+
+def _recognisers(log: Log) -> list[Names]:
+    """What tells its backups, as the handler does."""
+    zone = datetime.timezone.utc if log.settings.tz == "UTC" else log.settings.tz
+    return recognisers_of(_names(log), _base(log), zone, extension=log.settings.extension)
+
+
+def _base(log: Log) -> str:
+    """Path that backup names begin with."""
+    return os.path.join(_directory(log), log.name)
+
+
+def _size(removal: Removal) -> int:
+    """Bytes of the files of a backup."""
+    size = 0
+    for path in removal.backup.paths:
+        try:
+            size += os.lstat(path).st_size
+        except FileNotFoundError:
+            continue
+    return size
