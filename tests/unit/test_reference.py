@@ -56,6 +56,14 @@ def test_the_docstring_explains_exactly_the_parameters_that_there_are(documented
     assert documented_parameters(documented.__doc__ or "") == list(inspect.signature(documented).parameters)
 
 
+def test_the_table_of_the_handler_has_exactly_the_parameters_that_there_are() -> None:
+    rows = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+) \|", (REFERENCE / "handler.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    listed = [name for row in rows for name in re.findall(r"\w+", row)]
+    assert sorted(listed) == sorted(inspect.signature(rollsafe.SafeTimedRotatingFileHandler).parameters)
+
+
 def test_the_reference_lists_every_variable_of_the_environment() -> None:
     page = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `(ROLLSAFE_\w+)` \| `(\w+)`", page, re.MULTILINE))
