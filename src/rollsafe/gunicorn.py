@@ -20,7 +20,7 @@ from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
-from rollsafe.wiring import ignored_flags, is_first, quarrels, silenced, warn
+from rollsafe.wiring import ignored_flags, is_first, look_for_neighbours, neighbours, quarrels, silenced, warn
 
 if TYPE_CHECKING:
     from rollsafe.gunicorn_logger import Logger
@@ -112,8 +112,10 @@ def rotating_logs(
     paths = _paths(directory, names)
     for path in paths.values():
         # dictConfig would bury the reason in "Unable to configure handler"; this says it before.
-        SafeTimedRotatingFileHandler(path, delay=True, **rotation).close()
+        handler = SafeTimedRotatingFileHandler(path, delay=True, **rotation)
         checked_path(path, delay=False)
+        look_for_neighbours(handler)
+        handler.close()
     for text in formats.values():
         LineFormatter(text, datefmt)
     return {
@@ -204,7 +206,7 @@ def post_fork(server: Any, worker: Any) -> None:
                 )
     if is_first(server, worker):
         said: set[str] = set()
-        warn(worker.log, [*ignored_flags(worker.cfg), *quarrels(), *silenced()], said)
+        warn(worker.log, [*ignored_flags(worker.cfg), *neighbours(), *quarrels(), *silenced()], said)
         loaded = worker.cfg.post_worker_init
 
         def post_worker_init(worker: Any) -> None:

@@ -197,7 +197,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._backup_path,
             self._extension,
             self.permissions,
-            lambda: self._settings().line(),
+            lambda: self.settings().line(),
             self._names().extensions,
             self.lock_writes,
             self._last_number if self.maxBytes else None,
@@ -738,7 +738,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         start = min(end - self.interval, instant)
         return Interval(start, end, self._schedule.interval(start).suffix, 0)
 
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
         """What the lock file says of this handler."""
         ours = type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover
         return Settings(

@@ -7,7 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.catalog import noted
+from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
+from rollsafe.settings import Settings
+
+# By live file: what is to be said of another server that writes it.
+_neighbours: dict[str, str] = {}
 
 
 def is_first(server: Any, worker: Any) -> bool:
@@ -41,12 +46,52 @@ def quarrels() -> Iterator[str]:
     """Files that two handlers of this process would roll at different times."""
     ways: dict[str, dict[str, str]] = {}
     for name, handler in _attached():
-        way = f"when={handler.when!r}, interval={handler.interval} s, utc={handler.utc}, tz={handler.tz!r}"
-        ways.setdefault(handler.baseFilename, {}).setdefault(f"{way}, atTime={handler.atTime}", name)
+        ways.setdefault(handler.baseFilename, {}).setdefault(_way(handler.settings()), name)
     for path, found in ways.items():
         if len(found) > 1:
             described = " and ".join(f"{name} ({way})" for way, name in found.items())
             yield f"{path!r} has two rotations, of {described}; give both the same, or each a file of its own"
+
+
+def look_for_neighbours(handler: SafeTimedRotatingFileHandler) -> None:
+    """Note whether another server writes the live file of `handler` with another rotation.
+
+    To be called before `handler` has opened it, for that notes the rotation of its own. Not looked at are a reload, in
+    which this server itself has the file open, and an upgrade (USR2), in which the arbiter before this one has.
+    """
+    path = handler.baseFilename
+    known = any(other.baseFilename == path for other in living_handlers() if other is not handler)
+    if known or "GUNICORN_PID" in os.environ:
+        return
+    note = noted(path)
+    theirs, ours = _way(note[2]) if note and note[2] else "", _way(handler.settings())
+    if theirs in ("", ours):
+        return
+    # Needed where somebody else was here before, and only there.
+    from rollsafe.status import Openers
+
+    status = os.stat(path)
+    for process in Openers().of({(status.st_dev, status.st_ino): path}, path):
+        if process.writes:
+            _neighbours[path] = (
+                f"{path!r} is also written by process {process.pid} ({process.command}), with {theirs}, while ours has"
+                f" {ours}; give both servers the same rotation, or each a directory of its own"
+            )
+            return
+
+
+def neighbours() -> Iterator[str]:
+    """Other servers that write our files with another rotation, as far as they were there before us."""
+    yield from _neighbours.values()
+
+
+def _way(settings: Settings) -> str:
+    """When a handler of these settings rolls over, and what its backups are named after."""
+    way = f"when={settings.when!r}, interval={settings.interval}"
+    for name in ("atTime", "tz", "suffix"):
+        value = getattr(settings, name)
+        way += f", {name}={value!r}" if value is not None else ""
+    return way
 
 
 def silenced() -> Iterator[str]:

@@ -45,7 +45,7 @@ def said(
         if reload:
             server.signal(signal.SIGHUP)
             server.wait_for_boots(2 * WORKERS)
-    return error_log(directory)
+    return error_log(directory) if (directory / "logs" / "error.log").exists() else ""
 
 
 @pytest.mark.parametrize("preload_app", [False, True], ids=["no preload", "preload"])
@@ -79,3 +79,29 @@ def test_harmless_wiring_is_not_spoken_of(tmp_path: Path) -> None:
     text = said(tmp_path, HARMLESS, config(capture_output=True, errorlog="captured.log"))
     assert [words for words in ("switched off", "rotations", "not written", "rotated") if words in text] == []
     assert text.count("Booting worker") == WORKERS
+
+
+@pytest.mark.parametrize("when", ["S", "h"])
+@pytest.mark.parametrize("by", ["preset", "flags"])
+def test_another_server_that_rolls_the_same_files_at_other_times_is_told(tmp_path: Path, when: str, by: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    live = first / "logs" / "access.log"
+    if by == "preset":
+        settings = config(f'"{first}/logs", when="{when}"')
+    else:
+        settings = f"""
+from rollsafe.gunicorn import post_fork, rotating_logger
+
+logger_class = rotating_logger(when="{when}")
+accesslog, errorlog = "{live}", "logs/error.log"
+"""
+        (second / "logs").mkdir()
+    with Server(first, config(), workers=1) as server:
+        text = said(second, settings=settings) + error_log(first)
+    told = f"{str(live)!r} is also written by process {server.arbiter} ("
+    assert text.count(told) == (0 if when == "S" else 1)
+    assert text.count("with when='S', interval=1, while ours has when='H', interval=1") == (
+        0 if when == "S" else 1 if by == "flags" else 3
+    )

@@ -121,8 +121,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page": {"words"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
-    "gunicorn_logger": CORE | {"access"},
-    "wiring": {"handlers"},
+    "gunicorn_logger": CORE | {"access", "wiring"},
+    "wiring": {"handlers", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring"},
 }
