@@ -15,7 +15,7 @@ from typing_extensions import assert_type
 from rollsafe import ConfigurationError, FileLock, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.formatters import escape, unescape
-from rollsafe.gunicorn import rotating_logs
+from rollsafe.gunicorn import Logger, rotating_logger, rotating_logs
 from rollsafe.schedule import Interval
 
 
@@ -47,6 +47,13 @@ def handler_takes_what_happens_to_backups() -> None:
     SafeTimedRotatingFileHandler("app.log", max_age="30 days", max_total_bytes="2 GiB", min_free_bytes="1 GiB")
     SafeTimedRotatingFileHandler("app.log", suffix="%Y%m%d", archive_dir=Path("old"), permissions=0o640)
     rotating_logs("logs", compress="gz", on_rollover=upload, max_age="30 days", archive_dir=Path("old"))
+
+
+def gunicorn_logger(handler: SafeTimedRotatingFileHandler) -> None:
+    logger_class = rotating_logger(when="midnight", backupCount=14)
+    assert_type(logger_class, type[Logger])
+    handler.write_line("text", 1.5)
+    handler.write_line(b"text", 1.5)  # type: ignore[arg-type]
 
 
 def backups_misuse() -> None:

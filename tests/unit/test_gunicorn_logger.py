@@ -32,23 +32,9 @@ from gunicorn.instrument import statsd
 
 from rollsafe.gunicorn_logger import Logger
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 COMBINED = Config().access_log_format
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Take away what a test has put on gunicorn's loggers and on the root logger."""
-    loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "gunicorn.access")]
-    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
-    yield
-    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-        for handler in logger.handlers:
-            if handler not in handlers:
-                handler.close()
-        logger.handlers[:] = handlers
-        logger.filters.clear()
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 def configured(**settings: Any) -> Any:

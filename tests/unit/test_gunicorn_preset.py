@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,6 @@ from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHan
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
 from rollsafe.stamps import STAMP
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    """Undo what dictConfig does to the loggers that the preset names."""
-    loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "gunicorn.access")]
-    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
-    yield
-    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-        for handler in logger.handlers:
-            if handler not in handlers:
-                handler.close()
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 @pytest.mark.usefixtures("restored_logging")
