@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-# The niceness of the thread, where threads have their own (Linux, sched(7)). Not 19: what holds the interpreter's lock
-# must get a processor soon.
-NICENESS = 10
+# How much nicer than the process the thread is, where threads have their own niceness (Linux, sched(7)). Not 19: what
+# holds the interpreter's lock must get a processor soon.
+NICER = 10
 # Seconds of rest for each second of work.
 REST = 0.5
 # Seconds of one rest at most, so that a process that was stopped in its work does not rest as long.
@@ -43,9 +43,9 @@ def sleep(seconds: float) -> None:
 def lower_priority() -> None:
     """Let the other threads go first, if threads have priorities of their own here."""
     if sys.platform == "linux":
-        # Refused where the thread is that nice already.
+        thread = threading.get_native_id()
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICER)
 
 
 class Pace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import logging
 import mmap
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, handlers
-from tests.faults.crew import Crew
+from rollsafe import backups as keeper
+from tests.faults.crew import Crew, WatchedHandler
 from tests.faults.mounts import KINDS, Disk, mounted
 from tests.integration.servers import wait_until
 from tests.load import suffix_of_seconds
@@ -342,3 +344,41 @@ def test_an_outage_is_reported_once_and_the_next_one_again(tmp_path: Path, daily
     report = audit(live, {"w0": 120}, suffix_of_day)
     assert not report.faults(), f"{report}\n{report.examples}"
     assert (report.lines, report.blanked) == (120, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_compression_for_which_there_is_no_space_keeps_the_backup_and_succeeds_later(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_RETRY", 0.2)
+    with mounted(kind) as disk:
+        live = disk.logs / "app.log"
+        backup = disk.logs / "app.log.2020-01-01_00-00-00"
+        # Nothing that could be made smaller.
+        content = os.urandom(16 << 20)
+        backup.write_bytes(content)
+        disk.fill(leave=20 << 20)
+        handler = WatchedHandler(live, when="S", utc=True, compress="gz")
+
+        def log_line() -> None:
+            handler.handle(logging.makeLogRecord({"msg": "a line"}))
+
+        def has_failed() -> bool:
+            log_line()
+            return bool(handler.reported)
+
+        wait_until(has_failed, "the compression has failed")
+        assert backup.read_bytes() == content
+        disk.release()
+        archive = backup.with_name(f"{backup.name}.gz")
+
+        def is_archived() -> bool:
+            log_line()
+            return archive.exists() and not backup.exists()
+
+        wait_until(is_archived, "it was tried again")
+        assert gzip.decompress(archive.read_bytes()) == content
+        handler.close()
+        assert len(handler.reported) == 1
+        assert "too little space would be left" in handler.reported[0]

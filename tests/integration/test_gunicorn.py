@@ -192,3 +192,32 @@ def test_right_arguments_are_accepted_by_check_config(tmp_path: Path) -> None:
     command = [*GUNICORN, "--check-config", "tests.integration.apps:application"]
     result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=60, check=False)
     assert result.returncode == 0
+
+
+WAITS_FOR_REQUESTS = """
+from pathlib import Path
+
+def compress(source_path, target_path):
+    # Ends when this very worker has answered while it works, or gives up.
+    import time
+    from gevent.monkey import get_original
+    sleep = get_original("time", "sleep")
+    Path("begun").touch()
+    for _ in range(3000):
+        if Path("answered").exists():
+            Path(target_path).write_text("an archive")
+            return
+        sleep(0.01)
+"""
+
+
+def test_a_gevent_worker_goes_on_answering_while_it_compresses(tmp_path: Path) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed: pip install gevent")
+    settings = WAITS_FOR_REQUESTS + config('"logs", when="S", compress=compress', worker_class="gevent")
+    with Server(tmp_path, settings, workers=1) as server, Clients(server) as clients:
+        wait_until((tmp_path / "begun").exists, "the only worker compresses")
+        clients.wait_for(more=20)
+        (tmp_path / "answered").touch()
+        wait_until(lambda: bool(list((tmp_path / "logs").glob("*.archive"))), "an archive is made")
+    assert clients.refused == []
+    assert server.output == ""

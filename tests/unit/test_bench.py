@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.backups import WINDOWS, table
 from bench.peers import CONCURRENT, FLOOR, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, WRITE, Peer, Setting, line
 from bench.speed import (
     CROWDS,
@@ -203,3 +204,13 @@ def test_run_that_fails_is_an_error_and_no_figure(tmp_path: Path, capfd: pytest.
 def test_what_is_compared_are_the_numbers_of_processes_that_the_goals_need() -> None:
     assert {(FEW, SMALL), (MANY, SMALL)} <= set(CROWDS)
     assert logging.raiseExceptions, "set in the children of a run only"
+
+
+def test_the_table_of_backups_compares_within_a_round() -> None:
+    def run(milliseconds: float) -> dict[str, float]:
+        return {f"{figure}{window}": milliseconds for window in WINDOWS for figure in ("max", "p999_")}
+
+    runs = {"no compression": [run(1.0), run(10.0), run(2.0)], "compress='gz'": [run(2.0), run(10.0), run(6.0)]}
+    lines = table(runs, 3, 200).splitlines()
+    assert "| no compression | 2.00 | 2.00 | 2.00 | 2.00 |" in lines
+    assert "| compress='gz' |" + 4 * " 6.00 (2.00 \N{MULTIPLICATION SIGN}) |" in lines
