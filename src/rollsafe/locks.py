@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -175,15 +176,16 @@ class FileLock:
         """Whether the lock that is held still excludes others: its file was not removed or replaced meanwhile."""
         return self.locked and self._usable_handle().names_its_file()
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, timeout: float | None = None, give_up: Callable[[], bool] | None = None) -> bool:
         """Take the lock.
 
         Args:
             timeout: Seconds to wait at most; 0 tries once, None waits as long as it takes.
+            give_up: Asked between two tries; once it is true, nobody needs the lock any more.
 
         Returns:
-            True when the lock is held, False when the time was up, or at once when this very thread holds it
-            already through another instance, because waiting could never help.
+            True when the lock is held, False when the time was up or the waiting given up, or at once when this very
+            thread holds it already through another instance, because waiting could never help.
 
         Raises:
             RuntimeError: This thread holds the lock already and `timeout` is None.
@@ -195,6 +197,8 @@ class FileLock:
             if self._held_by_this_thread():
                 if deadline is None:
                     raise RuntimeError(f"this thread holds the lock on {self.path} already; release it first")
+                return False
+            if give_up is not None and give_up():
                 return False
             if deadline is not None:
                 left = deadline - time.monotonic()

@@ -397,8 +397,7 @@ class Rollover:
             OSError: The rename or the lock was refused.
         """
         assert file.interval is not None, "a file without an interval is never rolled"
-        while True:
-            self._take_lock(patience)
+        while self._lock_to_roll(file, patience):
             try:
                 try:
                     status = self._status_of_live()
@@ -414,6 +413,19 @@ class Rollover:
                     return backup
             finally:
                 self.lock.release()
+        return None
+
+    def _lock_to_roll(self, file: OpenFile, patience: float) -> bool:
+        """Take the lock; False if the path names another file than `file` meanwhile: then another has rolled.
+
+        So when all workers wake up at a boundary, they go on as soon as one has renamed, and none waits for the lock
+        that others take only to see that there is nothing to do.
+        """
+        if self._acquire(patience, lambda: not self.is_live(file)):
+            return True
+        if self.is_live(file):
+            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
+        return False
 
     def append(self, file: OpenFile, lines: list[bytes], patience: float) -> int:
         """Write `lines` into the live file, which is shared: under the lock, and to the server before it is released.
@@ -523,12 +535,12 @@ class Rollover:
         if not self._acquire(patience):
             raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
 
-    def _acquire(self, patience: float) -> bool:
-        """Take the lock within `patience` seconds; False if it was not free."""
+    def _acquire(self, patience: float, give_up: Callable[[], bool] | None = None) -> bool:
+        """Take the lock within `patience` seconds; False if it was not free, or once waiting is to be given up."""
         if self.lock.acquire(0):
             return True
         tell("lock_waits", self.path)
-        return patience > 0 and self.lock.acquire(patience)
+        return patience > 0 and self.lock.acquire(patience, give_up)
 
     def open_piece(self, interval: Interval, patience: float) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
@@ -588,7 +600,12 @@ class Rollover:
         noted, described = self._noted_interval(status)
         if noted is not None and described:
             return noted
-        locked = self._lock_if_allowed(patience)
+
+        def is_noted() -> bool:
+            noted, described = self._noted_interval(os.fstat(stream.fileno()))
+            return noted is not None and described
+
+        locked = self._lock_if_allowed(patience, is_noted)
         try:
             status = os.fstat(stream.fileno())
             noted, described = self._noted_interval(status)
@@ -605,10 +622,10 @@ class Rollover:
             if locked:
                 self.lock.release()
 
-    def _lock_if_allowed(self, patience: float) -> bool:
-        """Take the lock; False where it is busy or refused, which a reader of the note can live with."""
+    def _lock_if_allowed(self, patience: float, give_up: Callable[[], bool] | None = None) -> bool:
+        """Take the lock; False where it is busy, refused or given up, which a reader of the note can live with."""
         try:
-            return self._acquire(patience)
+            return self._acquire(patience, give_up)
         except OSError:
             return False
 

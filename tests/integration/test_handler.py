@@ -467,6 +467,50 @@ def test_lines_go_on_while_another_process_is_stopped_inside_the_rollover(
     assert last
 
 
+def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    log(handler, "first")
+    locked, tell_locked = os.pipe()
+    wait, waits = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        rollover = handler._rollover
+        rollover.lock.acquire()
+        os.write(tell_locked, b".")
+        os.read(wait, 1)
+        assert handler._file.interval is not None
+        status = os.lstat(live)
+        rollover._rename_live(status, handler._file.interval)
+        rollover._create_like(status, time.time())
+        os.write(tell_locked, b".")
+        signal.pause()  # stuck, with the lock
+    os.read(locked, 1)
+    lock = handler._rollover.lock
+    acquire = lock.acquire
+    asked: list[bool] = []
+
+    def wait_for_lock(timeout: float | None = None, *how: Any) -> bool:
+        taken = acquire(timeout, *how)
+        if not taken and not asked:
+            asked.append(True)
+            os.write(waits, b".")
+            os.read(locked, 1)
+        return taken
+
+    monkeypatch.setattr(lock, "acquire", wait_for_lock)
+    handler.rolloverAt = handler._file.due = 0.0
+    try:
+        log(handler, "second")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert asked
+    assert live.read_text() == "second\n"
+    assert list(backups(live).values()) == ["first\n"]
+
+
 def test_a_removed_lock_file_does_not_let_two_roll(live: Path, make: Make) -> None:
     one, other = make(), make()
     first = log(one, "first")

@@ -1,0 +1,181 @@
+"""How long a rollover keeps the workers, and what a line costs beside many backups and handlers.
+
+    python -m bench.rollover [--rounds 5] [--out docs/figures]
+
+Writes `rollover.md`. It takes about a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+
+from bench.peers import FORMAT, NAME, Logging, Setting, message
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.handlers import LINGER
+
+WORKERS = (1, 4, 16, 64)
+# Seconds between two lines of a worker.
+PAUSE = 0.002
+# Lines in a batch, and batches, of the second table.
+BATCH, BATCHES = 100, 100
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What one boundary was for the workers.
+
+    Attributes:
+        last_arrived: From the first record of the new interval until every worker had written a line of it; seconds.
+        longest_call: The longest logging call at the boundary, quiet moment included; seconds.
+    """
+
+    last_arrived: float
+    longest_call: float
+
+
+def cross(workers: int, rounds: int) -> list[Boundary]:
+    """Let workers log through `rounds` boundaries."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(workers)
+    with tempfile.TemporaryDirectory(prefix="rollover-") as directory:
+        crew = []
+        for _ in range(workers):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(Path(directory) / "app.log", rounds, barrier, sender))
+            process.start()
+            sender.close()
+            crew.append((process, receiver))
+        told: list[dict[int, tuple[float, float]]] = [receiver.recv() for _, receiver in crew]
+        for process, _ in crew:
+            process.join()
+    shared = sorted(set.intersection(*(set(calls) for calls in told)))
+    return [
+        Boundary(
+            max(calls[second][1] for calls in told) - min(calls[second][0] for calls in told),
+            max(ended - begun for begun, ended in (calls[second] for calls in told)),
+        )
+        for second in shared[-rounds:]
+    ]
+
+
+def _work(live: Path, rounds: int, barrier: Barrier, sender: Connection) -> None:
+    """One worker: tell for each second when its first logging call began and ended (wall clock)."""
+    logger = logging.Logger(NAME, logging.INFO)
+    handler = SafeTimedRotatingFileHandler(live, "S")
+    handler.setFormatter(LineFormatter(FORMAT))
+    logger.addHandler(handler)
+    text = message(80)
+    barrier.wait()
+    calls: dict[int, tuple[float, float]] = {}
+    deadline = time.time() + rounds + 1.5
+    logger.info(text)
+    second = int(time.time())
+    while (begun := time.time()) < deadline:
+        logger.info(text)
+        if int(begun) != second:
+            second = int(begun)
+            calls[second] = begun, time.time()
+        time.sleep(PAUSE)
+    handler.close()
+    sender.send(calls)
+
+
+def beside(directory: Path, backups: int = 0, handlers: int = 0) -> Logging:
+    """A handler in a directory of its own, with so many backups and other handlers beside it."""
+    directory.mkdir()
+    live = directory / "app.log"
+    for age in range(backups):
+        live.with_name(time.strftime("app.log.%Y-%m-%d", time.gmtime(1e9 - age * 86400))).touch()
+    others = [SafeTimedRotatingFileHandler(directory / f"other{number}.log", "D") for number in range(handlers)]
+    handler = SafeTimedRotatingFileHandler(live, "D", backupCount=backups + 1)
+    handler.setFormatter(LineFormatter(FORMAT))
+    logger = logging.Logger(NAME, logging.INFO)
+    logger.addHandler(handler)
+
+    def end() -> None:
+        for one in (handler, *others):
+            one.close()
+
+    return Logging(logger.info, handler.flush, end)
+
+
+def compare(make: dict[str, Callable[[Path], Logging]]) -> dict[str, float]:
+    """Seconds for a line of each, by turns: the median of the batches."""
+    text = message(Setting.size)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rollover-")))
+        crew = {name: start(directory / str(number)) for number, (name, start) in enumerate(make.items())}
+        for logging_ in crew.values():
+            stack.callback(logging_.end)
+        taken: dict[str, list[float]] = {name: [] for name in crew}
+        for turn in range(BATCHES):
+            for name in list(crew)[turn % len(crew) :] + list(crew)[: turn % len(crew)]:
+                begun = time.perf_counter()
+                for _ in range(BATCH):
+                    crew[name].info(text)
+                taken[name].append((time.perf_counter() - begun) / BATCH)
+    return {name: median(figures) for name, figures in taken.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write the tables; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.rollover", description="How long a rollover keeps workers.")
+    parser.add_argument("--rounds", type=int, default=5, help="boundaries for each number (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    rows = []
+    for workers in WORKERS:
+        crossed = cross(workers, options.rounds)
+        arrived = [1e3 * boundary.last_arrived for boundary in crossed]
+        longest = [1e3 * boundary.longest_call for boundary in crossed]
+        rows.append(
+            f"| {workers} | {median(arrived):.1f} | {max(arrived):.1f} | {median(longest):.1f} | {max(longest):.1f} |"
+        )
+    lines = compare(
+        {
+            "one handler": lambda directory: beside(directory),
+            "500 backups": lambda directory: beside(directory, backups=500),
+            "30 other handlers": lambda directory: beside(directory, handlers=30),
+        }
+    )
+    text = "\n".join(
+        [
+            "# What a rollover costs",
+            "",
+            f"Made by `python -m bench.rollover`, Python {sys.version.split()[0]}. Milliseconds at a boundary, medians"
+            f" and most of {options.rounds}; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER:g} ms of each"
+            " figure are the quiet moment, for which whoever would roll waits.",
+            "",
+            "| workers | first record of the interval to the last worker in its file | most | longest call | most |",
+            "|---:|---:|---:|---:|---:|",
+            *rows,
+            "",
+            "A line costs the same whatever else there is: one `write`. `tests/integration/test_cost.py` counts the"
+            " system calls; the time of a line by turns:",
+            "",
+            "| beside | µs |",
+            "|---|---:|",
+            *(f"| {name} | {1e6 * seconds:.1f} |" for name, seconds in lines.items()),
+            "",
+        ]
+    )
+    print(text)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "rollover.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
