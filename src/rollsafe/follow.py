@@ -8,6 +8,7 @@ the archiver has seen: a writer writes a line again that came too late for it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import time
@@ -15,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
+from math import inf
 
+from rollsafe.archives import has_archived
 from rollsafe.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.errors import LogFileError
 from rollsafe.lines import Complain, Snapshot, identity_of, lines_of
@@ -270,8 +273,8 @@ class Follower:
         """What has not been told of a file that was removed, or became an archive."""
         assert source.stream is not None
         status = os.fstat(source.stream.fileno())
-        # A write sets mtime and ctime alike, unlink(2) only ctime: then nothing was written after the archive was made.
-        if archive is not None and status.st_mtime_ns >= status.st_ctime_ns:
+        # Where our archiver's mark stands, nothing was written after the archive was made.
+        if archive is not None and not has_archived(status, inf):
             yield from self._rest_of_archive(source, archive)
             return
         yield from self._lines_to(source, status.st_size)
@@ -296,6 +299,7 @@ class Follower:
                 source.stream = FileIO(source.path)
             except FileNotFoundError:
                 return
+            _leave_atime(source.stream)
             if identity_of(os.fstat(source.stream.fileno())) != source.identity:
                 self._close(source)
                 return
@@ -370,6 +374,7 @@ class Follower:
 
     def _opened(self, stream: FileIO, path: str, key: Key | None) -> _Source:
         """Begin to read a file at its start."""
+        _leave_atime(stream)
         source = _Source(identity_of(os.fstat(stream.fileno())), path, 0, stream, key)
         self._sources[source.identity] = source
         return source
@@ -384,6 +389,13 @@ class Follower:
 def _key(file: LogFile) -> Key:
     """Which backup a file is."""
     return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
+
+
+def _leave_atime(stream: FileIO) -> None:
+    """Let reading leave no trace: an archiver marks its source by the times of the file. Its owner and root may."""
+    with suppress(OSError):
+        flags = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL)
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETFL, flags | getattr(os, "O_NOATIME", 0))
 
 
 def _changed_at(folder: str) -> int | None:

@@ -750,6 +750,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             archive_dir=self.archive_dir,
             namer=callable(self.namer),
             encoding=self._encoding,
+            compress=self._codec is not None,
             maxBytes=self.maxBytes,
             backupCount=self.backupCount,
             max_age=self.max_age,

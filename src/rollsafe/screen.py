@@ -32,6 +32,8 @@ _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 _BACKLOG_WORDS = {
     "awaiting_rotator": "{} for the rotator of the application",
     "unfinished": "{} unfinished",
+    "uncompressed": "{} to compress",
+    "expired": "{} to remove",
 }
 
 
@@ -166,8 +168,13 @@ def _each(settings: Settings) -> str:
 
 
 def _retention(status: Status) -> str:
-    """How many backups are kept."""
-    return counted(status.settings.backupCount, "backup") if status.settings.backupCount else "all backups"
+    """Which backups are kept."""
+    settings = status.settings
+    limits = [counted(settings.backupCount, "backup")] if settings.backupCount else []
+    limits += [f"{duration_text(settings.max_age)}"] if settings.max_age else []
+    limits += [size_text(settings.max_total_bytes)] if settings.max_total_bytes is not None else []
+    limits += [f"{size_text(settings.min_free_bytes)} of the disk free"] if settings.min_free_bytes else []
+    return ", ".join(limits) or "all backups"
 
 
 def _next(status: Status, now: float) -> str | Text:

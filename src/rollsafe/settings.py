@@ -41,6 +41,8 @@ class Settings:
     """Full path of the directory of the backups; None for that of the live file."""
     extension: str = ""
     """What archives have behind the names of backups, if it is none of the usual ones."""
+    compress: bool = False
+    """Whether backups become archives."""
 
     def line(self) -> bytes:
         """The settings as one line of JSON, without newline; what has its default is left out."""

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe.catalog import Log
+from rollsafe.errors import ConfigurationError
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
 from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.prune import limits_of, removals
 from rollsafe.settings import Settings
 
 # struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
@@ -254,4 +256,13 @@ def _next_rollover(log: Log) -> float | None:
 def _backlog(log: Log) -> dict[str, int]:
     """What is left to do to the backups."""
     rolled = sum(path.endswith(ROLLED_EXTENSION) for path in log.leftovers)
-    return {"awaiting_rotator": rolled, "unfinished": len(log.leftovers) - rolled}
+    plain = sum(not file.is_live and not file.extension for file in log.files) - rolled
+    expired = 0
+    with suppress(ConfigurationError, OSError):
+        expired = len(removals(log, limits_of(log)))
+    return {
+        "awaiting_rotator": rolled,
+        "unfinished": len(log.leftovers) - rolled,
+        "uncompressed": plain if log.settings.compress else 0,
+        "expired": expired,
+    }

@@ -39,19 +39,19 @@ def tailing(live: Path, output: Path, *options: str) -> Iterator[subprocess.Pope
     command = [sys.executable, "-m", "rollsafe.cli", "tail", "-f", *options, str(live)]
     with output.open("wb") as file, subprocess.Popen(command, env=server_environment(), stdout=file) as process:
         try:
-            # It has the live file open as soon as it follows.
-            wait_until(lambda: _has_open(process.pid, live), "tail has opened the log")
+            # Once for what was there and once for what comes: then it follows.
+            wait_until(lambda: _descriptors(process.pid, live) == 2, "tail follows")
             yield process
         finally:
             process.kill()
 
 
-def _has_open(pid: int, path: Path) -> bool:
-    """Whether a process has a file open (proc(5))."""
+def _descriptors(pid: int, path: Path) -> int:
+    """How often a process has a file open (proc(5))."""
     try:
-        return any(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
+        return sum(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
     except OSError:
-        return False
+        return 0
 
 
 def judge(output: Path, acknowledged: dict[str, int]) -> Report:
@@ -74,6 +74,7 @@ PLANS = {
 BACKUPS: dict[str, dict[str, Any]] = {
     "plain": {},
     "compressed": {"compress": "gz"},
+    "pieces by size": {"compress": "gz", "maxBytes": 200_000},
     "compressed elsewhere": {"compress": "gz", "archive_dir": "old"},
 }
 
@@ -83,6 +84,7 @@ BACKUPS: dict[str, dict[str, Any]] = {
     [
         ("rollover each second", "compressed"),
         ("long lines, kills and stops", "compressed elsewhere"),
+        ("rollover each second", "pieces by size"),
         pytest.param("rollover each second", "plain", marks=pytest.mark.slow),
         pytest.param("long lines, kills and stops", "plain", marks=pytest.mark.slow),
         pytest.param("long lines, kills and stops", "compressed", marks=pytest.mark.slow),
@@ -323,6 +325,13 @@ def test_settings_that_come_later_make_no_old_file_new(tmp_path: Path) -> None:
         assert sorted(follower.poll()) == [b"late\n", b"new\n", b"newer\n"]
     finally:
         follower.close()
+
+
+def test_reading_leaves_the_times_by_which_an_archiver_marks_its_source(tail: Tail) -> None:
+    tail.log("line")
+    os.utime(tail.live, (1000, 2000))
+    assert tail.polled() == ["line"]
+    assert os.stat(tail.live).st_atime == 1000
 
 
 def test_retention_is_no_news(tail: Tail) -> None:

@@ -19,11 +19,13 @@ from rich.console import Console
 from rollsafe import screen, words
 from rollsafe.catalog import logs_at
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, FileLock
+from rollsafe.settings import Settings
 from rollsafe.status import Lock, Openers, Status, lock_holder, status_of
 from tests.integration.servers import server_environment
 from tests.unit.test_catalog import HOUR, write_log
 from tests.unit.test_cli import run
 
+DAY = 86400.0
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 
 WRITER = """
@@ -141,6 +143,18 @@ def test_what_waits_to_be_tended_is_counted(live: Path) -> None:
     found = status(live)
     assert (found.backlog["awaiting_rotator"], found.backlog["unfinished"]) == (1, 1)
     assert "1 for the rotator of the application, 1 unfinished; nobody tends it now" in shown(found)
+
+
+def test_what_the_keeper_has_not_done_yet_is_counted(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    write_log(live, range(-3, 1))
+    lock = tmp_path / ".app.log.lock"
+    settings = Settings("H", tz="UTC", compress=True, backupCount=1, max_age=30 * DAY, max_total_bytes=2 << 30)
+    lock.write_bytes(lock.read_bytes().partition(b"\n")[0] + b"\n" + settings.line() + b"\n")
+    found = status(live)
+    assert (found.backlog["uncompressed"], found.backlog["expired"]) == (3, 2)
+    assert "3 to compress, 2 to remove; nobody tends it now" in shown(found)
+    assert "1 backup, 30 d, 2.0 GiB" in shown(found)
 
 
 def test_a_terminal_gets_a_time_line_and_a_pipe_gets_the_files(tmp_path: Path) -> None:
