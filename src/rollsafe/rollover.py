@@ -102,8 +102,9 @@ class OpenFile:
 
     def bind(self, bound: float) -> None:
         """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound."""
-        self._bound = bound
-        self.write = self.append if bound == inf else self._write_within
+        if bound != self._bound:
+            self._bound = bound
+            self.write = self.append if bound == inf else self._write_within
 
     def has_room(self, more: int, bound: float) -> bool:
         """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
