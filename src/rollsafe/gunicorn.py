@@ -18,6 +18,7 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
+from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
 from rollsafe.wiring import ignored_flags, is_first, look_for_neighbours, neighbours, quarrels, silenced, warn
@@ -60,6 +61,7 @@ def rotating_logs(
     datefmt: str | None = None,
     escape: bool = True,
     stamps: bool = False,
+    lean_records: bool = False,
 ) -> dict[str, Any]:
     """A complete `logconfig_dict` for gunicorn: three files in `directory` that rotate safely.
 
@@ -79,6 +81,9 @@ def rotating_logs(
         datefmt: As for `logging.Formatter`.
         escape: Escape control characters, so that each record is one line (see `LineFormatter`).
         stamps: End each line with its stream and its number there, by which `rollsafe verify` finds missing lines.
+        lean_records: Do not find out for each record where it was logged and by which thread, task and process name:
+            the switches of `logging` that make each line cheaper, in the whole process, for every handler. `stack_info`
+            gives nothing then. It stays so until gunicorn is restarted; a reload (HUP) does not undo it.
 
     Raises:
         ConfigurationError: An argument cannot work; also a `ValueError`.
@@ -118,9 +123,15 @@ def rotating_logs(
         handler.close()
     for text in formats.values():
         LineFormatter(text, datefmt)
+    filters: dict[str, Any] = {}
+    if lean_records:
+        # No filter: what the dict makes when it is applied, so that building it changes nothing.
+        switches = needless_switches(formats.values())
+        filters["lean_records"] = {"()": "rollsafe.records.LeanRecords", "switches": switches}
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": filters,
         # gunicorn merges this dict shallowly onto its defaults, so it has to be whole.
         "root": {"level": _checked_level(level), "handlers": ["app" if app else "console"]},
         "loggers": {

@@ -1,0 +1,55 @@
+"""What `logging` finds out for each record whether it is shown or not, and how to do without.
+
+The switches are those of "Optimization" in the logging HOWTO of the standard library. They are variables of the module
+`logging`, so they hold for all loggers and handlers of the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+
+from rollsafe.errors import ConfigurationError
+
+# Variable of `logging`, and the fields that are empty or say "unknown" without it.
+SWITCHES = {
+    "_srcfile": ("pathname", "filename", "module", "lineno", "funcName"),
+    "logThreads": ("thread", "threadName"),
+    "logMultiprocessing": ("processName",),
+    "logAsyncioTasks": ("taskName",),
+    "logProcesses": ("process",),
+}
+_FIELD = re.compile(r"%\((\w+)\)")
+
+
+def needless_switches(formats: Iterable[str]) -> list[str]:
+    """The variables of `logging` to switch off for lean records, which none of `formats` (%-style) shows.
+
+    `process` tells the workers apart, so a format may show it, and it is found out then.
+
+    Raises:
+        ConfigurationError: A format shows another field that lean records do not have.
+    """
+    shown = {field for text in formats for field in _FIELD.findall(text)}
+    lacking = [field for name, fields in SWITCHES.items() if name != "logProcesses" for field in fields]
+    if wanted := [f"%({field})s" for field in lacking if field in shown]:
+        raise ConfigurationError(
+            f"lean_records=True leaves {', '.join(wanted)} empty, which a format shows;"
+            " take it out of the format, or leave lean_records off"
+        )
+    return [name for name, fields in SWITCHES.items() if not shown.intersection(fields)]
+
+
+class LeanRecords(logging.Filter):
+    """Switches variables of `logging` off when it is made; it is no filter, but what `dictConfig` can make.
+
+    Args:
+        switches: Names of the variables; what this version of Python does not have is passed over.
+    """
+
+    def __init__(self, switches: Iterable[str]) -> None:
+        super().__init__()
+        for name in switches:
+            if hasattr(logging, name):
+                setattr(logging, name, None if name == "_srcfile" else False)

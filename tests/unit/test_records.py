@@ -1,0 +1,78 @@
+"""Lean records: what is switched off, what may not be, and what a line then says."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rollsafe import ConfigurationError
+from rollsafe.gunicorn import rotating_logs
+from rollsafe.records import SWITCHES, LeanRecords, needless_switches
+
+
+@pytest.fixture
+def restored_switches() -> Iterator[None]:
+    """The variables of `logging`, put back afterwards, and the loggers without handlers."""
+    before = {name: getattr(logging, name) for name in SWITCHES if hasattr(logging, name)}
+    yield
+    for name, value in before.items():
+        setattr(logging, name, value)
+    for logger in (logging.root, logging.getLogger("gunicorn.error"), logging.getLogger("gunicorn.access")):
+        for handler in logger.handlers[:]:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@pytest.mark.usefixtures("restored_switches")
+def test_the_preset_switches_off_when_it_is_applied_and_not_before(tmp_path: Path) -> None:
+    config = rotating_logs(tmp_path, lean_records=True)
+    assert logging.logThreads
+    assert getattr(logging, "_srcfile", None)
+    logging.config.dictConfig(config)
+    records: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = records.append  # type: ignore[method-assign,assignment]
+    logging.root.addHandler(listener)
+    logging.getLogger("shop").warning("hello")
+    (record,) = records
+    assert (record.thread, record.threadName, record.processName) == (None, None, None)
+    assert record.funcName == "(unknown function)"
+    assert record.process is not None, "shown by the format, to tell the workers apart"
+    assert "WARNING" in (tmp_path / "app.log").read_text()
+
+
+@pytest.mark.usefixtures("restored_switches")
+def test_without_the_option_nothing_is_switched_off(tmp_path: Path) -> None:
+    before = {name: getattr(logging, name, None) for name in SWITCHES}
+    logging.config.dictConfig(rotating_logs(tmp_path))
+    assert before == {name: getattr(logging, name, None) for name in SWITCHES}
+
+
+@pytest.mark.usefixtures("restored_switches")
+def test_each_switch_empties_the_fields_that_stand_beside_it() -> None:
+    LeanRecords([*SWITCHES, "noSuchSwitch"])
+    records: list[logging.LogRecord] = []
+    logger = logging.Logger("shop")
+    logger.handle = records.append  # type: ignore[method-assign,assignment]
+    logger.warning("hello")
+    record = vars(records[0])
+    for fields in SWITCHES.values():
+        for field in fields:
+            if field in record:
+                assert record[field] in (None, 0) or "unknown" in record[field], field
+
+
+def test_the_process_id_is_found_out_where_a_format_shows_it_only() -> None:
+    assert "logProcesses" not in needless_switches(["%(process)d %(message)s", "%(message)s"])
+    assert "logProcesses" in needless_switches(["%(message)s"])
+
+
+@pytest.mark.parametrize("field", ["lineno", "funcName", "threadName", "taskName", "processName"])
+def test_a_format_that_shows_what_is_switched_off_is_refused(tmp_path: Path, field: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"leaves %\({field}\)s empty, .* leave lean_records off"):
+        rotating_logs(tmp_path, format=f"%({field})s %(message)s", lean_records=True)
+    rotating_logs(tmp_path, format=f"%({field})s %(message)s")
