@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import shutil
+import signal
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,15 @@ class Uwsgi(ServerProcess):
         super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
         application = [] if module is None else ["--module", module, "--processes", str(workers)]
         self._arguments = [*application, *arguments]
+
+    def wait_until_it_can_be_reloaded(self) -> None:
+        """Wait until the master handles SIGHUP (proc(5), SigCgt), which it does some time after its workers answer."""
+
+        def handles() -> bool:
+            status = Path(f"/proc/{self.arbiter}/status").read_text(encoding="ascii")
+            return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> signal.SIGHUP - 1 & 1)
+
+        wait_until(handles, "the master handles SIGHUP")
 
     def _command(self, listener: int) -> Sequence[str]:
         assert UWSGI is not None

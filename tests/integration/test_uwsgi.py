@@ -74,7 +74,7 @@ def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
 def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str]) -> None:
     (tmp_path / "spool").mkdir()
-    arguments = ["--master", *lazy, "--mule=" + MULE, "--mule=" + MULE.replace("mule", "app"), "--spooler", "spool"]
+    arguments = ["--master", *lazy, "--mule=" + MULE, "--spooler", "spool"]
     if lazy:
         arguments += ["--spooler-import", "tests.integration.uwsgi_app"]
     asked = range(20)
@@ -97,6 +97,7 @@ def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str])
 def test_reloads_under_load_lose_nothing(tmp_path: Path, lazy: list[str]) -> None:
     with server(tmp_path, "--master", *lazy) as uwsgi, Clients(uwsgi) as clients:
         for _ in range(ROLLOVERS):
+            uwsgi.wait_until_it_can_be_reloaded()
             before = uwsgi.workers
             uwsgi.signal(signal.SIGHUP)
             wait_until(lambda before=before: len(uwsgi.workers - before) >= WORKERS, "new workers")  # type: ignore[misc]
