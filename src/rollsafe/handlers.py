@@ -369,15 +369,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             try:
                 self._renew(record)
                 self._write_spill()
-            except LiveFileMoved:
+            except Exception as error:
+                # Closed under us is no outage (uWSGI's spooler was seen to do it): the path is opened again at once.
+                moved = isinstance(error, LiveFileMoved) or (self._file is not _NOWHERE and not self._file.is_open())
                 moves += 1
-                if moves > MOVES:
+                if not moved or moves > MOVES:
                     self._fail(record)
                     return
                 self._detach()
-            except Exception:
-                self._fail(record)
-                return
             finally:
                 # Until here a signal handler may have queued a line: hence the loop.
                 self._busy = None

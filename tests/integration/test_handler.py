@@ -368,6 +368,25 @@ def test_a_file_that_a_signal_handler_closes_just_after_the_write_is_no_outage(
     assert no_hidden_errors == []
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["number left free", "number taken by a file that is read"])
+def test_a_descriptor_that_is_closed_under_the_handler_is_no_outage(
+    live: Path, make: Make, no_hidden_errors: list[str], taken: bool
+) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+    number = handler.stream.fileno()
+    os.close(number)
+    if taken:
+        other = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(other, number)
+        if other != number:
+            os.close(other)
+    log(handler, "line")
+    assert (live.read_text(), no_hidden_errors) == ("before\nline\n", [])
+    if taken:
+        os.close(number)
+
+
 @pytest.mark.parametrize("interfere", ["rename", "unlink", "replace"])
 def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make, interfere: str) -> None:
     handler = make(when="H")
