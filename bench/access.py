@@ -161,7 +161,7 @@ def _in_a_process(way: str, lines: int) -> float:
 def load(slices: int, seconds: float) -> Iterator[Slice]:
     """Ask each of the servers in turn, `slices` times for `seconds`, with all of them up all the time."""
     with contextlib.ExitStack() as stack, ProcessPoolExecutor(CLIENTS) as clients:
-        running = {name: stack.enter_context(_server(arguments)) for name, arguments in SERVERS.items()}
+        running = {name: stack.enter_context(serve(arguments)) for name, arguments in SERVERS.items()}
         names = list(running)
         for turn in range(-1, slices):
             first = turn % len(names)
@@ -174,17 +174,17 @@ def load(slices: int, seconds: float) -> Iterator[Slice]:
 
 def _slice(clients: Executor, turn: int, name: str, path: str, worker: int, seconds: float) -> Slice:
     """One server under the load of all clients."""
-    cpu, begun = _cpu(worker), time.monotonic()
-    answers = sum(asking.result() for asking in [clients.submit(_ask, path, seconds) for _ in range(CLIENTS)])
+    cpu, begun = cpu_of(worker), time.monotonic()
+    answers = sum(asking.result() for asking in [clients.submit(ask, path, seconds) for _ in range(CLIENTS)])
     elapsed = time.monotonic() - begun
-    return Slice(turn, name, answers / elapsed, (_cpu(worker) - cpu) / answers)
+    return Slice(turn, name, answers / elapsed, (cpu_of(worker) - cpu) / answers)
 
 
 @contextlib.contextmanager
-def _server(arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """A gunicorn with one worker: the path of its socket, and the worker's process id."""
+def serve(arguments: Sequence[str], application: str = APPLICATION) -> Iterator[tuple[str, int]]:
+    """A gunicorn with one worker for the source of an `app`: the path of its socket, and the worker's process id."""
     with tempfile.TemporaryDirectory(prefix="access-") as directory:
-        Path(directory, "app.py").write_text(APPLICATION)
+        Path(directory, "app.py").write_text(application)
         command = [
             sys.executable,
             "-m",
@@ -213,7 +213,7 @@ def _server(arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
             process.wait(PATIENCE)
 
 
-def _ask(path: str, seconds: float) -> int:
+def ask(path: str, seconds: float) -> int:
     """Send requests one after the other for `seconds`; the number of answers."""
     deadline = time.monotonic() + seconds
     answers = 0
@@ -236,7 +236,7 @@ def _answers(path: str) -> bool:
     return answer.startswith(b"HTTP/1.1 200")
 
 
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """Processor seconds of a process so far (proc(5), /proc/PID/schedstat, nanoseconds)."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 

@@ -21,7 +21,7 @@ from bench.peers import OURS, PEERS, Setting, message
 from rollsafe.records import SWITCHES, LeanRecords
 
 LINES = 100
-ON, ALL = "all on", "all of them"
+ON, ALL = "none", "all of them"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     variants = {ON: (), **{name: (name,) for name in SWITCHES if hasattr(logging, name)}, ALL: tuple(SWITCHES)}
     taken = measure(variants, options.rounds)
     rows = [
-        f"| `{name}` | {', '.join(SWITCHES.get(name, ()))}"
+        f"| {name if name in (ON, ALL) else f'`{name}`'} | {', '.join(SWITCHES.get(name, ()))}"
         f" | {1e6 * median(taken[name]):.2f}"
         f" | {100 * (1 - median(one / on for one, on in zip(taken[name], taken[ON], strict=True))):.0f} % |"
         for name in variants

@@ -12,6 +12,7 @@ import pytest
 
 from bench.backups import WINDOWS, table
 from bench.peers import CONCURRENT, FLOOR, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, WRITE, Peer, Setting, line
+from bench.profile import OTHER, REST, part_of
 from bench.speed import (
     CROWDS,
     FEW,
@@ -160,6 +161,23 @@ def test_calls_per_line_cancel_the_start_and_leave_out_what_is_rare() -> None:
     once = Counter(write=110, read=500, brk=40)
     twice = Counter(write=210, read=700, brk=41, openat=0)
     assert calls_per_line(once, twice, 100) == {"read": 2.0, "write": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("frames", "part"),
+    [
+        (["app (app.py:7)", "Logger.info (logging/__init__.py:1)"], OTHER),
+        (["app (app.py:7)", "Logger.info (logging/__init__.py:1)", "Logger.handle (logging/__init__.py:2)"], OTHER),
+        (["LogRecord.__init__ (logging/__init__.py:326)", "basename (<frozen posixpath>:145)"], "making the record"),
+        (["StreamHandler.emit (logging/__init__.py:1)", "Formatter.format (logging/__init__.py:2)"], "formatting"),
+        (["emit (logging/__init__.py:1)", "format (logging/__init__.py:2)"], "formatting"),
+        (["SafeTimedRotatingFileHandler._append (rollsafe/handlers.py:317)"], "handler"),
+        (["Logger.access (gunicorn/glogging.py:386)", "SafeAtoms.__init__ (gunicorn/glogging.py:100)"], "the fields"),
+        (["SyncWorker.handle (gunicorn/workers/sync.py:141)", "app (app.py:7)"], REST),
+    ],
+)
+def test_a_sample_belongs_to_the_part_of_its_innermost_frame(frames: list[str], part: str) -> None:
+    assert part_of(["main (gunicorn:1)", *frames]).startswith(part)
 
 
 @pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)
