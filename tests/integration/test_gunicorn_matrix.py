@@ -127,11 +127,21 @@ def test_recycled_workers_keep_every_line(tmp_path: Path) -> None:
     assert server.output == ""
 
 
+ABORT_LOGS = """
+import logging
+from tests.oracle import make_line
+
+def worker_abort(worker):
+    logging.getLogger("hook").info(make_line(f"aborted{worker.pid}", 0, 60))
+
+"""
+
+
 @slow
 @pytest.mark.parametrize("deaf", ["deaf", "hearing"])
 def test_a_worker_that_times_out_loses_nothing(tmp_path: Path, deaf: str) -> None:
-    # SIGABRT reaches a worker that hears; one that does not is killed.
-    settings = config(timeout=1)
+    # SIGABRT reaches a worker that hears, and its hook logs in the signal handler; one that does not is killed.
+    settings = ABORT_LOGS + config(timeout=1)
     with Server(tmp_path, settings, workers=WORKERS) as server, Clients(server, count=2) as clients:
         for number in (0, 1):
             server.ask_in_vain(f"/hang/hanging/{number}/{deaf}")
@@ -141,6 +151,7 @@ def test_a_worker_that_times_out_loses_nothing(tmp_path: Path, deaf: str) -> Non
 
     app = audit(tmp_path / "logs" / "app.log", clients.acknowledged, suffix_of)
     assert_flawless(app)
+    assert app.unacknowledged == 1 + (2 if deaf == "hearing" else 0), "the server's readiness, and the hook's lines"
     assert error_log(tmp_path).count("WORKER TIMEOUT") == 2
     assert ("SIGKILL" in error_log(tmp_path)) == (deaf == "deaf")
 
@@ -321,6 +332,19 @@ def test_the_files_of_the_flags_keep_every_line_whole_once_in_its_own_file(tmp_p
     assert_flawless(audit_flags(tmp_path / "access.log", clients))
     error = "".join(path.read_text() for path in [*backups(tmp_path / "error.log"), tmp_path / "error.log"])
     assert error.count("Booting worker") == error.count("Worker exiting") == WORKERS
+
+
+@slow
+@pytest.mark.parametrize("raw", [False, True], ids=["environment", "raw_env"])
+def test_the_environment_sets_the_rotation_of_the_flags(tmp_path: Path, raw: bool) -> None:
+    arguments = ["--logger-class", "rollsafe.gunicorn.Logger", "--access-logfile", "access.log"]
+    arguments += ["--access-logformat", FLAGS_FORMAT, *(["--env", "ROLLSAFE_WHEN=S"] if raw else [])]
+    environment = {"ROLLSAFE_WHEN": "h" if raw else "S", "ROLLSAFE_BACKUP_COUNT": "100"}
+    with Server(tmp_path, "", arguments=arguments, environment=environment) as server, Clients(server) as clients:
+        wait_for_rollovers(tmp_path, ROLLOVERS, ["access.log"])
+
+    assert clients.refused == []
+    assert_flawless(audit_flags(tmp_path / "access.log", clients))
 
 
 @slow
