@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 from rollsafe import checks
 from rollsafe.arguments import checked_age, checked_size
 from rollsafe.catalog import Log, logs_at
+from rollsafe.catch_up import unread_backups
 from rollsafe.configs import read_config
 from rollsafe.errors import ConfigurationError
 from rollsafe.follow import Follower
 from rollsafe.lines import Entry, Snapshot, merged
 from rollsafe.prune import limits_of, removals, remove
+from rollsafe.shipping import ENGINES, configuration, logs_of
 from rollsafe.status import Openers, status_of
 from rollsafe.times import moment
 from rollsafe.verify import verify as verify_logs
@@ -239,6 +241,34 @@ def prune(
         gone = removals(log, limits) if dry_run else remove(log, limits, complain)
         screen.show_removals(Console(highlight=False), log, limits, gone, dry_run=dry_run)
     return 1 if failures else 0
+
+
+@rollsafe.command()
+@click.argument("engine", type=click.Choice(list(ENGINES)))
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--to", metavar="URL", help="Where to send the lines; without it, an example that has to be edited.")
+@click.option("--state", metavar="DIRECTORY", help="Where the shipper keeps the place that it has reached.")
+@click.option(
+    "--catch-up",
+    is_flag=True,
+    help="rsyslog only, while it is down: have it read the backups of that time too, by the places in --state.",
+)
+def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: bool) -> None:
+    """Print a configuration for a log shipper, from the logs of CONFIG, a gunicorn.conf.py.
+
+    It reads the live files, and the backups where the shipper knows them again after a rename; nothing compressed.
+    """
+    logs = logs_of(read_config(config))
+    if catch_up:
+        if engine != "rsyslog":
+            raise ConfigurationError(f"--catch-up is for rsyslog; {engine} keeps its place in renamed files by itself")
+        places = state or ENGINES[engine].state
+        logs = [
+            dataclasses.replace(log, backups=tuple(unread_backups(found, places)))
+            for log in logs
+            for found in logs_at([log.path])
+        ]
+    click.echo(configuration(engine, logs, to, state), nl=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -62,6 +62,7 @@ def rotating_logs(
     escape: bool = True,
     stamps: bool = False,
     lean_records: bool = False,
+    json: bool = False,
 ) -> dict[str, Any]:
     """A complete `logconfig_dict` for gunicorn: three files in `directory` that rotate safely.
 
@@ -84,6 +85,8 @@ def rotating_logs(
         lean_records: Do not find out for each record where it was logged and by which thread, task and process name:
             the switches of `logging` that make each line cheaper, in the whole process, for every handler. `stack_info`
             gives nothing then. It stays so until gunicorn is restarted; a reload (HUP) does not undo it.
+        json: One JSON object a line with the fields of the format, by python-json-logger (extra `json`); those of the
+            access lines are `asctime` and `message`.
 
     Raises:
         ConfigurationError: An argument cannot work; also a `ValueError`.
@@ -111,6 +114,11 @@ def rotating_logs(
         "lock_writes": lock_writes,
     }
     formats = {"access": access_format, "error": format, "app": format}
+    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape}
+    if json:
+        maker = {"()": _json_formatter()}
+        if access_format == "%(message)s":
+            formats["access"] = "%(asctime)s %(message)s"
     if stamps:
         # Standard output and standard error, where a file is not wanted, have no numbers.
         formats = {key: f"{text} %({FIELD})s" if names[key] else text for key, text in formats.items()}
@@ -156,10 +164,7 @@ def rotating_logs(
                 for key, path in paths.items()
             },
         },
-        "formatters": {
-            key: {"()": "rollsafe.LineFormatter", "fmt": text, "datefmt": datefmt, "escape": escape}
-            for key, text in formats.items()
-        },
+        "formatters": {key: {**maker, "fmt": text, "datefmt": datefmt} for key, text in formats.items()},
     }
 
 
@@ -249,6 +254,17 @@ def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> d
             " so give that user write permission on it"
         )
     return {key: os.path.join(folder, name) for key, name in wanted.items()}
+
+
+def _json_formatter() -> str:
+    """The name of the class that makes JSON of a record; a ConfigurationError if it is not there."""
+    try:
+        import pythonjsonlogger.json  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "json=True needs python-json-logger; install it with: pip install 'rollsafe[json]'"
+        ) from error
+    return "pythonjsonlogger.json.JsonFormatter"
 
 
 def _checked_level(level: int | str) -> int | str:

@@ -57,6 +57,8 @@ LINES_PER_LOCK = 1000
 # land under the live name, where log shippers still read (rsyslog and tail -F leave a file at its rename).
 LINGER = 0.02
 LINGER_SHARE = 0.02
+# Seconds. The same between the mark that a file is full and its rename.
+SIZE_LINGER = 0.02
 # Seconds between attempts to write while writing fails, and bytes of lines that wait in memory meanwhile.
 RETRY = 0.25
 SPILL_BYTES = 1 << 20
@@ -400,7 +402,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.lease(now, tick, inf)
                     return
             # A live file of the future was made while the clock was ahead.
-            elif (asks and self.shouldRollover(record)) or file.start > now + AHEAD or self._lacks_room(file):
+            elif (
+                (asks and self.shouldRollover(record))
+                or file.start > now + AHEAD
+                or (self._lacks_room(file) and self._close_for_size(file))
+            ):
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, min(record.created, now + AHEAD))
                 try:
@@ -409,13 +415,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     self._rolling_at = None
                 if self._file is file:
                     # Refused or busy: lines go on into the file that there is, and the next lease tries again.
-                    file.bind(inf)
+                    file.bind(inf, self.baseFilename)
                     file.lease(now, tick, inf)
                     return
             else:
                 self._tend_at_start()
                 self._tend_again()
-                file.bind(self.maxBytes or inf)
+                file.bind(self.maxBytes or inf, self.baseFilename)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
         self._attached()
@@ -426,6 +432,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return False
         more = len(self._spill.lines[0][0]) if self._spill.lines else 0
         return not file.has_room(more, self.maxBytes)
+
+    def _close_for_size(self, file: OpenFile) -> bool:
+        """Have the lines that other workers are writing land under the live name, where log shippers still read."""
+        if not file.shared:
+            file.mark_full()
+            time.sleep(SIZE_LINGER)
+        return True
 
     def _attached(self) -> OpenFile:
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""

@@ -28,6 +28,9 @@ from rollsafe.schedule import Interval
 Identity = tuple[int, int]
 
 
+# Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
+_FULL = stat.S_ISVTX
+
 # Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
 _abandoned: list[FileIO] = []
 
@@ -62,6 +65,7 @@ class OpenFile:
 
     __slots__ = (
         "_bound",
+        "_path",
         "append",
         "due",
         "ends_in_fragment",
@@ -100,22 +104,32 @@ class OpenFile:
         """Whether a record created at `created` belongs in this file."""
         return self.start <= created < self.end
 
-    def bind(self, bound: float) -> None:
-        """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound."""
+    def bind(self, bound: float, path: str) -> None:
+        """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound.
+
+        And what would go into a file that is marked as full, or that `path` does not name any more.
+        """
+        self._path = path
         if bound != self._bound:
             self._bound = bound
             self.write = self.append if bound == inf else self._write_within
 
     def has_room(self, more: int, bound: float) -> bool:
         """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
-        size = os.fstat(self.stream.fileno()).st_size
-        return size == 0 or size + more <= bound
+        return _has_room(os.fstat(self.stream.fileno()), more, bound)
 
     def _write_within(self, line: bytes) -> int | None:
         """Append a line that fits."""
-        if not self.has_room(len(line), self._bound):
+        status = os.lstat(self._path)
+        if (status.st_dev, status.st_ino) != self.identity or not _has_room(status, len(line), self._bound):
             raise NoRoom
         return self.append(line)
+
+    def mark_full(self) -> None:
+        """Have no process begin another line in this file: each looks at the mode before it writes."""
+        with suppress(OSError):
+            descriptor = self.stream.fileno()
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | _FULL)
 
     def blank_written(self, fragment: bytes) -> bool:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
@@ -230,6 +244,16 @@ class OpenFile:
                 self.stream.close()
         else:
             _abandoned.append(self.stream)
+
+
+def _has_room(status: os.stat_result, more: int, bound: float) -> bool:
+    """Whether so many bytes more would keep a file within `bound` bytes, and it is not about to be rolled."""
+    return status.st_size == 0 or (status.st_size + more <= bound and not status.st_mode & _FULL)
+
+
+def _mode_of(status: os.stat_result) -> int:
+    """The permissions of a file, without the mark of a full one."""
+    return stat.S_IMODE(status.st_mode) & ~_FULL
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -491,7 +515,7 @@ class Rollover:
         """The commit. None if our lock excludes nobody, its file being removed: then look again under the new one."""
         with suppress(OSError):
             # Where a process that is killed before it has made the new file leaves the mode to the next one.
-            self.lock.set_mode(stat.S_IMODE(status.st_mode))
+            self.lock.set_mode(_mode_of(status))
         # The name is claimed by an empty file of ours, because rename(2) would replace anybody's.
         backup, claim, number = self._claim(interval, self._next_number(status, interval))
         renamed = False
@@ -499,6 +523,9 @@ class Rollover:
             if self.lock.excludes():
                 os.rename(self.path, backup)
                 renamed = True
+                if status.st_mode & _FULL:
+                    with suppress(OSError):
+                        os.chmod(backup, _mode_of(status))
         finally:
             # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
             if not renamed and identity_of(os.lstat(backup)) == claim:
@@ -586,8 +613,8 @@ class Rollover:
         """Make the new live file with the mode and owner of the old one, and note whose interval it is."""
         with self.open_stream() as stream:
             new = os.fstat(stream.fileno())
-            if stat.S_IMODE(new.st_mode) != stat.S_IMODE(old.st_mode):
-                os.fchmod(stream.fileno(), stat.S_IMODE(old.st_mode))
+            if stat.S_IMODE(new.st_mode) != _mode_of(old):
+                os.fchmod(stream.fileno(), _mode_of(old))
             if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) and os.geteuid() == 0:
                 os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             if new.st_size == 0:
@@ -617,7 +644,7 @@ class Rollover:
                 known = note is not None and note.identity == self._noted_identity(status)
                 self._note(status, interval, note.number if note and known else None)
                 with suppress(OSError):
-                    self.lock.set_mode(stat.S_IMODE(status.st_mode))
+                    self.lock.set_mode(_mode_of(status))
             return interval
         finally:
             if locked:

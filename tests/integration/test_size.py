@@ -99,6 +99,35 @@ def test_a_process_whose_file_was_rolled_for_its_size_turns_to_the_new_one_befor
     assert live.read_text() == "cccc\ndddd\n"
 
 
+def test_a_worker_with_a_short_line_follows_a_rollover_for_size_at_once_though_its_line_would_fit(
+    live: Path, make: Make
+) -> None:
+    one, other = make(maxBytes=20), make(maxBytes=20)
+    log(one, "aaaa")
+    log(other, "bbbb")
+    log(one, "a line of no room")
+    log(other, "c")
+    assert pieces(live) == ["aaaa\nbbbb\n"]
+    assert live.read_text() == "a line of no room\nc\n"
+
+
+def test_in_a_file_that_is_about_to_be_rolled_nobody_begins_a_line_and_nothing_of_the_mark_stays(
+    live: Path, make: Make
+) -> None:
+    handler = make(maxBytes=1000)
+    log(handler, "aaaa")
+    mode = live.stat().st_mode
+    # What a process that is killed between mark and rename leaves.
+    handler._file.mark_full()
+    assert live.stat().st_mode != mode
+    log(handler, "bbbb")
+    assert pieces(live) == ["aaaa\n"]
+    assert live.read_text() == "bbbb\n"
+    modes = {path.stat().st_mode for path in (live, *live.parent.glob("app.log.*"))}
+    assert modes == {mode}
+    assert lock_path(live).stat().st_mode & 0o7777 == mode & 0o7777
+
+
 def test_retention_takes_the_first_pieces_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
     handler = make(backupCount=2)
     number = 0

