@@ -7,8 +7,10 @@ import datetime
 import locale
 import os
 import re
+import stat
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,7 +113,7 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
     directory = os.path.realpath(os.fspath(value))
     beside = os.path.dirname(live)
     try:
-        os.makedirs(directory, exist_ok=True)
+        _make_like(directory, os.stat(beside))
         other = os.stat(directory).st_dev != os.stat(beside).st_dev
     except OSError as error:
         raise LogFileError(
@@ -123,6 +125,24 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
             " the live file to it; give a directory on the same one, or move backups there in on_rollover"
         )
     return directory
+
+
+def _make_like(directory: str, model: os.stat_result) -> None:
+    """Make a directory, and those above it that are missing, with owner and mode of another: who logs there rolls."""
+    if os.path.isdir(directory):
+        return
+    _make_like(os.path.dirname(directory), model)
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        # By another process just now, unless it is no directory.
+        if not os.path.isdir(directory):
+            raise
+        return
+    with suppress(PermissionError):
+        os.chown(directory, model.st_uid, model.st_gid)
+    with suppress(PermissionError):
+        os.chmod(directory, stat.S_IMODE(model.st_mode))
 
 
 def checked_callable(argument: str, value: _Called | None) -> _Called | None:

@@ -30,9 +30,17 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         RuntimeError: There can be no further thread.
     """
     if _is_patched("threading"):
-        _original("_thread", "start_new_thread")(run, ())
+        _original("_thread", "start_new_thread")(_run_without_hub, (run,))
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _run_without_hub(run: Callable[[], None]) -> None:
+    """Run `run`, and give back what gevent has opened for this thread if a callback has used it."""
+    try:
+        run()
+    finally:
+        sys.modules["gevent"].get_hub().destroy(destroy_loop=True)
 
 
 def sleep(seconds: float) -> None:

@@ -293,10 +293,11 @@ class Tending:
             complete(path + codec.extension + DRAFT_EXTENSION)
 
         def complete(draft: str) -> None:
+            final = draft.removesuffix(DRAFT_EXTENSION)
             try:
-                done(draft.removesuffix(DRAFT_EXTENSION))
+                done(final)
             except Exception as error:
-                self._failed(draft, error)
+                self._failed(draft, error, f"on_rollover has failed for {final}, and is called again later")
                 return
             self._watch.forget(draft)
             with suppress(FileNotFoundError):
@@ -362,10 +363,10 @@ class Tending:
             except Exception as error:
                 self._failed(path, error)
 
-    def _failed(self, path: str, error: Exception) -> None:
+    def _failed(self, path: str, error: Exception, sentence: str = "") -> None:
         """Report the first of several failures with one file."""
         if self._watch.has_failed(path):
-            self._report(f"the backup {path} could not be tended", error)
+            self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
 
 
 def recognisers_of(own: Names, base: str, zone: Zone, **arguments: Any) -> list[Names]:

@@ -515,6 +515,46 @@ sys.exit(0 if done else "the greenlets stood still")
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_a_keeper_under_gevent_leaves_no_descriptors_behind(live: Path) -> None:
+    """What a callback uses of gevent in that thread is given back at its end."""
+    pytest.importorskip("gevent", reason="needs gevent")
+    program = f"""
+from gevent import monkey; monkey.patch_all()
+import gevent, logging, os, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, backups
+
+backups.LEASE = backups.GRACE = 0.02
+told = []
+
+def tell(path, interval):
+    time.sleep(0.001)
+    told.append(path)
+
+handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress="gz", on_rollover=tell)
+logging.getLogger().addHandler(handler)
+descriptors = []
+for turn in range(4):
+    logging.warning("a line")
+    handler.doRollover()
+    deadline = time.monotonic() + 30
+    while (len(told) <= turn or handler._keeper._running_in) and time.monotonic() < deadline:
+        gevent.sleep(0.01)
+    gevent.sleep(0.05)
+    handler.close()
+    descriptors.append(len(os.listdir("/proc/self/fd")))
+sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{{told}} {{descriptors}}")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 # A writer that is late while the lock is held.
 
 

@@ -177,6 +177,18 @@ def test_archive_dir_is_made_and_takes_the_backups_and_retention_goes_there(live
     assert [file.path for file in logs_at([live])[0].files if not file.is_live][-1] == str(final)
 
 
+def test_an_archive_dir_that_is_made_has_owner_and_mode_of_the_directory_of_the_live_file(
+    live: Path, make: Make
+) -> None:
+    live.parent.chmod(0o2770)
+    if os.geteuid() == 0:
+        os.chown(live.parent, 65534, 65534)
+    make(archive_dir=live.parent / "old" / "ones")
+    for folder in (live.parent / "old", live.parent / "old" / "ones"):
+        made, model = folder.stat(), live.parent.stat()
+        assert (made.st_uid, made.st_gid, made.st_mode) == (model.st_uid, model.st_gid, model.st_mode)
+
+
 def test_archive_dir_on_another_file_system_is_refused_with_a_sentence(live: Path) -> None:
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == live.parent.stat().st_dev:
