@@ -161,6 +161,36 @@ def test_a_line_that_comes_while_the_archive_is_written_is_not_lost(source: Path
     assert names_beside(source) == {source.name}
 
 
+def test_a_line_that_comes_just_before_the_mark_is_not_lost(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append_and_mark(descriptor: int, size: int) -> None:
+        with source.open("ab") as file:
+            file.write(b"late\n")
+        mark(descriptor, size)
+
+    monkeypatch.setattr(archives, "mark", append_and_mark)
+    with pytest.raises(Changed):
+        make_archive(source, codec_of("gz"), lock)
+    assert source.read_bytes() == LINES + b"late\n"
+    assert source.stat().st_mtime == 1_700_000_000, "no mark is left"
+    assert names_beside(source) == {source.name}
+
+
+def test_a_file_that_takes_the_place_of_the_backup_meanwhile_is_left_alone(source: Path, lock: FileLock) -> None:
+    class Slow(Bzip2):
+        def __call__(self, source_path: str, target_path: str) -> None:
+            super().__call__(source_path, target_path)
+            other = Path(f"{source_path}.other")
+            other.write_bytes(LINES[::-1])
+            other.replace(source_path)
+
+    with pytest.raises(Changed):
+        make_archive(source, codec_of(Slow()), lock)
+    assert source.read_bytes() == LINES[::-1]
+    assert names_beside(source) == {source.name}
+
+
 class Forgetful:
     """A compressor that leaves out what it is given."""
 
