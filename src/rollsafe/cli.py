@@ -141,7 +141,10 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
     hosts, are merged by the times of their lines; lines that tell no time stay with the one before.
     """
     snapshots = [Snapshot(log) for log in logs_at(paths)]
-    streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
+    if len(snapshots) == 1 and since is None and until is None:
+        streams = [snapshots[0].lines(_complain)]
+    else:
+        streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
     _print(merged(_named(streams, snapshots, with_name)))
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -140,13 +140,27 @@ class Follower:
         # A directory that changed just now may change again and have the same time.
         settled = time.time_ns() - int(_COARSE * 1e9)
         self._listed_at = {folder: when for folder, when in changed.items() if when < settled}
-        plain: dict[Identity, LogFile] = {}
-        archives: dict[Key, str] = {}
-        entries = [entry for folder in changed for entry in os.scandir(folder)]
+        entries = _entries(changed)
         strangers = self._learn(entries)
         if self._folders() - folders:
             # Where the backups are is known only now.
             return
+        plain, archives = self._sorted(entries, strangers)
+        if self._is_archive_missed(plain, archives):
+            # It was made behind the reader of the directory, and its source removed before it. Now both are over.
+            plain, archives = self._sorted(_entries(changed), strangers)
+        self._follow_names(plain)
+        yield from self._finish(plain, archives)
+        self._meet(plain, archives)
+        yield from self._new_archives(archives)
+        self._archived = {key for key in self._archived if key in archives}
+
+    def _sorted(
+        self, entries: list[os.DirEntry[str]], strangers: set[str]
+    ) -> tuple[dict[Identity, LogFile], dict[Key, str]]:
+        """The plain files and the archives among some names."""
+        plain: dict[Identity, LogFile] = {}
+        archives: dict[Key, str] = {}
         for entry in entries:
             file = self._file_at(entry.path)
             if file is None:
@@ -161,11 +175,15 @@ class Follower:
                     plain[identity_of(status)] = file
                 if entry.path in strangers and identity_of(status) not in self._sources:
                     self._begin(file)
-        self._follow_names(plain)
-        yield from self._finish(plain, archives)
-        self._meet(plain, archives)
-        yield from self._new_archives(archives)
-        self._archived = {key for key in self._archived if key in archives}
+        return plain, archives
+
+    def _is_archive_missed(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> bool:
+        """Whether a file has lost its name, and no archive was seen that might have taken its place."""
+        return any(
+            source.key not in archives and (source.stream is None or not os.fstat(source.stream.fileno()).st_nlink)
+            for identity, source in self._sources.items()
+            if identity not in plain
+        )
 
     def _learn(self, entries: list[os.DirEntry[str]]) -> set[str]:
         """Take over new settings: the first handler may have come only now. Forget names that are gone.
@@ -389,6 +407,15 @@ class Follower:
 def _key(file: LogFile) -> Key:
     """Which backup a file is."""
     return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
+
+
+def _entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:
+    """All names in some directories."""
+    found: list[os.DirEntry[str]] = []
+    for folder in folders:
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            found += entries
+    return found
 
 
 def _leave_atime(stream: FileIO) -> None:

@@ -90,6 +90,12 @@ class Snapshot:
                 if since <= entry[0] < until:
                     yield entry
 
+    def lines(self, complain: Complain) -> Iterator[Entry]:
+        """All that was logged, line by line, its times left unread (and told as 0): for one log as it is."""
+        for file in self.log.files:
+            for line in self._lines(file, complain):
+                yield 0.0, line
+
     def last_entries(self, count: int, complain: Complain) -> list[Entry]:
         """What was logged last, `count` lines at least if there are as many, read from the end where that can be."""
         found: list[Entry] = []

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe import SafeTimedRotatingFileHandler, follow
 from rollsafe.catalog import logs_at
 from rollsafe.follow import QUIET, Follower
 from tests.integration.servers import backups, server_environment, wait_until
@@ -219,6 +219,30 @@ def test_archives_of_what_was_told_are_not_told_again(tail: Tail) -> None:
     for backup in (old, new):
         archive(backup)
     assert tail.polled() + tail.polled() == []
+
+
+def test_an_archive_that_is_made_behind_the_reader_of_the_directory_is_told_once(
+    tail: Tail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = tail.roll()
+    tail.log("told")
+    tail.polled()
+    new = tail.roll()
+    tail.log("live")
+    assert tail.polled() == ["live"]
+    real = follow._entries
+
+    def entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:
+        # Names that were read before the archive was there, and the source's not, because it is gone by its turn.
+        monkeypatch.setattr(follow, "_entries", real)
+        found = real(folders)
+        archive(new)
+        return [entry for entry in found if entry.name != new.name]
+
+    monkeypatch.setattr(follow, "_entries", entries)
+    (tail.live.parent / "something else").touch()
+    assert tail.polled() + tail.polled() == []
+    assert backup != new
 
 
 def test_what_the_archiver_saw_counts_and_not_what_was_written_after_it(tail: Tail) -> None:
