@@ -31,6 +31,8 @@ _BACKUP = re.compile(
     rf"(?P<live>.+?)\.(?P<suffix>{'|'.join(shape.pattern for shape in _SHAPES.values())})"
     rf"(?P<number>\.[1-9]\d*)?(?P<extension>{_EXTENSION.pattern})?"
 )
+# How often a directory is read at most until it is the same twice.
+_LOOKS = 10
 _LOCK = re.compile(r"\.(?P<live>.+)\.lock")
 
 Note = tuple[tuple[int, int], float, Settings | None]
@@ -86,6 +88,14 @@ class Log:
     def lock_path(self) -> str:
         """Full path of its lock file."""
         return lock_path(self.live)
+
+    @property
+    def distinct(self) -> tuple[LogFile, ...]:
+        """Its files; of a backup that is there plain and archived, the plain one, which is removed last."""
+        plain = {file.path for file in self.files if not file.extension}
+        return tuple(
+            file for file in self.files if not file.extension or file.path.removesuffix(file.extension) not in plain
+        )
 
     def schedule(self) -> Schedule:
         """Its intervals.
@@ -156,23 +166,37 @@ def _lives_in(directory: str) -> Iterator[str]:
 def _log(live: str) -> Log:
     """The log of one live file."""
     directory = os.path.dirname(live)
-    entries = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    note = noted(live)
-    settings, told = _settings(live, entries, note)
-    recogniser = Recogniser(live, settings)
-    backups, leftovers = [], []
-    for folder, entry in _candidates(directory, entries, settings):
-        path = os.path.join(folder, entry)
-        if not _is_plain_file(path):
-            continue
-        backup = recogniser.backup(path)
-        if backup is not None:
-            backups.append(backup)
-        if recogniser.is_leftover(entry):
-            leftovers.append(path)
+    # Reading a directory is no snapshot: an archive that is linked behind the reader, and whose source is unlinked
+    # before it, would not be seen either way. So until nothing has changed meanwhile, within reason.
+    for _ in range(_LOOKS):
+        names = _names_in(directory)
+        note = noted(live)
+        settings, told = _settings(live, names, note)
+        recogniser = Recogniser(live, settings)
+        entries = _candidates(directory, names, settings)
+        backups, leftovers = [], []
+        for folder, entry in entries:
+            path = os.path.join(folder, entry)
+            if not _is_plain_file(path):
+                continue
+            backup = recogniser.backup(path)
+            if backup is not None:
+                backups.append(backup)
+            if recogniser.is_leftover(entry):
+                leftovers.append(path)
+        if entries == _candidates(directory, _names_in(directory), settings):
+            break
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
     return Log(live, settings, told, tuple(files), tuple(leftovers))
+
+
+def _names_in(directory: str) -> list[str]:
+    """The names in a directory, none if it is none."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _single_backup(path: str) -> Log | None:
@@ -237,12 +261,13 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
     return _inferred(os.path.basename(live), names), False
 
 
-def _candidates(directory: str, entries: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
-    """Where backups may be: (directory, name)."""
-    yield from ((directory, entry) for entry in entries)
+def _candidates(directory: str, names: list[str], settings: Settings) -> list[tuple[str, str]]:
+    """Where backups may be: (directory, name). `names` are those of the live file's directory."""
+    found = [(directory, name) for name in names]
     if settings.archive_dir and settings.archive_dir != directory:
         with suppress(OSError):
-            yield from ((settings.archive_dir, entry) for entry in sorted(os.listdir(settings.archive_dir)))
+            found += [(settings.archive_dir, name) for name in sorted(os.listdir(settings.archive_dir))]
+    return found
 
 
 def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:

@@ -83,7 +83,7 @@ class Snapshot:
 
     def entries(self, complain: Complain, since: float = -inf, until: float = inf) -> Iterator[Entry]:
         """What was logged in [since, until), oldest first."""
-        for file in self.log.files:
+        for file in self.log.distinct:
             if file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST):
                 continue
             for entry in self._dated(self._lines(file, complain), file):
@@ -92,14 +92,14 @@ class Snapshot:
 
     def lines(self, complain: Complain) -> Iterator[Entry]:
         """All that was logged, line by line, its times left unread (and told as 0): for one log as it is."""
-        for file in self.log.files:
+        for file in self.log.distinct:
             for line in self._lines(file, complain):
                 yield 0.0, line
 
     def last_entries(self, count: int, complain: Complain) -> list[Entry]:
         """What was logged last, `count` lines at least if there are as many, read from the end where that can be."""
         found: list[Entry] = []
-        for file in reversed(self.log.files):
+        for file in reversed(self.log.distinct):
             if count <= 0:
                 break
             lines = self._last_lines(file, count, complain)

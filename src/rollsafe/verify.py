@@ -168,7 +168,7 @@ class _Verification:
             snapshot = Snapshot(self._asked)
             try:
                 log = snapshot.log
-                files = _counted(log, self._report)
+                files = log.distinct
                 changed = [file for file in files if not self._is_read(file)]
                 for file in changed:
                     self._read(snapshot, file)
@@ -325,12 +325,6 @@ class _Verification:
         shown = Counter((each.kind, each.path) for each in self._report.findings)
         if shown[finding.kind, finding.path] < SHOWN:
             self._report.findings.append(finding)
-
-
-def _counted(log: Log, report: Report) -> list[LogFile]:
-    """The files of a log; of a backup that is there plain and archived, the plain one, which is removed last."""
-    plain = {file.path for file in log.files if not file.extension}
-    return [file for file in log.files if not file.extension or file.path.removesuffix(file.extension) not in plain]
 
 
 def _size(path: str) -> int:

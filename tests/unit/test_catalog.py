@@ -145,3 +145,39 @@ def test_a_live_file_that_is_gone_names_its_log_as_long_as_there_are_backups(tmp
     touch(tmp_path, "app.log.2026-11-24.gz", "app.log.2026-11-25")
     (log,) = logs_at([tmp_path])
     assert logs_at([log.live]) == [log]
+
+
+def make_archive(backup: Path) -> None:
+    """What an archiver does, in short."""
+    os.link(backup, f"{backup}.gz")
+    backup.unlink()
+
+
+def test_an_archive_that_is_made_while_the_directory_is_read_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_log(tmp_path / "app.log")
+    backup = min(tmp_path.glob("app.log.*"))
+    real = os.listdir
+    calls = []
+
+    def listdir(directory: Any) -> list[str]:
+        names = real(directory)
+        calls.append(directory)
+        # Behind the reader: the list has the source, and is looked through when the source is gone.
+        if len(calls) == 2:
+            make_archive(backup)
+        return names
+
+    monkeypatch.setattr("rollsafe.catalog.os.listdir", listdir)
+    (log,) = logs_at([tmp_path])
+    assert [file.extension for file in log.files] == [".gz", "", ""]
+
+
+def test_a_backup_that_is_there_plain_and_archived_is_one(tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log")
+    backup = min(tmp_path.glob("app.log.*"))
+    os.link(backup, f"{backup}.gz")
+    (log,) = logs_at([tmp_path])
+    assert len(log.files) == 4
+    assert [file.path for file in log.distinct] == [file.path for file in log.files if not file.extension]
