@@ -146,7 +146,8 @@ def _page(rows: list[str], costs: dict[str, list[float]], rounds: int, lines: in
             "# How fast verify reads, and what stamps cost",
             "",
             f"Medians of {rounds} rounds in one process (processor time), files of {lines:,} lines of {len(STREAMS)}"
-            f" streams in the page cache, Python {sys.version.split()[0]}; made by `python -m bench.verify`. The loop only counts:"
+            f" streams in the page cache, Python {sys.version.split()[0]}; made by `python -m bench.verify`."
+            " The loop only counts:"
             " `for line in file`. MB are of text, after decompression.",
             "",
             "| file | bytes a line | loop, MB/s | verify, MB/s | times the loop's time |",
