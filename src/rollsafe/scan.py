@@ -21,7 +21,8 @@ from rollsafe.times import LineClock
 SHOWN = 20
 """How many cases of each kind are told of each file; all are counted."""
 
-_CHUNK = 1 << 20
+# Larger ones do not stay in the processor's cache.
+_CHUNK = 1 << 17
 _SAMPLE = 32
 _SHOWN_BYTES = 80
 
@@ -45,10 +46,13 @@ _TAILS = {
     "first": rb"[^\n]*?" + _BARE + rb"[^\n]*$",
     "none": rb"[^\n]*()()$",
 }
-# Of the first two, what is enough where every line has it; and the bytes in which a line that begins with its time has
-# the second.
-_STAMPS = {"last": re.compile(_BARE + rb"\r?\n"), "json": re.compile(rb'(?<!\\)"stamp" ?: ?"' + _BARE + rb'"')}
+# Of the first two, what is enough where every line has it. (Inside a JSON string the quote behind the name is escaped.)
+_STAMPS = {"last": re.compile(_BARE + rb"\r?\n"), "json": re.compile(rb'"stamp" ?: ?"' + _BARE + rb'"')}
+# Where a line begins with its time, the bytes in which it has the second; and what an access line has in brackets.
 _WIDTHS = {"iso": 19, "epoch": 10}
+_BRACKETS = re.compile(rb"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4})\]")
+_BRACKETS_WIDTH = 28
+_JSON_TIME = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO)
 _BLANK = re.compile(rb"[ \r]*\n?")
 _NOTICE = re.compile(rb"rollsafe: (\d+) lines were dropped because the log could not be written")
 
@@ -232,7 +236,10 @@ class _Reader:
 
     def _goes_on(self, chunk: bytes, count: int) -> bool:
         """Take the `count` lines of a chunk at once; False if they have to be looked at one by one."""
-        found = self._times_by_width(chunk, count) or self._times_by_pattern(chunk, count)
+        found = None
+        if stamps := _STAMPS.get(self._tail):
+            found = self._quickly(chunk, count, stamps)
+        found = found or self._times_by_pattern(chunk, count)
         if found is None or not all(moment is not None and self._is_placed(moment) for moment in found.moments):
             return False
         if self._tail != "none" and not self._numbers_go_on(found):
@@ -240,16 +247,22 @@ class _Reader:
         self._note_times(found.time_of(0), found.time_of(count - 1))
         return True
 
-    def _times_by_width(self, chunk: bytes, count: int) -> _Found | None:
-        """What the lines say, if each begins with its second and ends with its stamp: the usual case, and fast."""
-        width = _WIDTHS.get(self._head, 0) + chunk.startswith(b"[")
-        pattern = _STAMPS.get(self._tail)
-        if width < 2 or pattern is None:
-            return None
+    def _quickly(self, chunk: bytes, count: int, pattern: re.Pattern[bytes]) -> _Found | None:
+        """What the lines say, if each of them has time and stamp where they usually are; None if not."""
         stamps = pattern.findall(chunk)
-        lines = chunk.split(b"\n")
-        lines.pop()
-        if not len(stamps) == len(lines) == count:
+        if len(stamps) != count:
+            return None
+        if self._head == "json":
+            return self._times_of_json(chunk, count, stamps)
+        if self._head == "access":
+            return self._times_in_brackets(chunk, count, stamps)
+        return self._times_by_width(chunk, count, stamps)
+
+    def _times_by_width(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
+        """What the lines say, if each begins with its second."""
+        width = _WIDTHS.get(self._head, 0) + chunk.startswith(b"[")
+        lines = _split(chunk, count)
+        if width < 2 or lines is None:
             return None
         moments: dict[bytes, float | None] = {}
         for second, line in {line[:width]: line for line in lines}.items():
@@ -258,6 +271,33 @@ class _Reader:
                 return None
             moments[second] = self._moment(match[1], match[2])
         return _Found(moments.values(), stamps, lambda row: moments[lines[row][:width]])
+
+    def _times_in_brackets(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
+        """What the lines say, if the first brackets of each are around its time."""
+        lines = _split(chunk, count)
+        if lines is None:
+            return None
+        moments: dict[bytes, float | None] = {}
+        for told in {line[(at := line.find(b"[")) : at + _BRACKETS_WIDTH] for line in lines}:
+            match = _BRACKETS.fullmatch(told)
+            if match is None:
+                return None
+            moments[told] = self._moment(match[1], match[2])
+
+        def time_of(row: int) -> float | None:
+            at = lines[row].find(b"[")
+            return moments[lines[row][at : at + _BRACKETS_WIDTH]]
+
+        return _Found(moments.values(), stamps, time_of)
+
+    def _times_of_json(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
+        """What the lines say, if each is an object with one time."""
+        told = _JSON_TIME.findall(chunk)
+        lines = _split(chunk, count)
+        if lines is None or len(told) != count or {line[:1] + line[-1:] for line in lines} != {b"{}"}:
+            return None
+        moments = {each: self._moment(*each) for each in set(told)}
+        return _Found(moments.values(), stamps, lambda row: moments[told[row]])
 
     def _times_by_pattern(self, chunk: bytes, count: int) -> _Found | None:
         """What the lines say, wherever in them they say it."""
@@ -271,19 +311,18 @@ class _Reader:
 
     def _numbers_go_on(self, found: _Found) -> bool:
         """Take note of the numbers, if those of each stream rise by one."""
-        streams = [stream for stream, _ in found.stamps]
-        numbers: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for stream, number in found.stamps:
-            numbers[stream].append(number)
-        runs = {stream: list(map(int, texts)) for stream, texts in numbers.items()}
+        stamps = found.stamps
+        runs: defaultdict[bytes, list[int]] = defaultdict(list)
+        for stream, number in stamps:
+            runs[stream].append(int(number))
         if any(run != list(range(run[0], run[0] + len(run))) for run in runs.values()):
             return False
-        backwards = streams[::-1]
+        firsts = _rows(stamps, len(runs))
+        lasts = _rows(stamps[::-1], len(runs))
         for stream, run in runs.items():
-            since = found.time_of(streams.index(stream))
-            until = found.time_of(len(streams) - 1 - backwards.index(stream))
+            since, until = found.time_of(firsts[stream]), found.time_of(len(stamps) - 1 - lasts[stream])
             self.scan.see(stream.decode(), run[0], run[-1], since, until)
-        self.scan.stamped += len(streams)
+        self.scan.stamped += len(stamps)
         return True
 
     def _read_lines(self, chunk: bytes) -> None:
@@ -364,6 +403,24 @@ def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:
     }
     best = max(counts, key=counts.__getitem__)
     return best if counts[best] else "none"
+
+
+def _split(chunk: bytes, count: int) -> list[bytes] | None:
+    """The `count` lines of a chunk without their ends, None if there are not so many."""
+    lines = chunk.split(b"\n")
+    lines.pop()
+    return lines if len(lines) == count else None
+
+
+def _rows(stamps: list[Any], streams: int) -> dict[bytes, int]:
+    """Where each of so many streams comes first."""
+    rows: dict[bytes, int] = {}
+    for row, (stream, _) in enumerate(stamps):
+        if stream not in rows:
+            rows[stream] = row
+            if len(rows) == streams:
+                break
+    return rows
 
 
 def _lines(chunk: bytes) -> list[bytes]:
