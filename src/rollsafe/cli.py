@@ -194,7 +194,7 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     logs = logs_at(paths)
     total = sum(os.path.getsize(file.path) for log in logs for file in log.files if os.path.exists(file.path))
     with click.progressbar(length=total, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        report = verify_logs(logs, bar.update)
+        report = verify_logs(logs, bar.update, jobs=os.cpu_count() or 1)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:

@@ -10,15 +10,19 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
 from rollsafe.catalog import Log, LogFile
-from rollsafe.lines import Snapshot, clock_of
+from rollsafe.errors import LogFileError
+from rollsafe.lines import Snapshot, clock_of, open_now
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.scan import SHOWN, Progress, Run, Scan, scan
+from rollsafe.settings import Settings
 from rollsafe.stamps import birth_of
 
 KINDS = ("gap", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
@@ -28,6 +32,8 @@ KINDS = ("gap", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover"
 _ABANDONED = 60.0
 # How often the files that grew while they were read are read again.
 _ROUNDS = 5
+# Bytes of backups from which it is worth while to read them in several processes.
+_LARGE = 32_000_000
 # Seconds that the clock of a stream's birth may be ahead of its first line's.
 _BIRTH_SLACK = 2.0
 
@@ -138,53 +144,78 @@ class Report:
         return {"clean": self.clean, "lines": self.lines, "stamped": self.stamped, **dataclasses.asdict(self)}
 
 
-def verify(logs: Iterable[Log], progress: Progress | None = None) -> Report:
+def verify(logs: Iterable[Log], progress: Progress | None = None, *, jobs: int = 1) -> Report:
     """Read all files of the logs, and say what is amiss.
 
     Processes may be writing meanwhile: a file that grows while others are read is read again at the end.
+
+    Args:
+        logs: The logs.
+        progress: Told how many bytes on disk were read since it was called last.
+        jobs: How many processes may read, where there is much to read.
 
     Raises:
         OSError: A file cannot be read.
     """
     report = Report()
     for log in logs:
-        _Verification(log, report, progress).run()
+        _Verification(log, report, progress, jobs).run()
     return report
 
 
 class _Verification:
     """The reading of one log."""
 
-    def __init__(self, log: Log, report: Report, progress: Progress | None) -> None:
+    def __init__(self, log: Log, report: Report, progress: Progress | None, jobs: int) -> None:
         self._asked = log
         self._report = report
         self._progress = progress
+        self._jobs = jobs
         self._scans: dict[str, tuple[LogFile, Scan, int]] = {}
 
     def run(self) -> None:
         """Read the files, and again those that grew; then judge."""
         log = self._asked
-        for _ in range(_ROUNDS):
+        for reread in range(_ROUNDS):
             snapshot = Snapshot(self._asked)
             try:
                 log = snapshot.log
                 files = log.distinct
                 changed = [file for file in files if not self._is_read(file)]
-                for file in changed:
+                # The live file grows all the time; but what was written to a backup meanwhile would look like a gap.
+                if reread and all(file.is_live for file in changed):
+                    break
+                # The live file last: what is in it is younger than what is missing in the others.
+                for file in self._left_of(changed, log.settings):
                     self._read(snapshot, file)
             finally:
                 snapshot.close()
-            # The live file grows all the time; but what was written to a backup meanwhile would look like a gap.
-            if all(file.is_live for file in changed):
-                break
-        present = {file.path for file in files}
-        self._scans = {path: read for path, read in self._scans.items() if path in present}
+        self._scans = {file.path: self._scans[file.path] for file in files if file.path in self._scans}
         self._judge(log)
 
     def _is_read(self, file: LogFile) -> bool:
         """Whether the file was read, and has the size that it had then."""
         read = self._scans.get(file.path)
         return read is not None and not file.is_live and _size(file.path) == read[2]
+
+    def _left_of(self, files: list[LogFile], settings: Settings) -> list[LogFile]:
+        """The files that are left to read, after many large backups were read in several processes."""
+        backups = [file for file in files if not file.is_live]
+        jobs = min(self._jobs, len(backups))
+        if jobs < 2 or sum(_size(file.path) for file in backups) < _LARGE:
+            return files
+        try:
+            with ProcessPoolExecutor(jobs) as pool:
+                tasks = {pool.submit(_read_backup, file, settings): file for file in backups}
+                for task in as_completed(tasks):
+                    file, (read, size) = tasks[task], task.result()
+                    if read is not None:
+                        self._scans[file.path] = file, read, size
+                    if self._progress:
+                        self._progress(size)
+        except BrokenProcessPool as error:
+            raise LogFileError(f"{self._asked.live!r} was not read: a process that read backups was killed") from error
+        return [file for file in files if file.is_live]
 
     def _read(self, snapshot: Snapshot, file: LogFile) -> None:
         """Read one file."""
@@ -325,6 +356,16 @@ class _Verification:
         shown = Counter((each.kind, each.path) for each in self._report.findings)
         if shown[finding.kind, finding.path] < SHOWN:
             self._report.findings.append(finding)
+
+
+def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
+    """What a backup holds, None if it is gone, and its size before; run in a process of its own."""
+    size = _size(file.path)
+    stream = open_now(file)
+    if stream is None:
+        return None, size
+    with stream:
+        return scan(file, clock_of(file, settings), None, stream), size
 
 
 def _size(path: str) -> int:

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.catalog import logs_at
+from rollsafe.errors import LogFileError
 from rollsafe.verify import KINDS, Report, verify
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +164,29 @@ def test_the_beginning_of_a_stream_that_is_younger_than_the_oldest_line_must_be_
     live = directory / "app.log"
     edit(live, lambda lines: lines[:-5] + lines[-4:])
     assert found(directory).found == {"gap": 1}
+
+
+def test_several_processes_find_what_one_finds(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = backups(directory)[0]
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    edit(backups(directory)[1], cut)
+    alone = found(directory)
+    monkeypatch.setattr("rollsafe.verify._LARGE", 0)
+    seen: list[int] = []
+    together = verify(logs_at([directory]), seen.append, jobs=2)
+    assert together.as_dict() == alone.as_dict()
+    assert together.found == {"torn": 1, "gap": 1}
+    assert sum(seen) == sum(file.size for file in together.files)
+
+
+def test_a_reading_process_that_is_killed_is_told_in_a_sentence(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollsafe.verify._LARGE", 0)
+    monkeypatch.setattr("rollsafe.verify.scan", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(LogFileError, match="was killed"):
+        verify(logs_at([directory]), jobs=2)
 
 
 def test_backups_alone_are_judged_without_live_file_and_lock_file(directory: Path) -> None:

@@ -342,7 +342,8 @@ def test_gunicorn_under_load_is_clean_though_workers_are_killed(tmp_path: Path) 
             wait_for_rollovers(logs, 1)
     report = found(logs)
     assert report.clean, report.findings
-    for name in ("app.log", "access.log"):
+    # A worker that is killed just after its answer writes no access line any more.
+    for name, killed in (("app.log", 0), ("access.log", ROLLOVERS)):
         stamped = sum(file.stamped for file in report.files if Path(file.log).name == name)
-        assert stamped >= clients.answered > 0
+        assert stamped >= clients.answered - killed > 0
         assert sum(Path(stream.log).name == name for stream in report.streams) > WORKERS

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catch_up": {"catalog", "errors"},
     "status": {"catalog", "prune", "settings", "names", "locks", "errors"},
     "scan": {"catalog", "reading", "times", "stamps", "errors"},
-    "verify": {"scan", "lines", "catalog", "stamps", "names", "errors"},
+    "verify": {"scan", "lines", "catalog", "settings", "stamps", "names", "errors"},
     "prune": {"catalog", "backups", "retention", "names", "locks", "errors"},
     "trials": {"locks"},
     "logrotate": set(),
