@@ -295,7 +295,7 @@ def _fluent_bit(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
             f"      path: {_quoted(log.path)}",
             f"      db: {_quoted(f'{state}/{log.name}.db')}",
             "      read_from_head: true",
-            # Longer than a late line may take, and shorter than what compression waits.
+            # Longer than a late line may take; what is compressed meanwhile stays readable, because it is open.
             "      rotate_wait: 6",
             f"      buffer_max_size: {MAX_LINE}",
             "      storage.type: filesystem",
