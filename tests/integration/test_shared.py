@@ -170,10 +170,14 @@ class OnHost:
         return SafeTimedRotatingFileHandler(mount / "app.log", when="S", utc=True, lock_writes=self._lock_writes)
 
 
-def load_from_two_hosts(volume: Volume, lock_writes: bool | None) -> Report:
-    """Two processes on each of two hosts, 50 lines a second each, a few of them very long, a rollover each second."""
-    # Few enough for the memory in which lines wait while others have the lock, also on a busy machine.
-    plan = Plan(seconds=6, rate=50, sizes=(*(60, 200, 1000, 9000) * 12, 150_000))
+# Few lines: while others have the lock they wait in memory, whose size is bounded, also on a busy machine.
+MODEST = Plan(seconds=6, rate=50, sizes=(*(60, 200, 1000, 9000) * 12, 150_000))
+# Many long ones, which the client sends in several parts.
+GREEDY = Plan(seconds=6, rate=100, sizes=(60, 200, 1000, 9000, 200_000))
+
+
+def load_from_two_hosts(volume: Volume, plan: Plan, lock_writes: bool | None) -> Report:
+    """Two processes on each of two hosts, a rollover each second."""
     load = run_load(OnHost(volume, lock_writes), volume.mounts[0] / "app.log", plan)
     report = audit(volume.store / "app.log", load.acknowledged, suffix_of_seconds(1))
     print(report)
@@ -183,7 +187,7 @@ def load_from_two_hosts(volume: Volume, lock_writes: bool | None) -> Report:
 @pytest.mark.slow
 def test_two_hosts_share_a_log_on_glusterfs_and_every_line_is_there_once_whole_and_in_its_file() -> None:
     with gluster(*GLUSTER_OPTIONS) as volume:
-        report = load_from_two_hosts(volume, lock_writes=None)
+        report = load_from_two_hosts(volume, MODEST, lock_writes=None)
     assert report.flawless, f"{report}\n{report.examples}"
     assert report.files > 4
 
@@ -224,14 +228,14 @@ def test_two_hosts_that_compress_and_log_late_lines_lose_none_on_glusterfs() -> 
 @pytest.mark.slow
 def test_on_glusterfs_as_it_comes_every_line_is_there_once_and_whole_but_not_always_in_its_file() -> None:
     with gluster() as volume:
-        report = load_from_two_hosts(volume, lock_writes=None)
+        report = load_from_two_hosts(volume, MODEST, lock_writes=None)
     assert not report.faults().keys() - {"misfiled"}, f"{report}\n{report.examples}"
 
 
 @pytest.mark.slow
 def test_without_the_lock_two_hosts_tear_each_others_lines_on_glusterfs() -> None:
     with gluster(*GLUSTER_OPTIONS) as volume:
-        report = load_from_two_hosts(volume, lock_writes=False)
+        report = load_from_two_hosts(volume, GREEDY, lock_writes=False)
     assert report.torn + report.lost > 0, f"the test of the lock proves nothing: {report}"
 
 
