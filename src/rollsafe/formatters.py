@@ -108,6 +108,11 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
+        text = self.render(record)
+        return text if isinstance(text, str) else text.decode("ascii")
+
+    def render(self, record: logging.LogRecord) -> str | bytes:
+        """What `format` returns, as bytes if it is printable ASCII: whoever writes it is spared the encoding."""
         text = None
         if not (record.exc_info or record.exc_text or record.stack_info) and self._compiled is not None:
             record.message = record.getMessage()
@@ -124,9 +129,13 @@ class LineFormatter(logging.Formatter):
                 pass
         if text is None:
             text = super().format(record)
-        if self._escape and not (text.isascii() and (plain := text.encode()).translate(_KEEP_PLAIN) == plain):
-            return escape(text)
-        return text
+        if not self._escape:
+            return text
+        if text.isascii():
+            plain = text.encode()
+            if plain.translate(_KEEP_PLAIN) == plain:
+                return plain
+        return escape(text)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that the time text depends on takes effect at once."""

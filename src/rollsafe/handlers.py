@@ -37,6 +37,7 @@ from rollsafe.arguments import (
 from rollsafe.backups import Keeper, Tending, Watch, recognisers_of
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
+from rollsafe.formatters import LineFormatter
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names
@@ -74,6 +75,7 @@ UNSURE_LINES = 1000
 # Stands for "no file is open": its due time never comes, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
+_ASCII = bytes(range(128))
 _monotonic = time.monotonic
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
@@ -212,6 +214,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._unsure: list[_Unsure] = []
         self._flag = Flag(self.baseFilename)
         self._stamps: Stamps | None = None
+        self._renderer: LineFormatter | None = None
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
         self._starting = True
@@ -268,7 +271,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if stamps is not None:
                 record.stamp = stamp = stamps.take()
-            line = (self.format(record) + self.terminator).encode(self._encoding, self._errors)
+            text: str | bytes
+            renderer = self._renderer
+            if renderer is not None and renderer is self.formatter:
+                text = renderer.render(record)
+            else:
+                text = self.format(record)
+            if isinstance(text, str):
+                line = (text + self.terminator).encode(self._encoding, self._errors)
+            else:
+                line = text + (b"\n" if self.terminator == "\n" else self.terminator.encode(self._encoding))
         except BaseException as error:
             if stamps is not None:
                 stamps.give_back(stamp)
@@ -285,6 +297,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         super().setFormatter(fmt)
         self._stamps = Stamps() if has_stamp(fmt) else None
+        self._renderer = None
+        if type(fmt) is LineFormatter and type(self).format is logging.Handler.format:
+            # Nothing in between is overridden. Its bytes are good where the encoding writes ASCII as it is.
+            self._renderer = fmt if _ASCII.decode().encode(self._encoding) == _ASCII else None
 
     def write_line(self, text: str, created: float) -> None:
         """Write `text` as the line of a moment: what `handle` does, without a record, a filter or a formatter.

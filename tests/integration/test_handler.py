@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers
+from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler, handlers
 from rollsafe.inflight import SLOTS
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.rollover import OpenFile
@@ -995,6 +995,42 @@ def test_errors_is_honoured(live: Path, make: Make, no_hidden_errors: list[str])
     log(make(when="H", encoding="ascii", errors="strict"), "caf\u00e9")
     assert live.read_bytes() == b"caf?\n"
     assert len(no_hidden_errors) == 1
+
+
+@pytest.mark.parametrize("message", ["plain", "caf\u00e9", "two\nlines", "back\\nslash"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "latin-1", "cp037"])
+@pytest.mark.parametrize("terminator", ["\n", "\r\n"])
+def test_the_line_of_our_formatter_is_its_text_in_the_encoding(
+    live: Path, make: Make, message: str, encoding: str, terminator: str
+) -> None:
+    handler = make(when="H", encoding=encoding)
+    formatter = LineFormatter("%(levelname)s %(message)s")
+    handler.setFormatter(formatter)
+    handler.terminator = terminator
+    log(handler, message)
+    text = formatter.format(logging.makeLogRecord({"msg": message}))
+    assert live.read_bytes() == (text + terminator).encode(encoding)
+
+
+def test_what_overrides_the_way_to_the_formatter_is_not_passed_over(live: Path, make: Make) -> None:
+    class Loud(SafeTimedRotatingFileHandler):
+        def format(self, record: logging.LogRecord) -> str:
+            return super().format(record).upper()
+
+    class Starred(LineFormatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return f"* {super().format(record)}"
+
+    loud = make(live, Loud, when="H")
+    loud.setFormatter(LineFormatter())
+    log(loud, "loud")
+    handler = make(live, when="H")
+    handler.setFormatter(Starred())
+    log(handler, "starred")
+    handler.setFormatter(LineFormatter())
+    handler.formatter = logging.Formatter("<%(message)s>")
+    log(handler, "set without setFormatter")
+    assert live.read_text() == "LOUD\n* starred\n<set without setFormatter>\n"
 
 
 def test_an_encoding_without_mark_is_written_whole(live: Path, make: Make) -> None:
