@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,16 @@ def test_a_single_backup_is_of_the_interval_that_its_name_tells(directory: Path)
     assert verify(logs_at([newer])).found == {"torn": 1, "gap": 1}
     older.replace(newer)
     assert verify(logs_at([newer])).found == {"misplaced": PER_FILE}
+
+
+def test_the_logs_of_several_hosts_are_judged_each_for_itself(directory: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(directory, other, ignore=shutil.ignore_patterns("other"))
+    edit(backups(other)[1], cut)
+    report = verify(logs_at([directory, other]))
+    assert report.found == {"torn": 1, "gap": 1}
+    assert {os.path.dirname(finding.path) for finding in report.findings} == {str(other)}
+    assert [stream.missing for stream in report.streams] == [0, 1]
 
 
 def test_files_given_by_a_pattern_are_one_log_and_read_once(directory: Path) -> None:
