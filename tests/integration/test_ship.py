@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
+from tests.faults.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
 from tests.integration.hosts import Host, network, require
 from tests.integration.servers import Clients, Server, backups, wait_until
 from tests.load import suffix_of_seconds
@@ -170,10 +171,11 @@ def opened(path: Path) -> BinaryIO:
 
 @contextmanager
 def tail(live: Path, output: Path) -> Iterator[None]:
-    """GNU tail, following the name from the first line on."""
+    """GNU tail, following the name from the first line on, which must be there; it reads when the block begins."""
     with output.open("wb") as file:
         process = subprocess.Popen(["tail", "-n", "+1", "-F", live], stdout=file, stderr=subprocess.DEVNULL)
         try:
+            wait_until(lambda: output.stat().st_size > 0, "tail reads")
             yield
         finally:
             process.terminate()
@@ -199,6 +201,49 @@ def missing(output: Path, logged: Mapping[str, Collection[int]]) -> list[tuple[s
 def twice(output: Path) -> list[tuple[str, int]]:
     """The lines that are in a file more than once."""
     return [line for line, count in arrived(output).items() if count > 1]
+
+
+def test_a_line_of_a_worker_that_was_held_off_over_the_rollover_is_in_the_backup_though_tail_does_not_see_it(
+    tmp_path: Path,
+) -> None:
+    require("tail")
+    live = tmp_path / "logs" / "app.log"
+    live.parent.mkdir()
+    make = Maker(live)
+
+    def held_off() -> None:
+        handler = make()
+        wait_for_next_second()
+        log_lines(handler, "held", range(1))
+        write = handler._file.write
+
+        def stop_and_write(line: bytes) -> int | None:
+            stop_myself()
+            return write(line)
+
+        handler._file.write = stop_and_write
+        log_lines(handler, "held", range(1, 2))
+        handler.close()
+
+    tailed = tmp_path / "tail.log"
+    handler = make()
+    log_lines(handler, "other", range(1))
+    with tail(live, tailed), Crew() as crew:
+        child = crew.start(held_off)
+        child.wait_until_stopped()
+        wait_for_next_second()
+        log_lines(handler, "other", range(1, 2))
+        logged: dict[str, Collection[int]] = {"held": [0], "other": [0, 1]}
+        wait_until(lambda: not missing(tailed, logged), "tail has turned to the new file")
+        child.go_on()
+        child.join()
+        log_lines(handler, "other", range(2, 3))
+        handler.close()
+        logged = {"held": [0, 1], "other": [0, 1, 2]}
+        wait_until(lambda: len(missing(tailed, logged)) <= 1, "the last line has arrived")
+    report = audit(live, logged, suffix_of_seconds(1))
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert missing(tailed, logged) == [("held", 1)], "tail sees such lines by now: tell docs/how-to/ship.md"
 
 
 @pytest.mark.slow
