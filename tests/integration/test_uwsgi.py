@@ -74,7 +74,7 @@ def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
 def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str]) -> None:
     (tmp_path / "spool").mkdir()
-    arguments = ["--master", *lazy, "--mule=" + MULE, "--spooler", "spool"]
+    arguments = ["--master", *lazy, "--mule=" + MULE, "--spooler", "spool", "--spooler-frequency", "1"]
     if lazy:
         arguments += ["--spooler-import", "tests.integration.uwsgi_app"]
     asked = range(20)
