@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import time
 import zoneinfo
 from bisect import bisect_left
@@ -44,6 +45,16 @@ _SUFFIXES: Final = {
     "D": "%Y-%m-%d",
     "W": "%Y-%m-%d",
 }
+_NUMBERS: Final = {
+    "%Y": r"(?P<year>\d{4})",
+    "%m": r"(?P<month>\d{2})",
+    "%d": r"(?P<day>\d{2})",
+    "%H": r"(?P<hour>\d{2})",
+    "%M": r"(?P<minute>\d{2})",
+    "%S": r"(?P<second>\d{2})",
+}
+# As strptime has them.
+_MISSING: Final = {"year": 1900, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
 _UNITS: Final = {"S": "S", "M": "M", "H": "H", "D": "D", "MIDNIGHT": "D"} | {f"W{day}": "W" for day in range(7)}
 _EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; 0 is Monday
 
@@ -92,6 +103,7 @@ class Schedule:
         self.own_suffix: Final = suffix
         """The suffix format that was given, None for the default."""
         self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
+        self._numbers: Final = _numeric_pattern(self.suffix_format)
         # CPython imports _strptime at its first use, which may be after a change of user or working directory.
         self.instants("")
 
@@ -111,12 +123,23 @@ class Schedule:
         intervals; the result then has some of them, the first one among them.
         """
         try:
-            wall = (datetime.datetime.strptime(suffix, self.suffix_format).replace(tzinfo=None) - _EPOCH) // _SECOND
+            wall = (self._wall_clock_in(suffix) - _EPOCH) // _SECOND
             # A default suffix leaves out less than a day, and a wall clock is less than a day from UTC.
             starts = self._starts_near(wall, wall - _DAY, wall + 2 * _DAY)
             return tuple(float(start) for start in sorted(starts) if self._suffix(start) == suffix)
         except (ValueError, OverflowError, OSError):
             return ()
+
+    def _wall_clock_in(self, suffix: str) -> datetime.datetime:
+        """What ``suffix`` says; ValueError if it says nothing."""
+        if self._numbers is None:
+            return datetime.datetime.strptime(suffix, self.suffix_format).replace(tzinfo=None)
+        found = self._numbers.fullmatch(suffix)
+        if found is None:
+            raise ValueError(f"{suffix!r} does not fit {self.suffix_format!r}")
+        numbers = found.groupdict()
+        year, month, day, hour, minute, second = (int(numbers.get(name, least)) for name, least in _MISSING.items())
+        return datetime.datetime(year, month, day, hour, minute, second)
 
     def _bounds(self, t: int) -> tuple[int, int]:
         """Start and end of the interval that holds ``t``."""
@@ -266,6 +289,25 @@ def _checked_tz(tz: object) -> datetime.tzinfo | None:
     except Exception as error:
         raise ConfigurationError(f"tz={tz!r} cannot convert a time ({error!r}); give a zone name or another") from error
     return tz
+
+
+def _numeric_pattern(suffix_format: str) -> re.Pattern[str] | None:
+    """What reads a format of plain numbers, as all defaults are; None for any other format.
+
+    Not strptime, which holds a lock in memory: a process that is forked while the thread that tends the backups is
+    inside it would wait for that lock for ever, at its own next strptime.
+    """
+    pattern = ""
+    for text, directive in re.findall(r"([^%]*)(%.?|$)", suffix_format, re.DOTALL):
+        pattern += re.escape(text)
+        if directive in _NUMBERS:
+            pattern += _NUMBERS[directive]
+        elif directive:
+            return None
+    try:
+        return re.compile(pattern, re.ASCII)
+    except re.error:  # a directive that is there twice
+        return None
 
 
 def _checked_suffix(suffix: object) -> str:

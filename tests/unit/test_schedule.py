@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -582,3 +584,18 @@ def test_an_argument_that_cannot_work_is_named_with_its_value(arguments: dict[st
 def test_an_unknown_zone_says_where_zones_come_from() -> None:
     with pytest.raises(ConfigurationError, match="tzdata"):
         Schedule(tz="Mars/Base")
+
+
+@pytest.mark.parametrize("when", ["S", "M", "H", "D", "MIDNIGHT", "W3"])
+def test_default_suffixes_are_read_without_the_lock_of_strptime(when: str) -> None:
+    """A child of a fork inherits that lock as it is, and a thread of the parent may have held it."""
+    schedule = Schedule(when, tz=UTC)
+    start = schedule.interval(1_700_000_000.0).start
+    read: list[tuple[float, ...]] = []
+    suffix = schedule.interval(start).suffix
+    thread = threading.Thread(target=lambda: read.append(schedule.instants(suffix)), daemon=True)
+    # Private, and what every strptime takes.
+    with importlib.import_module("_strptime")._cache_lock:
+        thread.start()
+        thread.join(30)
+    assert read == [(start,)]
