@@ -20,9 +20,9 @@ from pathlib import Path
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.archives import codec_for
-from rollsafe.catalog import logs_at
-from rollsafe.reading import open_log
-from rollsafe.verify import verify
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.reading import open_log
+from rollsafe.tools.verify import verify
 
 # An afternoon, UTC.
 BEGIN = 1_800_000_000 // 86400 * 86400 + 14 * 3600

@@ -14,27 +14,27 @@ from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
-from rollsafe import checks
 from rollsafe.arguments import checked_age, checked_size
-from rollsafe.catalog import Log, logs_at
-from rollsafe.catch_up import unread_backups
-from rollsafe.configs import read_config
 from rollsafe.errors import ConfigurationError
-from rollsafe.follow import Follower
-from rollsafe.lines import Entry, Snapshot, merged
-from rollsafe.prune import limits_of, removals, remove
-from rollsafe.shipping import ENGINES, configuration, logs_of
-from rollsafe.status import Openers, status_of
-from rollsafe.times import moment
-from rollsafe.verify import verify as verify_logs
+from rollsafe.tools import checks
+from rollsafe.tools.catalog import Log, logs_at
+from rollsafe.tools.catch_up import unread_backups
+from rollsafe.tools.configs import read_config
+from rollsafe.tools.follow import Follower
+from rollsafe.tools.lines import Entry, Snapshot, merged
+from rollsafe.tools.prune import limits_of, removals, remove
+from rollsafe.tools.shipping import ENGINES, configuration, logs_of
+from rollsafe.tools.status import Openers, status_of
+from rollsafe.tools.times import moment
+from rollsafe.tools.verify import verify as verify_logs
 
 try:
     import click
     from click.shell_completion import get_completion_class
     from rich.console import Console
 
-    from rollsafe import screen
-    from rollsafe.page import page_of
+    from rollsafe.tools import screen
+    from rollsafe.tools.page import page_of
 except ImportError:
     sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rollsafe.catalog import noted
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.settings import Settings
+from rollsafe.tools.catalog import noted
 
 # By live file: what is to be said of another server that writes it.
 _neighbours: dict[str, str] = {}
@@ -68,7 +68,7 @@ def look_for_neighbours(handler: SafeTimedRotatingFileHandler) -> None:
     if theirs in ("", ours):
         return
     # Needed where somebody else was here before, and only there.
-    from rollsafe.status import Openers
+    from rollsafe.tools.status import Openers
 
     status = os.stat(path)
     for process in Openers().of({(status.st_dev, status.st_ino): path}, path):

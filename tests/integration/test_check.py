@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from rollsafe import trials
-from rollsafe.catalog import logs_at
-from rollsafe.checks import (
+from rollsafe.settings import Settings
+from rollsafe.tools import trials
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.checks import (
     ERROR,
     OK,
     WARNING,
@@ -31,9 +32,8 @@ from rollsafe.checks import (
     check_logs,
     check_permissions,
 )
-from rollsafe.configs import read_config
-from rollsafe.logrotate import rules
-from rollsafe.settings import Settings
+from rollsafe.tools.configs import read_config
+from rollsafe.tools.logrotate import rules
 from tests.integration.faulty_fs import mounted
 from tests.integration.servers import server_environment
 from tests.integration.test_status import process

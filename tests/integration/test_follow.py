@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, follow
-from rollsafe.catalog import logs_at
-from rollsafe.follow import QUIET, Follower
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe.tools import follow
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.follow import QUIET, Follower
 from tests.integration.servers import backups, server_environment, wait_until
 from tests.load import MIXED_SIZES, Plan, run_load
 from tests.oracle import Report, audit

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at
-from rollsafe.page import page_of
-from rollsafe.verify import verify
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.page import page_of
+from rollsafe.tools.verify import verify
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: chromium)")

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, prune, trials
-from rollsafe.catalog import logs_at
+from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.locks import TENDING_BYTE
-from rollsafe.prune import limits_of, removals, remove
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
+from rollsafe.tools import prune, trials
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.prune import limits_of, removals, remove
 from tests.integration.servers import backups, wait_until
 from tests.integration.test_retention import backup_of
 from tests.integration.test_status import HOLDER, process

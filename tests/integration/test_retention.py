@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError
-from rollsafe.catalog import logs_at
 from rollsafe.errors import LogFileError
+from rollsafe.tools.catalog import logs_at
 from tests.faults.crew import WatchedHandler
 from tests.integration.servers import wait_until
 from tests.integration.test_handler import log, suffix_of

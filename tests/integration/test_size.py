@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at
+from rollsafe.tools.catalog import logs_at
 from tests.faults.crew import WatchedHandler, lock_path
 from tests.integration.servers import wait_until
 from tests.integration.test_handler import log, suffix_of, wait_for_second_after

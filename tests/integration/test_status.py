@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rollsafe import screen, words
-from rollsafe.catalog import logs_at
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, FileLock
 from rollsafe.settings import Settings
-from rollsafe.status import Lock, Openers, Status, lock_holder, status_of
+from rollsafe.tools import screen, words
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.status import Lock, Openers, Status, lock_holder, status_of
 from tests.integration.servers import server_environment
 from tests.unit.test_catalog import HOUR, write_log
 from tests.unit.test_cli import run

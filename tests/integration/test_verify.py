@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at
 from rollsafe.errors import LogFileError
-from rollsafe.verify import KINDS, Report, verify
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.verify import KINDS, Report, verify
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
@@ -173,7 +173,7 @@ def test_several_processes_find_what_one_finds(directory: Path, monkeypatch: pyt
     path.unlink()
     edit(backups(directory)[1], cut)
     alone = found(directory)
-    monkeypatch.setattr("rollsafe.verify._LARGE", 0)
+    monkeypatch.setattr("rollsafe.tools.verify._LARGE", 0)
     seen: list[int] = []
     together = verify(logs_at([directory]), seen.append, jobs=2)
     assert together.as_dict() == alone.as_dict()
@@ -184,8 +184,8 @@ def test_several_processes_find_what_one_finds(directory: Path, monkeypatch: pyt
 def test_a_reading_process_that_is_killed_is_told_in_a_sentence(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollsafe.verify._LARGE", 0)
-    monkeypatch.setattr("rollsafe.verify.scan", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("rollsafe.tools.verify._LARGE", 0)
+    monkeypatch.setattr("rollsafe.tools.verify.scan", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(LogFileError, match="was killed"):
         verify(logs_at([directory]), jobs=2)
 
@@ -285,7 +285,7 @@ def test_lines_from_before_the_first_stamp_are_no_faults(directory: Path) -> Non
 def test_faults_are_found_on_the_borders_of_the_chunks_that_are_read(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollsafe.scan._CHUNK", CHUNK)
+    monkeypatch.setattr("rollsafe.tools.scan._CHUNK", CHUNK)
     handler = handler_for(tmp_path / "app.log")
     log_hours(handler, range(-1, 1), 3 * CHUNK // 60)
     handler.close()

@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at
-from rollsafe.page import page_of
 from rollsafe.stamps import FIELD, STAMP, Stamps
-from rollsafe.verify import Report, verify
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.page import page_of
+from rollsafe.tools.verify import Report, verify
 from tests import broken
 from tests.integration.gunicorn_setup import ROLLOVERS, WORKERS, config, wait_for_rollovers
 from tests.integration.servers import Clients, Server

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at, noted
 from rollsafe.errors import LogFileError
 from rollsafe.settings import UNNAMED, Settings
+from rollsafe.tools.catalog import logs_at, noted
 
 HOUR = 3600
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
@@ -169,7 +169,7 @@ def test_an_archive_that_is_made_while_the_directory_is_read_is_not_missed(
             make_archive(backup)
         return names
 
-    monkeypatch.setattr("rollsafe.catalog.os.listdir", listdir)
+    monkeypatch.setattr("rollsafe.tools.catalog.os.listdir", listdir)
     (log,) = logs_at([tmp_path])
     assert [file.extension for file in log.files] == [".gz", "", ""]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe.configs import ServerConfig, read_config
 from rollsafe.errors import LogFileError
 from rollsafe.settings import Settings
+from rollsafe.tools.configs import ServerConfig, read_config
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

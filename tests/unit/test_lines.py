@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.catalog import logs_at
-from rollsafe.lines import Entry, Snapshot, last_lines, merged
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.lines import Entry, Snapshot, last_lines, merged
 from tests.integration.servers import server_environment
 from tests.unit.test_cli import run
 

@@ -132,7 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring"},
 }
-ROOMS = sorted(path.stem for path in PACKAGE.glob("*.py"))
+ROOMS = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("tools/[!_]*.py"))}
 
 BLOCK_OPTIONAL_PACKAGES = """
 import sys
@@ -175,7 +175,7 @@ def imported_rooms(source: str) -> set[str]:
     for name in imports(source):
         package, _, inner = name.partition(".")
         if package == "rollsafe":
-            room = inner.partition(".")[0]
+            room = inner.removeprefix("tools.").partition(".")[0]
             rooms.add(room if room in MAY_IMPORT else "__init__")
     return rooms
 
@@ -224,7 +224,11 @@ def test_the_gunicorn_adapter_imports_without_gunicorn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_module_imports_only_the_rooms_that_it_may(room: str) -> None:
     assert room in MAY_IMPORT, f"give {room}.py its line in MAY_IMPORT"
-    assert imported_rooms((PACKAGE / f"{room}.py").read_text()) <= MAY_IMPORT[room]
+    assert imported_rooms(ROOMS[room].read_text()) <= MAY_IMPORT[room]
+
+
+def test_the_tools_are_in_a_folder_of_their_own() -> None:
+    assert {room for room, path in ROOMS.items() if path.parent.name == "tools"} == TOOLS
 
 
 def test_the_allowed_directions_have_no_cycle_and_no_way_into_an_adapter() -> None:
@@ -238,7 +242,7 @@ def test_the_allowed_directions_have_no_cycle_and_no_way_into_an_adapter() -> No
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room in {"schedule", "names", "retention"}])
 def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_nor_the_clock(room: str) -> None:
-    source = (PACKAGE / f"{room}.py").read_text()
+    source = ROOMS[room].read_text()
     packages = {name.partition(".")[0] for name in imports(source)}
     assert packages <= (sys.stdlib_module_names - {"os", "logging"}) | {"rollsafe"}
     assert "time.time" not in imports(source)
@@ -254,6 +258,8 @@ def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_
         ("from rollsafe import names, FileLock", {"names", "__init__"}),
         ("from . import cli", {"cli"}),
         ("from .flask import init_app", {"flask"}),
+        ("import rollsafe.tools.catalog", {"catalog"}),
+        ("from rollsafe.tools import catalog, words", {"catalog", "words"}),
         ("def later():\n    import rollsafe.uwsgi", {"uwsgi"}),
         ("import rollsafe", {"__init__"}),
         ("import gunicorn.config\nfrom os import path", set()),

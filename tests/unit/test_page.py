@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from rollsafe import page
-from rollsafe.page import page_of
-from rollsafe.verify import KINDS, FileReport, Finding, Report, StreamReport
+from rollsafe.tools import page
+from rollsafe.tools.page import page_of
+from rollsafe.tools.verify import KINDS, FileReport, Finding, Report, StreamReport
 
 NOON = 1_800_014_400.0
 HOUR = 3600.0

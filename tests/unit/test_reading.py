@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rollsafe import reading
 from rollsafe.errors import LogFileError
-from rollsafe.reading import DAMAGED, open_log
+from rollsafe.tools import reading
+from rollsafe.tools.reading import DAMAGED, open_log
 
 TEXT = b"".join(b"line %d\n" % number for number in range(10_000))
 

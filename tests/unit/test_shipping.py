@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from rollsafe import ConfigurationError, LineFormatter
-from rollsafe.catch_up import unread
 from rollsafe.gunicorn import LINE_FORMAT
-from rollsafe.shipping import COMBINED, ENGINES, ShippedLog, configuration
+from rollsafe.tools.catch_up import unread
+from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
 from tests.unit.test_cli import run
 
 LOG = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT)

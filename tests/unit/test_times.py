@@ -11,7 +11,7 @@ import pytest
 
 from rollsafe import ConfigurationError
 from rollsafe.schedule import Interval, Schedule
-from rollsafe.times import LineClock, moment
+from rollsafe.tools.times import LineClock, moment
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 

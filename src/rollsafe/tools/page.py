@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rollsafe.words import counted, size_text
+from rollsafe.tools.words import counted, size_text
 
 # The most that is drawn or listed; beyond it the page says how much is left out.
 _BARS = 240
@@ -150,7 +150,7 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
         now: When it was made, seconds since the epoch.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rollsafe"),
+        loader=jinja2.PackageLoader("rollsafe.tools"),
         autoescape=True,
         finalize=_printable,
         undefined=jinja2.StrictUndefined,

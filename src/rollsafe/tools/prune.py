@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 
 from rollsafe.backups import Tending, Watch, recognisers_of
-from rollsafe.catalog import Log
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import TENDING_BYTE, FileLock
 from rollsafe.names import Names
 from rollsafe.retention import Limits, Removal
+from rollsafe.tools.catalog import Log
 
 # Seconds that another process may go on tending before we give up: it also compresses.
 PATIENCE = 10.0

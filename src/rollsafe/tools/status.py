@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rollsafe.catalog import Log
 from rollsafe.errors import ConfigurationError
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
 from rollsafe.names import ROLLED_EXTENSION
-from rollsafe.prune import limits_of, removals
 from rollsafe.settings import Settings
+from rollsafe.tools.catalog import Log
+from rollsafe.tools.prune import limits_of, removals
 
 # struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
 _FLOCK, _TYPE, _PID = ("hhqqi4x", 0, 4) if sys.platform == "linux" else ("qqihh4x", 3, 2)

@@ -20,16 +20,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rollsafe import trials
-from rollsafe.catalog import Log, logs_at
-from rollsafe.configs import ROOT, ConfiguredHandler, ServerConfig
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.logrotate import Rule, rules
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe.settings import Settings
-from rollsafe.status import Openers, status_of
-from rollsafe.trials import TrialFailed
-from rollsafe.words import size_text
+from rollsafe.tools import trials
+from rollsafe.tools.catalog import Log, logs_at
+from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig
+from rollsafe.tools.logrotate import Rule, rules
+from rollsafe.tools.status import Openers, status_of
+from rollsafe.tools.trials import TrialFailed
+from rollsafe.tools.words import size_text
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (OK, WARNING, ERROR)

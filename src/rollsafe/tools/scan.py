@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import IO, Any
 
-from rollsafe.catalog import LogFile
-from rollsafe.reading import DAMAGED, open_log
 from rollsafe.stamps import STAMP
-from rollsafe.times import LineClock
+from rollsafe.tools.catalog import LogFile
+from rollsafe.tools.reading import DAMAGED, open_log
+from rollsafe.tools.times import LineClock
 
 SHOWN = 20
 """How many cases of each kind are told of each file; all are counted."""

@@ -19,11 +19,11 @@ from contextlib import suppress
 from math import inf
 from typing import BinaryIO
 
-from rollsafe.catalog import Log, LogFile, logs_at
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
-from rollsafe.reading import DAMAGED, open_log
 from rollsafe.settings import UNNAMED, Settings
-from rollsafe.times import LineClock
+from rollsafe.tools.catalog import Log, LogFile, logs_at
+from rollsafe.tools.reading import DAMAGED, open_log
+from rollsafe.tools.times import LineClock
 
 Entry = tuple[float, bytes]
 """The time of a line (seconds since the epoch), and the line with those after it that tell no time."""

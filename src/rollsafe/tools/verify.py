@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from rollsafe.catalog import Log, LogFile
 from rollsafe.errors import LogFileError
-from rollsafe.lines import Snapshot, clock_of, open_now
 from rollsafe.names import ROLLED_EXTENSION
-from rollsafe.scan import SHOWN, Progress, Run, Scan, scan
 from rollsafe.settings import Settings
 from rollsafe.stamps import birth_of
+from rollsafe.tools.catalog import Log, LogFile
+from rollsafe.tools.lines import Snapshot, clock_of, open_now
+from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, scan
 
 KINDS = ("gap", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
 """What can be amiss."""

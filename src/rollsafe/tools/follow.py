@@ -19,12 +19,12 @@ from io import FileIO
 from math import inf
 
 from rollsafe.archives import has_archived
-from rollsafe.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.errors import LogFileError
-from rollsafe.lines import Complain, Snapshot, identity_of, lines_of
 from rollsafe.locks import GRACE, LATE, LEASE
 from rollsafe.names import ROLLED_EXTENSION
-from rollsafe.reading import DAMAGED, open_log
+from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
+from rollsafe.tools.lines import Complain, Snapshot, identity_of, lines_of
+from rollsafe.tools.reading import DAMAGED, open_log
 
 # Seconds. A rolled file is closed when it has not grown for so long.
 QUIET = LATE + LEASE + GRACE + 1.0

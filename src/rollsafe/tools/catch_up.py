@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from rollsafe.catalog import Log
 from rollsafe.errors import LogFileError
+from rollsafe.tools.catalog import Log
 
 _STATE = "imfile-state:"
 

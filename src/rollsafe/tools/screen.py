@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rollsafe import checks
-from rollsafe.catalog import Log
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
-from rollsafe.status import FileStatus, Lock, Process, Status
-from rollsafe.verify import Finding, Report
-from rollsafe.words import clock_text, counted, duration_text, size_text
+from rollsafe.tools import checks
+from rollsafe.tools.catalog import Log
+from rollsafe.tools.status import FileStatus, Lock, Process, Status
+from rollsafe.tools.verify import Finding, Report
+from rollsafe.tools.words import clock_text, counted, duration_text, size_text
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24

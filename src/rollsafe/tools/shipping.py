@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from rollsafe.configs import ServerConfig
 from rollsafe.errors import ConfigurationError
+from rollsafe.tools.configs import ServerConfig
 
 ARCHIVES: Final = ("gz", "zst", "xz", "tmp")
 """Endings of files beside a log that no shipper may read; what a callable of the application makes ends as it says."""
