@@ -28,6 +28,9 @@ from rollsafe.locks import FileLock
 Compress = Callable[[str, str], object]
 """Writes an archive of the file `source_path` to the new file `target_path`."""
 
+Identity = tuple[int, int]
+"""Device and inode: what tells two files apart, whatever their names."""
+
 DRAFT_EXTENSION: Final = ".tmp"
 # Nanoseconds since the epoch: the mtime of a file, all of which is in its archive. A write sets another.
 _MARK: Final = 0
@@ -70,8 +73,11 @@ class Codec:
 
     extension: str
 
-    def write(self, source_path: str, descriptor: int, draft_path: str) -> None:
+    def write(self, source_path: str, descriptor: int, draft_path: str) -> Identity:
         """Write the archive of the open file `descriptor` to the new file `draft_path`, and verify it.
+
+        Returns:
+            Device and inode of what was verified.
 
         Raises:
             OSError: It cannot be written or read back.
@@ -86,13 +92,14 @@ class CallableCodec(Codec):
         self.extension = getattr(compress, "extension", CALLABLE_EXTENSION)
         self._compress = compress
 
-    def write(self, source_path: str, descriptor: int, draft_path: str) -> None:
+    def write(self, source_path: str, descriptor: int, draft_path: str) -> Identity:
         self._compress(source_path, draft_path)
         with _opened(draft_path, os.O_RDONLY) as draft:
             status = os.fstat(draft)
             if not stat.S_ISREG(status.st_mode) or (not status.st_size and os.fstat(descriptor).st_size):
                 raise OSError(errno.EIO, f"compress={self._compress!r} has written nothing to it", draft_path)
             os.fsync(draft)
+            return status.st_dev, status.st_ino
 
 
 class StreamCodec(Codec):
@@ -105,7 +112,7 @@ class StreamCodec(Codec):
         self._new_compressor = new_compressor
         self._new_decompressor = new_decompressor
 
-    def write(self, source_path: str, descriptor: int, draft_path: str) -> None:
+    def write(self, source_path: str, descriptor: int, draft_path: str) -> Identity:
         # Nobody may read it before it has the mode of the source.
         with _opened(draft_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600) as draft:
             pace = Pace()
@@ -124,6 +131,8 @@ class StreamCodec(Codec):
             os.fsync(draft)
             if self._digest_of(draft, pace) != read:
                 raise OSError(errno.EIO, "the archive does not hold what was compressed", draft_path)
+            status = os.fstat(draft)
+            return status.st_dev, status.st_ino
 
     def _digest_of(self, draft: int, pace: Pace) -> _Digest:
         """What the archive holds when it is read back."""
@@ -256,7 +265,8 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
         lock: That of the rollover, not held.
 
     Raises:
-        Changed: The source is not the file of that sign any more, or the lock excludes nobody; nothing was done.
+        Changed: The source is not the file of that sign any more, or the draft was taken over by another process, or
+            the lock excludes nobody; nothing was done.
         FileExistsError: There is something under the final name, which is left alone.
         OSError: Anything else; the source is untouched, and there is no draft.
     """
@@ -266,23 +276,39 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
         if exists(final_path):
             raise FileExistsError(errno.EEXIST, "it exists beside the file that it would be made of", final_path)
         published = False
+        draft: Identity | None = None
         try:
-            codec.write(source_path, source, draft_path)
+            draft = codec.write(source_path, source, draft_path)
             _make_like(draft_path, os.fstat(source))
             with _held(lock):
+                if not _names(draft_path, draft):
+                    raise Changed(draft_path)
                 _mark(source, source_path, sign)
                 publish(draft_path, final_path)
                 published = True
                 os.unlink(source_path)
-        except BaseException:
+        except BaseException as error:
+            if not (_names(draft_path, draft) if draft else not isinstance(error, FileExistsError)):
+                # Another process is at the same work, because the lock of the election was removed: the draft is its.
+                raise
             with suppress(OSError):
-                _unmark(source, draft_path)
                 # An error may be reported though the source is gone; then the archive is all that there is.
                 if exists(source_path) and (published or are_one(draft_path, final_path)):
                     os.unlink(final_path)
+                # Not before: the mark tells `clear_draft` that the archive was made of this source.
+                _unmark(source, draft_path)
                 if exists(source_path) or not published:
                     os.unlink(draft_path)
             raise
+
+
+def _names(path: str, identity: Identity) -> bool:
+    """Whether this path is of that file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == identity
 
 
 def _mark(source: int, source_path: str, sign: Sign) -> None:
@@ -309,8 +335,27 @@ def has_archived(status: os.stat_result, end: float) -> bool:
     """
     if status.st_mtime_ns == _MARK:
         return True
+    size = _marked_size(status)
+    return size is not None and end <= size
+
+
+def _marked_size(status: os.stat_result) -> int | None:
+    """The size up to which the atime marks a file as archived, None if it does not.
+
+    A file that was made while the clock stood in 1970 has a like atime, but is never as large as that would tell.
+    """
     seconds, rest = divmod(status.st_atime_ns, _NANOSECONDS)
-    return seconds < _LAST_SECOND and end <= seconds * _BYTES_A_SECOND + rest
+    size = seconds * _BYTES_A_SECOND + rest
+    return size if seconds < _LAST_SECOND and size <= status.st_size else None
+
+
+def _is_marked(path: str) -> bool:
+    """Whether a file is there, and is marked as archived, though lines may have come since."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return status.st_mtime_ns == _MARK or _marked_size(status) is not None
 
 
 def _unmark(source: int, draft_path: str) -> None:
@@ -374,12 +419,14 @@ def exists(path: str) -> bool:
 def clear_draft(draft_path: str, source_path: str) -> bool:
     """Put right what a process has left that was killed while it made an archive.
 
+    A file of the source's name that is not marked is not what the archive was made of: somebody unpacks the archive.
+
     Returns:
         Whether the archive is final, and the draft another name of it, which the caller has to remove at the end.
     """
     final_path = draft_path.removesuffix(DRAFT_EXTENSION)
     if are_one(draft_path, final_path):
-        if not exists(source_path):
+        if not _is_marked(source_path):
             return True
         # Late lines may have come to the source since: it is archived again, all of it.
         os.unlink(final_path)

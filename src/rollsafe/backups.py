@@ -41,6 +41,9 @@ _LONGEST_RETRY = 3600.0
 _AT_A_TIME = 8
 _TURN = 0.0005
 
+# What the application's functions may raise; sys.exit, in the main function of a program that they use, ends no thread.
+_FAILURES = (Exception, SystemExit)
+
 Zone = datetime.tzinfo | str | None
 _Thing = TypeVar("_Thing")
 
@@ -123,7 +126,7 @@ class Keeper:
                     sleep(wait)
             finally:
                 lock.release()
-        except Exception as error:
+        except _FAILURES as error:
             self._report(f"the backups beside {self._lock_path} could not be tended", error)
         finally:
             lock.close()
@@ -296,7 +299,7 @@ class Tending:
             final = draft.removesuffix(DRAFT_EXTENSION)
             try:
                 done(final)
-            except Exception as error:
+            except _FAILURES as error:
                 self._failed(draft, error, f"on_rollover has failed for {final}, and is called again later")
                 return
             self._watch.forget(draft)
@@ -307,7 +310,7 @@ class Tending:
             try:
                 if not self._watch.rests(draft) and clear_draft(draft, source):
                     complete(draft)
-            except Exception as error:
+            except _FAILURES as error:
                 self._failed(draft, error)
         self._when_quiet(self._plain(), LEASE + GRACE, finish, _is_ours)
 
@@ -360,10 +363,10 @@ class Tending:
                 continue
             except Changed:
                 self._waits.append(seconds)
-            except Exception as error:
+            except _FAILURES as error:
                 self._failed(path, error)
 
-    def _failed(self, path: str, error: Exception, sentence: str = "") -> None:
+    def _failed(self, path: str, error: BaseException, sentence: str = "") -> None:
         """Report the first of several failures with one file."""
         if self._watch.has_failed(path):
             self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)

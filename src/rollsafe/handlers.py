@@ -415,7 +415,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 return
             if not self._rollover.is_live(file):
                 if not self._follow(file):
-                    file.lease(now, tick, inf)
+                    # A backup by now, which may be archived at any moment: each line is looked after.
+                    file.end_lease()
                     return
             # A live file of the future was made while the clock was ahead.
             elif (
@@ -440,7 +441,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 file.bind(self.maxBytes or inf, self.baseFilename)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
-        self._attached()
+        self._attached().bind(self.maxBytes or inf, self.baseFilename)
 
     def _lacks_room(self, file: OpenFile) -> bool:
         """Whether the line that waits first would make the live file too large."""
@@ -533,7 +534,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         spill = self._spill
         first = True
         while spill.lines:
-            if not first and self._lacks_room(self._file):
+            if not first and not self._file.fits(len(spill.lines[0][0])):
                 # The rest after one more rollover.
                 return
             first = False
@@ -1002,6 +1003,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _report(self, sentence: str, error: BaseException | None) -> None:
         """Hand what belongs to no record of the application to `handleError`, as the exception being handled."""
+        if isinstance(error, SystemExit):
+            error = RuntimeError(f"sys.exit({error.code!r}) was called")
         try:
             raise error or RuntimeError(sentence)
         except Exception:

@@ -118,6 +118,10 @@ class OpenFile:
         """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
         return _has_room(os.fstat(self.stream.fileno()), more, bound)
 
+    def fits(self, more: int) -> bool:
+        """Whether so many bytes more would keep it within its own bound, which may have been lifted."""
+        return self._bound == inf or self.has_room(more, self._bound)
+
     def _write_within(self, line: bytes) -> int | None:
         """Append a line that fits."""
         status = os.lstat(self._path)
@@ -200,6 +204,10 @@ class OpenFile:
         """
         self.due = -inf if self.shared else min(until, now + LEASE)
         self.look_after = tick + LEASE + GRACE
+
+    def end_lease(self) -> None:
+        """Allow no line without a look before it and one after it."""
+        self.due = self.look_after = -inf
 
     def was_leased(self) -> bool:
         """Whether lines were ever allowed in it."""

@@ -275,13 +275,65 @@ def test_a_writer_can_tell_whether_its_line_is_in_the_archive_of_a_file_that_is_
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 29) - 1, 1 << 29, (1 << 41) + 7])
 def test_the_mark_tells_any_size(source: Path, size: int) -> None:
-    with source.open("r+b") as file:
+    os.truncate(source, size)
+    with source.open("ab") as file:
         mark(file.fileno(), size)
         file.write(b"x")
         file.flush()
         status = os.fstat(file.fileno())
     assert has_archived(status, size)
     assert not has_archived(status, size + 1)
+
+
+def test_a_file_that_was_made_while_the_clock_stood_in_1970_is_not_taken_for_an_archived_one(source: Path) -> None:
+    minute = 60
+    os.utime(source, (minute, minute))
+    with source.open("ab") as file:
+        file.write(b"late\n")
+        file.flush()
+        assert not has_archived(os.fstat(file.fileno()), file.tell())
+
+
+def test_an_archive_that_somebody_unpacks_beside_it_is_kept_while_its_follow_up_is_missing(
+    source: Path, lock: FileLock
+) -> None:
+    final = make_archive(source, codec_of("gz"), lock)
+    draft = f"{final}{DRAFT_EXTENSION}"
+    source.write_bytes(LINES[:1000])
+    assert clear_draft(draft, str(source)), "the archive is final"
+    assert (read_archive(final), source.read_bytes()) == (LINES, LINES[:1000])
+
+
+@pytest.mark.parametrize("compress", ["gz", Bzip2()])
+def test_a_draft_that_another_process_has_begun_anew_is_neither_published_nor_removed(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch, compress: Any
+) -> None:
+    # Two processes tend at once when the lock file, with the lock of the election, was removed under the first.
+    codec = codec_of(compress)
+    draft = Path(f"{source}{codec.extension}{DRAFT_EXTENSION}")
+    write = codec.write
+
+    def write_slowly(source_path: str, descriptor: int, draft_path: str) -> Any:
+        identity = write(source_path, descriptor, draft_path)
+        with open(draft_path) as ours:  # its inode number is not given again
+            assert not clear_draft(draft_path, source_path)
+            draft.write_bytes(b"the other's, begun")
+            assert ours.fileno() >= 0
+        return identity
+
+    monkeypatch.setattr(codec, "write", write_slowly)
+    with pytest.raises(Changed):
+        make_archive(source, codec, lock)
+    assert (source.read_bytes(), draft.read_bytes()) == (LINES, b"the other's, begun")
+    assert names_beside(source) == {source.name, draft.name}
+
+
+def test_a_draft_that_another_process_is_writing_is_left_to_it(source: Path, lock: FileLock) -> None:
+    draft = Path(f"{source}.gz{DRAFT_EXTENSION}")
+    draft.write_bytes(b"the other's, begun")
+    with pytest.raises(FileExistsError):
+        make_archive(source, codec_of("gz"), lock)
+    assert (source.read_bytes(), draft.read_bytes()) == (LINES, b"the other's, begun")
 
 
 def _refuse(path: str) -> None:
@@ -624,3 +676,30 @@ def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_looked_after
     rest = [path.read_text() for path in (live, backup.with_name(f"{backup.name}.1")) if path.exists()]
     assert sorted("".join(rest).split()) == ["second", "third"]
     assert not [text for text in handler.reported if "LockBusy" not in text]
+
+
+def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked_after(
+    live: Path, lock: FileLock
+) -> None:
+    handler = WatchedHandler(live, when="H", utc=True)
+    created = log(handler, "first")
+    backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
+    live.rename(backup)
+    live.mkdir()
+    file = handler._file
+    file.due = 0
+    write = file.write
+
+    def write_late(line: bytes) -> int | None:
+        # It was quiet long enough before: only now the writer has found that it has to stay with it.
+        if backup.exists():
+            make_archive(backup, codec_of("gz"), lock)
+        return write(line)
+
+    file.write = write_late
+    log(handler, "second")
+    assert not backup.exists(), "it was archived"
+    live.rmdir()
+    handler.flush()
+    handler.close()
+    assert live.read_text() == "second\n"

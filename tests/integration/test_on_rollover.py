@@ -54,12 +54,13 @@ class Uploads:
         self.told: list[tuple[str, Interval, bytes]] = []
         self.threads: set[int] = set()
         self.failures = 0
+        self.failure: BaseException = ConnectionError("no network")
 
     def __call__(self, path: str, interval: Interval) -> None:
         self.threads.add(threading.get_ident())
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("no network")
+            raise self.failure
         self.told.append((path, interval, Path(path).read_bytes()))
 
 
@@ -84,13 +85,15 @@ def test_it_is_told_of_each_backup_when_that_is_final(live: Path, make: Make, co
     assert handler.reported == []
 
 
+@pytest.mark.parametrize("failure", [ConnectionError("no network"), SystemExit("no network")], ids=["error", "exit"])
 @pytest.mark.parametrize("compress", [None, "gz"])
 def test_an_exception_is_reported_once_and_does_not_stop_the_tending(
-    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None, failure: BaseException
 ) -> None:
     monkeypatch.setattr(backups, "_RETRY", 0.05)
     uploads = Uploads()
     uploads.failures = 2
+    uploads.failure = failure
     handler = make(compress=compress, on_rollover=uploads, max_age="1 day")
     expired = live.with_name("app.log.2020-01-01_00-00-00")
     first = log(handler, "first")

@@ -182,6 +182,26 @@ def test_where_the_rollover_is_refused_lines_go_on_into_the_open_file(live: Path
     handler.close()
 
 
+def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_for_it(live: Path) -> None:
+    handler = WatchedHandler(live, when="H", utc=True, maxBytes=10)
+    log(handler, "full already")
+    asked = []
+
+    def refuse(default: str) -> str:
+        asked.append(default)
+        raise PermissionError("refused")
+
+    handler.namer = refuse
+    for number in range(50):
+        handler._spill.add(b"line %d\n" % number, time.time())
+    handler._file.due = 0
+    log(handler, "last")
+    handler.namer = None
+    assert live.read_text().split("\n")[1:-1] == [f"line {number}" for number in range(50)] + ["last"]
+    assert len(asked) <= 2
+    handler.close()
+
+
 def test_without_a_bound_the_write_is_the_system_call_alone(live: Path, make: Make) -> None:
     handler = make(maxBytes=0)
     log(handler, "first")
