@@ -315,8 +315,10 @@ class FileLock:
     def _lock_byte(self, handle: _Handle) -> bool:
         """Lock the byte of the file that the path names now; False when another process has it."""
         while True:
+            # Not in the `try`: there EACCES means that another process has the lock, here that it may not be opened.
+            descriptor = handle.open()
             try:
-                fcntl.lockf(handle.open(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._byte)
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._byte)
             except OSError as error:
                 # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
                 if error.errno in (errno.EACCES, errno.EAGAIN):

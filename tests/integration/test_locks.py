@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, locks
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
 from rollsafe.locks import TENDING_BYTE
 
 
@@ -78,6 +80,44 @@ def test_a_forked_child_neither_holds_nor_releases_its_parents_lock(path: Path) 
     assert in_child(releases) == "False"
     assert lock.locked
     assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_lock_file_that_may_not_be_opened_is_an_error_and_not_waited_for(public_directory: Path) -> None:
+    path = public_directory / "logs" / ".app.log.lock"
+    path.write_bytes(b"")
+    path.chmod(0o600)
+
+    def acquire_as_nobody() -> bool:
+        os.setuid(65534)
+        signal.alarm(20)  # without a refusal this would never end
+        return FileLock(path).acquire(timeout=0)
+
+    assert in_child(acquire_as_nobody).startswith("PermissionError(13")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_handler_that_may_not_open_its_lock_file_writes_all_the_same(public_directory: Path) -> None:
+    live = public_directory / "logs" / "app.log"
+    for path in (live, live.with_name(".app.log.lock")):
+        path.write_bytes(b"")
+    live.chmod(0o666)
+    live.with_name(".app.log.lock").chmod(0o600)
+
+    def log_as_nobody() -> str:
+        os.setuid(65534)
+        signal.alarm(20)
+        handler = SafeTimedRotatingFileHandler(live, when="S")
+        said: list[str] = []
+        handler.handleError = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+        for seconds in (0, 0, 1, 1):
+            record = logging.makeLogRecord({"msg": "line", "created": time.time() + seconds})
+            handler.handle(record)
+        handler.close()
+        return " ".join(said)
+
+    assert "give user 65534 write permission" in in_child(log_as_nobody)
+    assert live.read_text() == "line\n" * 4
 
 
 def test_the_lock_survives_the_exit_of_a_forked_child(path: Path) -> None:
