@@ -1,6 +1,7 @@
 """Run the torture plans several times and print what the oracle found, in one table.
 
     python -m bench.torture [--seconds 6] [--runs 5] [--handler rollsafe|stdlib|clh] [--directory DIR]
+                            [--compress gz|xz] [--max-bytes 1000000]
 
 The exit code is 1 if rollsafe was not flawless, or if a run crossed too few rollovers to mean anything.
 """
@@ -14,10 +15,12 @@ import importlib.util
 import logging
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from tests.load import Load, Plan, run_load, suffix_of_seconds, torture_plans
 from tests.oracle import Report, audit
@@ -27,11 +30,11 @@ WIDTH = max(map(len, torture_plans(1)))
 LEAST_ROLLOVERS = 3
 
 
-def rollsafe_handler(live: Path) -> logging.Handler:
+def rollsafe_handler(live: Path, **more: Any) -> logging.Handler:
     """The handler under test."""
     from rollsafe import SafeTimedRotatingFileHandler
 
-    return SafeTimedRotatingFileHandler(live, when="S", utc=True)
+    return SafeTimedRotatingFileHandler(live, when="S", utc=True, **more)
 
 
 def standard_handler(live: Path) -> logging.Handler:
@@ -58,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     options = _options(arguments)
     _, make = HANDLERS[options.handler]
+    if options.handler == "rollsafe":
+        make = functools.partial(rollsafe_handler, compress=options.compress, maxBytes=options.max_bytes)
     print(f"{options.handler}: a rollover each second, {options.seconds:g} s a run, Python {sys.version.split()[0]}")
     print(_row("scenario", COLUMNS))
     good = True
@@ -85,10 +90,19 @@ def torture(
             except RuntimeError as error:
                 complaints.append(f"run {run}: {error}")
                 continue
+            _finish(make(live))
             report = audit(live, load.acknowledged, suffix_of_seconds(1))
         total.update(_figures(load, report))
         complaints += [f"run {run}: {complaint}" for complaint in _complaints(load, report)]
     return total, complaints
+
+
+def _finish(handler: logging.Handler) -> None:
+    """Have the archives finished that were begun when the processes ended, as the next process would."""
+    tend = getattr(handler, "_tend_backups", None)
+    while tend is not None and (wait := tend()) is not None:
+        time.sleep(wait)
+    handler.close()
 
 
 def _figures(load: Load, report: Report) -> dict[str, int]:
@@ -130,6 +144,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=6.0, help="length of a run (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each scenario (default: %(default)s)")
     parser.add_argument("--handler", choices=HANDLERS, default="rollsafe", help="default: %(default)s")
+    parser.add_argument("--compress", choices=("gz", "xz"), help="compress backups (rollsafe)")
+    parser.add_argument("--max-bytes", type=int, default=0, metavar="N", help="roll for size, too (rollsafe)")
     parser.add_argument("--directory", type=Path, help="where to write (default: the temporary directory)")
     options = parser.parse_args(arguments)
     if options.seconds <= 0 or options.runs <= 0:
