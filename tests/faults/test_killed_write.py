@@ -21,6 +21,7 @@ import pytest
 
 from tests.faults.crew import Child, Crew, Maker, WatchedHandler
 from tests.faults.mounts import mounted
+from tests.integration.servers import backups
 from tests.load import suffix_of_seconds
 from tests.oracle import audit, make_line
 
@@ -105,8 +106,11 @@ def test_lines_of_others_are_whole_when_writers_are_killed_at_random_moments(kin
             child.join()
         acknowledged = {f"w{process}": counts.logged[process] for process in range(SMALL_WRITERS + KILLS)}
         report = audit(live, acknowledged, suffix_of_seconds(1))
+        # A victim that wrote over the boundary leaves its piece at the end of a backup, where no line follows.
+        at_the_end = sum(not path.read_bytes().endswith(b"\n") for path in backups(live))
     print(f"{kind}, {size} bytes, {KILLS} kills: {report.blanked} pieces isolated, {report}")
-    assert not report.faults(), f"{report}\n{report.examples}"
+    assert report.torn <= at_the_end, f"{report}\n{report.examples}"
+    assert report.faults().keys() <= {"torn"}, f"{report}\n{report.examples}"
 
 
 def die_inside_a_write(live: Path, size: int, piece: int) -> NoReturn:
