@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rollsafe.archives import (
     DRAFT_EXTENSION,
@@ -26,7 +25,6 @@ from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import Limits, Removal, Stored, expired
-from rollsafe.schedule import Schedule
 
 Report = Callable[[str, BaseException], None]
 Done = Callable[[str], None]
@@ -44,7 +42,6 @@ _TURN = 0.0005
 # What the application's functions may raise; sys.exit, in the main function of a program that they use, ends no thread.
 _FAILURES = (Exception, SystemExit)
 
-Zone = datetime.tzinfo | str | None
 _Thing = TypeVar("_Thing")
 
 
@@ -370,18 +367,6 @@ class Tending:
         """Report the first of several failures with one file."""
         if self._watch.has_failed(path):
             self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
-
-
-def recognisers_of(own: Names, base: str, zone: Zone, **arguments: Any) -> list[Names]:
-    """What tells the backups of a handler, and those of one with another `when` and the default suffix.
-
-    Args:
-        own: The names that the handler makes.
-        base: Path that backup names begin with.
-        zone: As `Schedule` takes it.
-        arguments: More for `Names`.
-    """
-    return [own, *(Names(base, Schedule(when, tz=zone), **arguments) for when in ("S", "M", "H", "D"))]
 
 
 def _slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:

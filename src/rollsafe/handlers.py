@@ -34,13 +34,13 @@ from rollsafe.arguments import (
     checked_permissions,
     checked_size,
 )
-from rollsafe.backups import Keeper, Tending, Watch, recognisers_of
+from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
 from rollsafe.inflight import IN_PAGE, SLOTS, Flag
 from rollsafe.locks import LATE, FileLock
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
 from rollsafe.retention import Limits
 from rollsafe.rollover import LiveFileMoved, LockBusy, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule

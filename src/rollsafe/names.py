@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from rollsafe.schedule import Interval, Schedule
 
@@ -120,6 +121,18 @@ class Names:
             for match in _matches(self._ext_match, text):
                 yield match
                 yield _SEQUENCE_AT_END.sub("", match)
+
+
+def recognisers_of(own: Names, base: str, zone: datetime.tzinfo | str | None, **arguments: Any) -> list[Names]:
+    """What tells the backups of a handler, and those of one with another `when` and the default suffix.
+
+    Args:
+        own: The names that the handler makes.
+        base: Path that backup names begin with.
+        zone: As `Schedule` takes it.
+        arguments: More for `Names`.
+    """
+    return [own, *(Names(base, Schedule(when, tz=zone), **arguments) for when in ("S", "M", "H", "D"))]
 
 
 def _matches(pattern: re.Pattern[str], text: str) -> Iterator[str]:

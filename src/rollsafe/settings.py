@@ -72,8 +72,11 @@ class Settings:
         if self.tz == UNNAMED:
             raise ConfigurationError("the handler's tz is an object without a name; use a zone such as 'Europe/Paris'")
         at_time = datetime.time.fromisoformat(self.atTime) if self.atTime else None
-        tz = datetime.timezone.utc if self.tz == "UTC" else self.tz
-        return Schedule(self.when, self.interval, at_time, tz, self.suffix)
+        return Schedule(self.when, self.interval, at_time, self.zone(), self.suffix)
+
+    def zone(self) -> datetime.tzinfo | str | None:
+        """The zone as `Schedule` takes it; only if it has a name."""
+        return datetime.timezone.utc if self.tz == "UTC" else self.tz
 
 
 def name_of_zone(tz: str | datetime.tzinfo | None, utc: bool) -> str | None:

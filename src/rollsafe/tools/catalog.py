@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import Settings
 
@@ -214,7 +214,9 @@ def _single_backup(path: str) -> Log | None:
 
 
 class Recogniser:
-    """Tells the backups of one live file by their names.
+    """Tells the backups of one live file by their names, those that it got under another `when` included.
+
+    Of the latter the beginning is known, and not the end: the lock file tells only the settings of today.
 
     Attributes:
         schedule: Its intervals; None where the zone of the settings has no name, or is not known here.
@@ -230,23 +232,29 @@ class Recogniser:
         self._names = Names(
             live, self.schedule or Schedule(settings.when, suffix=settings.suffix), extension=settings.extension
         )
+        zone = settings.zone() if self.schedule else None
+        self._all = recognisers_of(self._names, live, zone, extension=settings.extension)
 
     def backup(self, path: str) -> LogFile | None:
         """The backup at `path`, None if its name is not one. A file that awaits a rotator is one already."""
         name = os.path.basename(path).removesuffix(ROLLED_EXTENSION)
         backup = _parsed(self._names, name, self._settings)
-        if backup is None:
-            return None
-        return LogFile(path, _interval_of(backup, self.schedule) if self.schedule else None, backup)
+        if backup is not None:
+            return LogFile(path, _interval_of(backup, self.schedule) if self.schedule else None, backup)
+        backup = next(filter(None, (names.parse(name) for names in self._all)), None)
+        return LogFile(path, None, backup) if backup else None
 
     def is_leftover(self, name: str) -> bool:
         """Whether a file of this name is unfinished: an archive being written, or a file that awaits a rotator."""
         stem, _, extension = name.rpartition(".")
-        return f".{extension}" in (".tmp", ROLLED_EXTENSION) and _parsed(self._names, stem, self._settings) is not None
+        return f".{extension}" in (".tmp", ROLLED_EXTENSION) and self.backup(stem) is not None
 
     def order(self, file: LogFile) -> tuple[object, ...]:
         """Sort key: backups in the order of the time that they hold."""
-        return self._names.order(file.backup) if file.backup else ()
+        if file.backup is None:
+            return ()
+        keys = [names.order(file.backup) for names in self._all]
+        return next((key for key in keys if key[0]), keys[0])
 
 
 def settings_now(live: str, names: Iterable[str]) -> Settings:

@@ -6,15 +6,14 @@ file goes that was changed within lease and grace.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections.abc import Callable
 
-from rollsafe.backups import Tending, Watch, recognisers_of
+from rollsafe.backups import Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import TENDING_BYTE, FileLock
-from rollsafe.names import Names
+from rollsafe.names import Names, recognisers_of
 from rollsafe.retention import Limits, Removal
 from rollsafe.tools.catalog import Log
 
@@ -92,8 +91,7 @@ def _names(log: Log) -> Names:
 
 def _recognisers(log: Log) -> list[Names]:
     """What tells its backups, as the handler does."""
-    zone = datetime.timezone.utc if log.settings.tz == "UTC" else log.settings.tz
-    return recognisers_of(_names(log), _base(log), zone, extension=log.settings.extension)
+    return recognisers_of(_names(log), _base(log), log.settings.zone(), extension=log.settings.extension)
 
 
 def _base(log: Log) -> str:

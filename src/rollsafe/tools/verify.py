@@ -339,7 +339,10 @@ class _Verification:
                 f"{log.live}: lines of some files tell no time, so misplaced lines cannot be told there"
             )
         if any(file.interval is None for file, _ in files):
-            report.notes.append(f"{log.live}: the names of some files do not tell their interval")
+            report.notes.append(
+                f"{log.live}: how long the intervals of some files are is not known, because they were named by other"
+                " settings or in a zone without a name; misplaced lines cannot be told there"
+            )
         if not log.told:
             report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
         if blanked := sum(read.blanked for _, read in files):
