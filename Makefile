@@ -17,6 +17,7 @@ demo: $(VENV)/.installed-demo ## four gunicorn workers, the standard handler aga
 	$(BIN)/python -m example_app.demo
 
 serve: $(VENV)/.installed-demo ## run the example application on gunicorn until Ctrl-C
+	@echo "Serving on the address in gunicorn.conf.py, http://127.0.0.1:8000 unless you changed it; the logs are in logs/. Ctrl-C ends it."
 	$(BIN)/gunicorn --config gunicorn.conf.py
 
 test: lint ## the suite: ruff, mypy, pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -43,6 +44,7 @@ USAGE_ERROR = 2
 
 # Seconds between looks for new lines.
 _POLL = 0.1
+_HELP_OPTIONS = ["-h", "--help"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,13 +71,13 @@ def reads_lines(command: Command) -> Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": _HELP_OPTIONS, "max_content_width": 100})
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
 def rollsafe() -> None:
     """Questions about log files that several processes write, answered."""
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Print the script that completes commands in your shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that makes SHELL complete the commands and options of rollsafe.
@@ -87,7 +89,7 @@ def completion(shell: str) -> None:
     click.echo(complete(rollsafe, {}, "rollsafe", "_ROLLSAFE_COMPLETE").source())
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Show files, sizes, the next rollover, and who has them open.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each log.")
 def status(paths: tuple[str, ...], as_json: bool) -> None:
@@ -132,7 +134,7 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     return max(checks.LEVELS.index(each.level) for each in findings)
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Print all lines in the order of time.")
 @reads_lines
 def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool) -> None:
     """Print the lines of logs in the order of time: backups, archives, live file.
@@ -148,7 +150,7 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
     _print(merged(_named(streams, snapshots, with_name)))
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Print the last lines, and follow the logs.")
 @click.option("-n", "--lines", "count", type=click.IntRange(0), help="How many lines; 10, or all with --since.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
 @reads_lines
@@ -180,7 +182,7 @@ def tail(
             time.sleep(_POLL)
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Prove that no line is missing, doubled, torn or misplaced.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @click.option("--html", type=click.Path(dir_okay=False, writable=True), help="Write a page with pictures to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -205,7 +207,7 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     return 0 if report.clean else 1
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Remove the backups that exceed the limits, and say why.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
 @click.option("--backupCount", "backup_count", type=click.IntRange(1), help="Keep so many backups.")
@@ -246,7 +248,7 @@ def prune(
     return 1 if failures else 0
 
 
-@rollsafe.command()
+@rollsafe.command(short_help="Print a configuration for a log shipper.")
 @click.argument("engine", type=click.Choice(list(ENGINES)))
 @click.argument("config", type=click.Path(dir_okay=False))
 @click.option("--to", metavar="URL", help="Where to send the lines; without it, an example that has to be edited.")
@@ -290,8 +292,19 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except (ConfigurationError, OSError) as error:
-        code = _refused(str(error))
+        code = _refused(_sentence(error))
     sys.exit(code)
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong; of what the system refused, the path, the cause and, where it is known, the remedy."""
+    if not isinstance(error, OSError) or error.errno is None or error.filename is None:
+        return str(error)
+    remedies = {
+        errno.EACCES: "; ask as root, or as the user who owns it",
+        errno.ENOENT: "; the file was removed meanwhile, or the directory of one to be written does not exist",
+    }
+    return f"{error.filename!r}: {error.strerror}{remedies.get(error.errno, '')}"
 
 
 def help_pages() -> str:
@@ -299,7 +312,7 @@ def help_pages() -> str:
     pages = []
     for name, command in [("", rollsafe), *sorted(rollsafe.commands.items())]:
         path = f"rollsafe {name}".strip()
-        context = click.Context(command, info_name=path, terminal_width=100)
+        context = click.Context(command, info_name=path, terminal_width=100, help_option_names=_HELP_OPTIONS)
         pages.append(f"\n## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(pages)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from rollsafe import cli
 
@@ -34,6 +35,22 @@ def test_every_command_and_option_has_help(name: str, command: click.Command) ->
     assert command.help
     options = [option for option in command.params if isinstance(option, click.Option)]
     assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_the_list_of_commands_says_each_in_full(columns: str) -> None:
+    ran = CliRunner().invoke(cli.rollsafe, ["--help"], terminal_width=int(columns))
+    assert "..." not in ran.output.partition("Commands:")[2]
+    assert ran.exit_code == 0
+
+
+def test_what_the_system_refuses_is_said_with_path_cause_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / "app.log.2026-11-25").write_text("2026-11-25 10:00:00,000 hello\n")
+    page = tmp_path / "none" / "page.html"
+    ran = run("verify", "--html", str(page), str(tmp_path))
+    assert ran.returncode == 2
+    assert f"rollsafe: {str(page)!r}: No such file or directory; " in ran.stderr
+    assert "the directory of one to be written does not exist" in ran.stderr
 
 
 def test_the_reference_page_has_the_help_that_is_printed(tmp_path: Path) -> None:

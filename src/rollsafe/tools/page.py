@@ -174,11 +174,19 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
     )
 
 
+def _meanings(found: Mapping[str, int]) -> Iterator[str]:
+    """What the words in the headline mean that do not say it themselves."""
+    if found.get("gap"):
+        yield "A line is missing if its number stands in no file."
+    if found.get("misplaced"):
+        yield "A line is misplaced if its time is outside the interval of its file."
+
+
 def _verdict(report: Mapping[str, Any]) -> tuple[str, str]:
     """The result in a few words, and what it means."""
     if not report["clean"]:
         found = [text for _, text in _badges(report["found"])]
-        return _listed(found), "A line is missing if its number stands in no file. The places are listed below."
+        return _listed(found), " ".join([*_meanings(report["found"]), "The places are listed below."])
     if not any(file["stamped"] for file in report["files"]):
         return "Nothing amiss", "The lines carry no stamps, so whether one is missing or doubled cannot be told."
     return "Every line is there", "Nothing is missing, doubled, torn or misplaced, and every file could be read."
