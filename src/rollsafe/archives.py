@@ -349,12 +349,8 @@ def _marked_size(status: os.stat_result) -> int | None:
     return size if seconds < _LAST_SECOND and size <= status.st_size else None
 
 
-def _is_marked(path: str) -> bool:
-    """Whether a file is there, and is marked as archived, though lines may have come since."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
+def is_marked(status: os.stat_result) -> bool:
+    """Whether a file is marked as archived, though lines may have come since."""
     return status.st_mtime_ns == _MARK or _marked_size(status) is not None
 
 
@@ -426,7 +422,7 @@ def clear_draft(draft_path: str, source_path: str) -> bool:
     """
     final_path = draft_path.removesuffix(DRAFT_EXTENSION)
     if are_one(draft_path, final_path):
-        if not _is_marked(source_path):
+        if not (exists(source_path) and is_marked(os.lstat(source_path))):
             return True
         # Late lines may have come to the source since: it is archived again, all of it.
         os.unlink(final_path)

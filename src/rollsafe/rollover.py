@@ -19,7 +19,7 @@ from io import FileIO
 from math import inf
 from typing import NamedTuple
 
-from rollsafe.archives import has_archived
+from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
 from rollsafe.locks import GRACE, LATE, LEASE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
@@ -229,6 +229,13 @@ class OpenFile:
         except OSError:
             return True
 
+    def is_marked(self) -> bool:
+        """Whether an archive was made of it, or nearly."""
+        try:
+            return is_marked(os.fstat(self.stream.fileno()))
+        except (OSError, ValueError):
+            return False
+
     def end_of_written(self) -> float:
         """Where our last write has ended; infinity if that cannot be told any more."""
         try:
@@ -267,6 +274,12 @@ def _mode_of(status: os.stat_result) -> int:
 def identity_of(status: os.stat_result) -> Identity:
     """What tells two files apart, whatever their names."""
     return status.st_dev, status.st_ino
+
+
+def _has_inode(directory: str, inode: int) -> bool:
+    """Whether a name in the directory is of that inode."""
+    with os.scandir(directory) as entries:
+        return any(entry.inode() == inode for entry in entries)
 
 
 def never_rolled(path: str, status: os.stat_result) -> bool:
@@ -408,16 +421,29 @@ class Rollover:
         """
         try:
             if not self._acquire(patience):
-                if file.has_name():
+                if self._names(file):
                     return self.is_live(file) or None
                 return file.was_archived(end)
         except OSError:
             # Nobody of us can be locked out by an archiver, nor tell more.
-            return file.has_name() or file.was_archived(end)
+            return self._names(file) or file.was_archived(end)
         try:
-            return file.has_name() or file.was_archived(end)
+            return self._names(file) or file.was_archived(end)
         finally:
             self.lock.release()
+
+    def _names(self, file: OpenFile) -> bool:
+        """Whether `file` has a name; if it was archived, one beside the live file or its backups.
+
+        Another one may be the hard link of a snapshot, which stays when the backup goes.
+        """
+        if not file.has_name() or not file.is_marked() or file.interval is None:
+            return file.has_name()
+        places = {os.path.dirname(path) for path in (self.path, self._backup_path(file.interval.suffix, 0))}
+        try:
+            return any(_has_inode(place, file.identity[1]) for place in places)
+        except OSError:
+            return True
 
     def roll(self, file: OpenFile, now: float, patience: float) -> str | None:
         """Rename the live file to the backup name of the interval of `file`, if the path still names `file`.

@@ -703,3 +703,33 @@ def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked
     handler.flush()
     handler.close()
     assert live.read_text() == "second\n"
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_hard_link_elsewhere_is_no_name_of_a_backup_that_is_archived(
+    live: Path, lock: FileLock, archived: bool
+) -> None:
+    handler, other = (WatchedHandler(live, when="H", utc=True) for _ in range(2))
+    created = log(handler, "first")
+    backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
+    snapshot = live.parent / "snapshot"
+    snapshot.mkdir()
+    file = handler._file
+    write = file.write
+
+    def write_late(line: bytes) -> int | None:
+        file.write = write
+        file.look_after = 0
+        other.doRollover()
+        os.link(backup, snapshot / backup.name)
+        if archived:
+            make_archive(backup, codec_of("gz"), lock)
+        return write(line)
+
+    file.write = write_late
+    log(handler, "second")
+    handler.close()
+    other.close()
+    later = [path for path in live.parent.iterdir() if path.is_file() and b"second\n" in path.read_bytes()]
+    assert len(later) == 1
+    assert (later == [backup]) is not archived
