@@ -175,8 +175,8 @@ def cross(moment: str, clock: Clock, clients: Clients) -> None:
 
 
 def created_times(path: Path) -> list[float]:
-    """When the lines of a file were created."""
-    return [float(line.split(b" ", 1)[0]) for line in path.read_bytes().splitlines()]
+    """When the lines of a file were created; who opens it while a line is being written may leave an empty one."""
+    return [float(line.split(b" ", 1)[0]) for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def has_lines_on_both_sides(live: Path, moment: float) -> bool:
