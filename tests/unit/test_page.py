@@ -109,6 +109,18 @@ def test_the_headline_says_what_was_found_and_no_more_than_can_be_told(report: R
     assert f"<h1>{headline}" in drawn(report)
 
 
+def test_what_is_misplaced_is_explained_and_nothing_else() -> None:
+    text = drawn(Report([backup(0)], found={"misplaced": 2}))
+    assert "A line is misplaced if its time is outside the interval of its file." in text
+    assert "A line is missing if" not in text
+
+
+def test_a_stream_of_one_line_is_told_without_a_range() -> None:
+    alone = stream("alone", lines=1, first=7, last=7, first_time=NOON, last_time=NOON)
+    facts = re.search("1 line at [^,]*, number 7", drawn(Report([backup(0)], [alone])))
+    assert facts, "neither from nor to"
+
+
 def test_every_kind_of_finding_has_words_and_a_colour() -> None:
     assert set(page._WORDS) == set(KINDS)
     report = Report([backup(1)], [], [finding(kind) for kind in KINDS], dict.fromkeys(KINDS, 1))

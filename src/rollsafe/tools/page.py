@@ -289,8 +289,10 @@ def _stream_row(
     numbers |= {kind: stream[key] for kind, key in (("gap", "missing"), ("doubled", "doubles")) if stream[key]}
     facts = counted(stream["lines"], "line")
     if stream["first_time"] is not None and stream["last_time"] is not None:
-        facts += f" from {_moment(stream['first_time'])} to {_moment(stream['last_time'])}"
-    facts += f", numbers {stream['first']:,} to {stream['last']:,}"
+        first, last = _moment(stream["first_time"]), _moment(stream["last_time"])
+        facts += f" at {first}" if first == last else f" from {first} to {last}"
+    one = stream["first"] == stream["last"]
+    facts += f", number {stream['first']:,}" if one else f", numbers {stream['first']:,} to {stream['last']:,}"
     if stream["began_before"]:
         facts += "; its beginning was in files that are removed"
     marks, unmarked = _marks(line, findings) if line else ([], 0)
