@@ -99,7 +99,7 @@ class Peer:
         if self.package is None or importlib.util.find_spec(self.package.replace("-", "_")) is not None:
             return None
         version = ".".join(map(str, sys.version_info[:2]))
-        return f"{self.package} is not installed (for Python {version} it may not be published)"
+        return f"{self.package} is not installed; `make bench` installs it, if it is published for Python {version}"
 
     def version(self) -> str | None:
         """The version of the package that it needs."""
