@@ -208,6 +208,10 @@ class Tending:
         """Seconds until there is more to do, None if there is nothing."""
         return max(self._waits, default=None)
 
+    def again(self, path: str) -> None:
+        """Have a further round soon, for a file that there was not when this one began."""
+        self._waits.append(LEASE + GRACE)
+
     def is_unfinished(self, compresses: bool) -> bool:
         """Whether there is anything that this round has to complete."""
         return any(self._rolled()) or any(self._drafts()) or (compresses and any(self._plain()))

@@ -874,11 +874,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         tending.remove(self.getFilesToDelete())
         # A lock of its own, because `close` gives back the one that the handler holds.
         lock = FileLock(self._rollover.lock.path)
+        # What is yet to be compressed is final only then.
+        done = self._tell_final if self._codec is None else tending.again
         try:
             if self._has_rotator():
-                tending.rotate(self.rotate, self._tell_final if self._codec is None else _ignore)
-            elif self._extension():
-                tending.release(lock, self._tell_final)
+                tending.rotate(self.rotate, done)
+            elif self.on_rollover is not None:
+                # With compression too: a process without it may have left something, before the settings were changed.
+                tending.release(lock, done)
             if self._codec is not None:
                 tending.compress(self._codec, lock, self._tell_final)
         finally:
@@ -1038,10 +1041,6 @@ os.register_at_fork(after_in_child=end_leases)
 def _record_of_ours(message: str) -> logging.LogRecord:
     """A record that the handler itself has to say."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
-
-
-def _ignore(path: str) -> None:
-    """Stands for whoever is to be told of a final backup, where it is not final yet."""
 
 
 def _raw(stream: Any) -> Any:

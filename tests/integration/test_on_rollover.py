@@ -125,6 +125,21 @@ def test_a_rolled_file_that_a_killed_process_left_is_told_of(live: Path, make: M
     assert [content for _, _, content in uploads.told] == [b"of an earlier run\n", b"final already\n"]
 
 
+def test_what_a_process_without_compression_has_left_is_compressed_and_told_of(live: Path, make: Make) -> None:
+    waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
+    waiting.write_text("of an earlier run\n")
+    uploads = Uploads()
+    log(make(compress="gz", on_rollover=uploads), "first")
+    archive = waiting.with_suffix(".gz")
+
+    def is_final() -> bool:
+        return {path.name for path in live.parent.iterdir()} == {"app.log", ".app.log.lock", archive.name}
+
+    wait_until(is_final, "it is compressed, and nothing else is left")
+    assert read_archive(archive) == b"of an earlier run\n"
+    assert [path for path, _, _ in uploads.told] == [str(archive)]
+
+
 def test_a_foreign_file_under_the_final_name_stays_and_that_is_reported(live: Path, make: Make) -> None:
     waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
     waiting.write_text("ours\n")
