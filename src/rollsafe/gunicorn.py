@@ -159,6 +159,8 @@ def rotating_logs(
                     "class": "rollsafe.SafeTimedRotatingFileHandler",
                     "formatter": key,
                     "filename": path,
+                    # The arbiter logs to none of these, and would hold the first day's file open for ever.
+                    "delay": key != "error",
                     **rotation,
                 }
                 for key, path in paths.items()

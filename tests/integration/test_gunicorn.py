@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,12 @@ def test_a_wrong_argument_ends_the_start_with_a_sentence(tmp_path: Path, preset:
     assert [word for word in named if word not in sentence] == [], result.stderr
     assert "dictConfig" not in result.stderr
     assert "Unable to configure" not in result.stderr
+
+
+def test_the_arbiter_holds_no_file_open_that_only_workers_write(tmp_path: Path) -> None:
+    with Server(tmp_path, config('"logs", when="D"')) as server:
+        held = {os.path.basename(os.readlink(entry)) for entry in Path(f"/proc/{server.arbiter}/fd").iterdir()}
+    assert {"app.log", "access.log", "error.log"} & held == {"error.log"}
 
 
 def test_the_reference_configuration_serves_the_example_application(tmp_path: Path) -> None:

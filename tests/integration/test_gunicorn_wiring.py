@@ -100,7 +100,8 @@ accesslog, errorlog = "{live}", "logs/error.log"
         (second / "logs").mkdir()
     with Server(first, config(), workers=1) as server:
         text = said(second, settings=settings) + error_log(first)
-    told = f"{str(live)!r} is also written by process {server.arbiter} ("
+        (worker,) = server.workers
+    told = f"{str(live)!r} is also written by process {worker} ("
     assert text.count(told) == (0 if when == "S" else 1)
     assert text.count("with when='S', interval=1, while ours has when='H', interval=1") == (
         0 if when == "S" else 1 if by == "flags" else 3

@@ -31,6 +31,8 @@ def test_it_makes_the_directory_and_three_handlers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("restored_logging")
 def test_a_file_that_is_not_wanted_is_not_made(tmp_path: Path) -> None:
     logging.config.dictConfig(rotating_logs(tmp_path, access=None, error=None, app="all.log"))
+    logging.getLogger().warning("to the root logger")
+    logging.getLogger("gunicorn.access").info("to nobody")
     assert {name for name in os.listdir(tmp_path) if not name.startswith(".")} == {"all.log"}
     assert [type(handler) for handler in logging.getLogger("gunicorn.error").handlers] == [logging.StreamHandler]
     assert not logging.getLogger("gunicorn.access").isEnabledFor(logging.INFO)
