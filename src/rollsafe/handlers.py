@@ -659,13 +659,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # By a signal handler (gunicorn's USR1) since the write; it cannot be looked at any more.
             flag.flags[flag.slot] = 0
             return True
+        # Before the next step, which reads the file, and so may take off the mark in its atime.
+        kept = file.interval is None or _monotonic() < file.look_after or self._is_kept(file, line, created)
         if file.interval is not None and flag.flags[:SLOTS] != flag.alone:
             file.cut_off_from_fragment(line)
             flag.lower_the_dead()
         flag.flags[flag.slot] = 0
-        if file.interval is None or _monotonic() < file.look_after:
-            return True
-        # The writer was held off its processor for longer than the lease, or the wall clock was set back.
+        return kept
+
+    def _is_kept(self, file: OpenFile, line: bytes, created: float) -> bool:
+        """Ask after a line whose writer was held off its processor for longer than the lease, or the clock set back."""
         file.due = -inf
         end = file.end_of_written()
         kept = self._rollover.has_kept(file, end, self._patience)

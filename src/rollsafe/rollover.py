@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
@@ -26,6 +27,9 @@ from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.schedule import Interval
 
 Identity = tuple[int, int]
+
+# Seconds between looks at a file that ends inside a line: a write in progress is over sooner, a piece stays.
+_WRITING_PAUSES = (0.0005, 0.002)
 
 
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
@@ -747,12 +751,17 @@ class Rollover:
 
 
 def _ends_in_fragment(stream: FileIO) -> bool:
-    """Whether the file ends inside a line: its writer was killed, or is writing just now (then a line stays empty)."""
-    size = os.fstat(stream.fileno()).st_size
-    try:
-        return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")
-    except OSError:
-        return False
+    """Whether the file ends inside a line, and goes on to do so: its writer was killed, and is not just writing."""
+    for pause in (*_WRITING_PAUSES, None):
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            if not size or os.pread(stream.fileno(), 1, size - 1) in (b"\n", b""):
+                return False
+        except OSError:
+            return False
+        if pause is not None:
+            time.sleep(pause)
+    return True
 
 
 def _is_plain_file(path: str) -> bool:
