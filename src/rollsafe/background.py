@@ -30,6 +30,8 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         RuntimeError: There can be no further thread.
     """
     if _is_patched("threading"):
+        # Two threads that make their first hubs at the same time wait for each other's imports for ever.
+        sys.modules["gevent"].get_hub()
         _original("_thread", "start_new_thread")(_run_without_hub, (run,))
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
