@@ -84,7 +84,7 @@ BACKUPS: dict[str, dict[str, Any]] = {
     ("plan", "made"),
     [
         ("rollover each second", "compressed"),
-        ("long lines, kills and stops", "compressed elsewhere"),
+        pytest.param("long lines, kills and stops", "compressed elsewhere", marks=pytest.mark.slow),
         ("rollover each second", "pieces by size"),
         pytest.param("rollover each second", "plain", marks=pytest.mark.slow),
         pytest.param("long lines, kills and stops", "plain", marks=pytest.mark.slow),

@@ -133,6 +133,7 @@ def test_in_a_file_that_is_about_to_be_rolled_nobody_begins_a_line_and_nothing_o
     assert lock_path(live).stat().st_mode & 0o7777 == mode & 0o7777
 
 
+@pytest.mark.slow
 def test_retention_takes_the_first_pieces_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
     handler = make(backupCount=2)
     number = 0
@@ -232,7 +233,7 @@ def make_bound(live: Path, compress: str | None) -> logging.Handler:
     return SafeTimedRotatingFileHandler(live, when="S", interval=10, utc=True, maxBytes=BOUND, compress=compress)
 
 
-@pytest.mark.parametrize("compress", [None, "gz"])
+@pytest.mark.parametrize("compress", [None, pytest.param("gz", marks=pytest.mark.slow)])
 def test_several_processes_keep_every_line_and_pass_the_bound_by_one_line_each_at_most(
     live: Path, compress: str | None
 ) -> None:

@@ -294,6 +294,7 @@ def told(live: Path) -> None:
 KINDS = {"lost": {"gap"}, "torn": {"torn", "foreign", "gap"}, "doubled": {"doubled"}, "misfiled": {"misplaced"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "plan"),
     [
