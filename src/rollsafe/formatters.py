@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rollsafe.errors import ConfigurationError
 from rollsafe.formats import compiled
+from rollsafe.stamps import FIELD, ends_with_stamp
 
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
 _CONTROLS = re.compile(rf"[{_CONTROL}]")
@@ -72,7 +73,8 @@ class LineFormatter(logging.Formatter):
     """A `logging.Formatter` that makes one physical line of every record, traceback and stack included.
 
     Takes the arguments of `logging.Formatter`. With ``escape=False`` it also gives the same text, and a record
-    may then fill several lines; otherwise the whole text passes through `escape`.
+    may then fill several lines; otherwise the whole text passes through `escape`, and a `stamp` that ends the format
+    also ends a line with a traceback or stack, so that a line without its end is known by that.
 
     The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
     change of a class attribute such as `logging.Formatter.converter` takes effect with the next second. Unlike in
@@ -102,6 +104,7 @@ class LineFormatter(logging.Formatter):
                 "write the fields in that style, for example '%(message)s', '{message}' or '${message}'"
             ) from error
         self._escape = escape
+        self._stamp_is_last = ends_with_stamp(self._style._fmt)
         self._uses_time = self.usesTime()
         overridden = any(getattr(type(self), name).__module__ != "logging" for name in _OVERRIDABLE)
         self._compiled = None if overridden else compiled(self._style._fmt, style, defaults or {})
@@ -129,6 +132,8 @@ class LineFormatter(logging.Formatter):
                 pass
         if text is None:
             text = super().format(record)
+            if self._stamp_is_last and self._escape:
+                text = self._with_stamp_last(record, text)
         if not self._escape:
             return text
         if text.isascii():
@@ -136,6 +141,14 @@ class LineFormatter(logging.Formatter):
             if plain.translate(_KEEP_PLAIN) == plain:
                 return plain
         return escape(text)
+
+    def _with_stamp_last(self, record: logging.LogRecord, text: str) -> str:
+        """The same text with the stamp behind traceback and stack, which the base class puts at the very end."""
+        line = self.formatMessage(record)
+        stamp = getattr(record, FIELD, None)
+        if not (isinstance(stamp, str) and line.endswith(stamp) and text.startswith(line) and len(line) < len(text)):
+            return text
+        return f"{line.removesuffix(stamp).rstrip()}{text[len(line) :]} {stamp}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that the time text depends on takes effect at once."""

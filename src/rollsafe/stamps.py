@@ -28,6 +28,7 @@ UNNUMBERED: Final = "~"
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _FIELD: Final = re.compile(rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b")
+_FIELD_AT_END: Final = re.compile(rf"(?:%\({FIELD}\)s|\{{{FIELD}\}}|\$\{{{FIELD}\}}|\${FIELD})\Z")
 _handlers = count()
 
 
@@ -35,6 +36,11 @@ def has_stamp(formatter: logging.Formatter | None) -> bool:
     """Whether the formatter's format has the field `stamp`."""
     fmt = getattr(formatter, "_fmt", None)
     return isinstance(fmt, str) and _FIELD.search(fmt) is not None
+
+
+def ends_with_stamp(fmt: str) -> bool:
+    """Whether the field `stamp`, as it is, ends a format."""
+    return _FIELD_AT_END.search(fmt) is not None
 
 
 class Stamps:

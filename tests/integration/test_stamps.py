@@ -82,6 +82,20 @@ def test_the_field_is_found_in_every_style(fmt: str, style: Literal["%", "{", "$
         assert list(numbers(live).values()) == [[1]]
 
 
+@pytest.mark.parametrize(
+    ("fmt", "style"), [("%(message)s %(stamp)s", "%"), ("{message} {stamp}", "{"), ("$message $stamp", "$")]
+)
+def test_a_stamp_at_the_end_of_the_format_ends_lines_with_tracebacks_too(
+    fmt: str, style: Literal["%", "{", "$"], live: Path
+) -> None:
+    handler = handler_for(live, LineFormatter(fmt, style=style))
+    log(handler, "failed", exc_text="Traceback (most recent call last):\nValueError: 1")
+    handler.close()
+    text, stamp = live.read_text().rstrip("\n").rsplit(" ", 1)
+    assert text == "failed\\nTraceback (most recent call last):\\nValueError: 1"
+    assert STAMP.fullmatch(stamp.encode())
+
+
 def test_every_line_has_the_next_number(live: Path) -> None:
     handler = handler_for(live)
     for number in range(5):

@@ -106,6 +106,37 @@ def test_a_line_that_is_taken_out_is_a_gap_wherever_time_and_stamp_stand(fmt: st
     assert "numbers 71 to 73" in gap.text
 
 
+@pytest.mark.parametrize("fmt", [STAMPED, FORMATS["stamp first"]], ids=["last", "first"])
+def test_lines_with_tracebacks_are_clean_among_others(fmt: str, tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log", fmt)
+    log_hours(handler, range(0, 1))
+    log_failure(handler)
+    log_hours(handler, range(0, 1))
+    handler.close()
+    report = found(tmp_path)
+    assert (report.found, report.stamped) == ({}, 2 * PER_FILE + 1)
+
+
+def test_a_piece_of_a_line_with_a_traceback_is_torn(tmp_path: Path) -> None:
+    handler = handler_for(tmp_path / "app.log")
+    log_hours(handler, range(0, 1))
+    log_failure(handler)
+    log_hours(handler, range(0, 1))
+    handler.close()
+    edit(tmp_path / "app.log", lambda lines: [*lines[:PER_FILE], lines[PER_FILE][:-20] + b"\n", *lines[PER_FILE + 1 :]])
+    assert found(tmp_path).found == {"torn": 1, "gap": 1}
+
+
+def log_failure(handler: logging.Handler) -> None:
+    """Log one line with traceback and stack."""
+    try:
+        raise ValueError("what a user has sent, with a ~1lge482k0v9q.1742~ in it")
+    except ValueError:
+        exc_info = sys.exc_info()
+    record = {"msg": "failed", "exc_info": exc_info, "stack_info": "Stack (most recent call last):\n  here"}
+    handler.handle(logging.makeLogRecord(record))
+
+
 def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Change the lines of a file."""
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mounts": set(),
     "arguments": {"rollover", "mounts", "errors"},
     "formats": set(),
-    "formatters": {"formats", "errors"},
+    "formatters": {"formats", "stamps", "errors"},
     "background": set(),
     "archives": {"background", "locks", "errors"},
     "retention": set(),
