@@ -1,7 +1,7 @@
 """How fast the peers log: one process, several of them on one file, system calls and instructions for each line.
 
-The machine's load changes from moment to moment, so two peers are compared only within one round, in which they
-run directly one after the other; the ratios of the rounds are then summed up by their median.
+The machine's load changes from moment to moment, so two peers are compared only within one round, in which all run
+one after the other, each round in another order; the ratios of the rounds are then summed up by their median.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from bench.peers import (
     CONCURRENT,
@@ -62,6 +64,8 @@ CALLS, NAME = 3, -1
 CALLGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
 COLLECTED = re.compile(r"Collected : (\d+)")
 
+_Thing = TypeVar("_Thing")
+
 _COUNTED = (
     "import sys, pathlib, bench.peers;"
     "bench.peers.write_lines(bench.peers.PEERS[sys.argv[1]], pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
@@ -98,8 +102,7 @@ def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
                 stack.callback(logging_.end)
                 crew.append((peer.name, logging_))
             for turn in range(-1, rounds):
-                first = turn % len(crew)
-                for name, logging_ in crew[first:] + crew[:first]:
+                for name, logging_ in _shuffled(crew, f"{turn}"):
                     info = logging_.info
                     begun = time.perf_counter()
                     for _ in range(lines):
@@ -111,6 +114,11 @@ def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
                 if turn % KEEP == 0:
                     for file in directory.glob("[0-9]*.log"):
                         os.truncate(file, 0)
+
+
+def _shuffled(things: Sequence[_Thing], seed: str) -> list[_Thing]:
+    """The same in another order, so that what one does to the caches is not always the same other's to bear."""
+    return random.Random(seed).sample(things, len(things))
 
 
 # Several processes.
@@ -142,9 +150,8 @@ def measure_together(
 ) -> Iterator[Run]:
     """Run all peers in each round, each time in another order, and yield what they did."""
     for turn in range(rounds):
-        first = turn % len(peers)
         for processes, size in crowds:
-            for peer in [*peers[first:], *peers[:first]]:
+            for peer in _shuffled(peers, f"{turn} {processes} {size}"):
                 yield run_once(peer, processes, seconds, turn, size)
 
 
@@ -190,8 +197,9 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
 
 
 def _count_lines(file: Path) -> int:
-    """Lines with something in them."""
-    return sum(line != b"\n" for line in file.read_bytes().splitlines(keepends=True))
+    """Lines with something in them; one at a time, as there are gigabytes of long lines."""
+    with file.open("rb") as lines:
+        return sum(line != b"\n" for line in lines)
 
 
 @dataclass(frozen=True)

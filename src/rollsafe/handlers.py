@@ -38,7 +38,7 @@ from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
-from rollsafe.inflight import IN_PAGE, SLOTS, Flag
+from rollsafe.inflight import IN_PAGE, Flag
 from rollsafe.locks import LATE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
 from rollsafe.retention import Limits
@@ -335,7 +335,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 written = file.write(line)
                 if (
                     written == len(line)
-                    and (flag.flags[:SLOTS] == flag.alone or (file.tell() - written) & IN_PAGE)
+                    and (flag.flags[flag.everyone] == flag.alone or (file.tell() - written) & IN_PAGE)
                     and _monotonic() < file.look_after
                 ):
                     flag.flags[flag.slot] = 0
@@ -661,7 +661,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return True
         # Before the next step, which reads the file, and so may take off the mark in its atime.
         kept = file.interval is None or _monotonic() < file.look_after or self._is_kept(file, line, created)
-        if file.interval is not None and flag.flags[:SLOTS] != flag.alone:
+        if file.interval is not None and flag.flags[flag.everyone] != flag.alone:
             file.cut_off_from_fragment(line)
             flag.lower_the_dead()
         flag.flags[flag.slot] = 0

@@ -36,17 +36,19 @@ class Flag:
 
     Attributes:
         flags: The shared memory; `flags[slot]` is 1 while this writer is inside a write, else 0.
+        everyone: Where all flags are in it.
         slot: This writer's place in it. Two writers that share one by chance cost only some of the protection.
-        alone: What `flags[:SLOTS]` is while this writer alone is inside a write.
+        alone: What `flags[everyone]` is while this writer alone is inside a write.
     """
 
-    __slots__ = ("_dead", "_file", "_number", "alone", "flags", "slot")
+    __slots__ = ("_dead", "_file", "_number", "alone", "everyone", "flags", "slot")
 
     def __init__(self, path: str) -> None:
         self._file = zlib.crc32(os.fsencode(path))
         self._number = next(_instances)
         self._dead: list[tuple[int, int]] = []
         self.flags = _memory
+        self.everyone = slice(SLOTS)
         self.claim()
 
     def claim(self) -> None:

@@ -7,6 +7,7 @@ import datetime
 import json
 import zoneinfo
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Schedule
@@ -44,6 +45,8 @@ class Settings:
     compress: bool = False
     """Whether backups become archives."""
 
+    # Asked at each rollover by each worker, and nearly always the same.
+    @lru_cache(maxsize=64)  # noqa: B019  # frozen: what is kept is small and equal settings are one
     def line(self) -> bytes:
         """The settings as one line of JSON, without newline; what has its default is left out."""
         changed = {
