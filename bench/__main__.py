@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from bench.chart import draw
+from bench.measuring import write
 from bench.peers import CONCURRENT, FLOOR, FORMAT, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, Peer
 from bench.speed import (
     BATCHES,
@@ -111,12 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
     text = _report(results)
     print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "speed.md").write_text(text, encoding="utf-8")
+    write(options.out, "speed.md", text)
     figures = json.dumps(_figures(results), indent=1, ensure_ascii=False)
-    (options.out / "speed.json").write_text(figures + "\n", encoding="utf-8")
+    write(options.out, "speed.json", figures + "\n")
     draw(results.turns, results.runs, options.out / "speed.svg")
-    print(f"Written: speed.md, speed.json and speed.svg in {options.out}")
+    print(f"Written: {options.out / 'speed.svg'}")
     return 0
 
 

@@ -10,7 +10,6 @@ taken within that; then the load of the machine falls out of them.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import json
@@ -28,6 +27,8 @@ from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
+
+from bench.measuring import in_a_process, parser_of, shuffled, write
 
 THEIRS, OURS = "gunicorn.glogging.Logger", "rollsafe.gunicorn.Logger"
 # Who makes the line, and where its file comes from.
@@ -80,21 +81,21 @@ class Slice:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure what the command line asks for, print the tables and write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="how often each line is measured (default: %(default)s)")
+    parser = parser_of("access", __doc__, rounds=9, of="how often each line is measured")
     parser.add_argument("--lines", type=int, default=20_000, help="lines a round (default: %(default)s)")
     parser.add_argument("--slices", type=int, default=40, help="how often each server is (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.25, help="length of a slice (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
     options = parser.parse_args(arguments)
-    costs = [{way: _in_a_process(way, options.lines) for way in WAYS} for _ in range(options.rounds)]
+    costs = [
+        {way: in_a_process("access", way, options.lines) for way in shuffled(WAYS, turn)}
+        for turn in range(options.rounds)
+    ]
     slices = list(load(options.slices, options.seconds))
     text = report(costs, slices, options.lines, options.seconds)
     print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "access.md").write_text(text, encoding="utf-8")
+    write(options.out, "access.md", text)
     figures = {"microseconds_per_line": costs, "slices": [asdict(each) for each in slices]}
-    (options.out / "access.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write(options.out, "access.json", json.dumps(figures, indent=2) + "\n")
 
 
 # One line.
@@ -147,12 +148,6 @@ def _environ(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
         "REMOTE_ADDR": "127.0.0.1",
         "REMOTE_PORT": "50000",
     }
-
-
-def _in_a_process(way: str, lines: int) -> float:
-    """`microseconds_per_line` of a fresh interpreter."""
-    code = f"from bench.access import microseconds_per_line; print(microseconds_per_line({way!r}, {lines}))"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 # Requests.

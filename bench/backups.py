@@ -10,7 +10,6 @@ of an hour; writes backups.md and backups.json.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import json
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.measuring import parser_of, shuffled, write
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.schedule import Schedule
 
@@ -93,10 +93,8 @@ CASES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run all cases and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each case runs (default: 5)")
-    parser.add_argument("--size", type=int, default=200, help="megabytes of the live file (default: 200)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="where the figures go")
+    parser = parser_of("backups", __doc__, rounds=5, of="how often each case runs")
+    parser.add_argument("--size", type=int, default=200, help="megabytes of the live file (default: %(default)s)")
     options = parser.parse_args(arguments)
     cases = {name: case for name, case in CASES.items() if importlib.util.find_spec(case.package)}
     for name in CASES.keys() - cases.keys():
@@ -105,13 +103,11 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-backups-") as scratch:
         filling = _filling(Path(scratch), options.size)
         for turn in range(options.rounds):
-            order = list(cases)
-            random.Random(turn).shuffle(order)
-            for name in order:
+            for name in shuffled(cases, turn):
                 runs[name].append(_run(cases[name], filling, Path(scratch) / "logs"))
                 print(name, json.dumps(runs[name][-1]), flush=True)
-    (options.out / "backups.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    (options.out / "backups.md").write_text(table(runs, options.rounds, options.size), encoding="utf-8")
+    write(options.out, "backups.json", json.dumps(runs, indent=1) + "\n")
+    write(options.out, "backups.md", table(runs, options.rounds, options.size))
 
 
 def _filling(scratch: Path, megabytes: int) -> Path:
@@ -158,6 +154,8 @@ def _run(case: Case, filling: Path, logs: Path) -> dict[str, float]:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_write, args=(case.make, live, sender.send_bytes))
         process.start()
+        # Ours is closed, so that the end of the process is the end of the pipe.
+        sender.close()
         receivers.append(receiver)
         processes.append(process)
     times = array("d")

@@ -8,7 +8,6 @@ and again. The exit code is 1 if a line of rollsafe was lost, doubled or torn. P
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import itertools
@@ -19,10 +18,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import _pytest.outcomes
+import pytest
 
+from bench.measuring import parser_of, write
 from bench.torture import HANDLERS
 from tests.faults.mounts import Disk, mounted
 from tests.load import Load, Plan, run_load, suffix_of_seconds
@@ -31,14 +32,15 @@ from tests.oracle import Report, audit
 COLUMNS = ("fault", "tried", "handler", "lines", "lost", "doubled", "torn", "misfiled")
 NAMES = {"rollsafe": "rollsafe", "stdlib": "standard library", "clh": "concurrent-log-handler"}
 RATE = 2000
-BALLAST = 2 << 20
+# Bytes that are left free of a "full" disk.
+LEFT = 32 << 10
 
-Interference = Callable[[Path, int], None]
+Interference = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: the load, and what is done to the files (path, turn) several times a second."""
+    """One kind of fault: the load, and what is done to the files several times a second."""
 
     plan: Callable[[float], Plan]
     interfere: Interference | None = None
@@ -46,7 +48,7 @@ class Fault:
     on_disk: bool = False
 
 
-def remove_locks(live: Path, turn: int) -> None:
+def remove_locks(live: Path) -> None:
     """Remove every lock file beside the log."""
     for lock in live.parent.glob(".*lock"):
         lock.unlink(missing_ok=True)
@@ -66,7 +68,9 @@ FAULTS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Try every fault on every handler; return the exit code."""
-    options = _options(arguments)
+    parser = parser_of("faults", __doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run (default: %(default)s)")
+    options = parser.parse_args(arguments)
     rows: list[tuple[object, ...]] = []
     flawed = False
     for (name, fault), handler in itertools.product(FAULTS.items(), NAMES):
@@ -76,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         try:
             tried, load, report = _try(fault, make, options.seconds)
-        except _pytest.outcomes.Skipped as reason:
+        except pytest.skip.Exception as reason:
             print(f"{name} is left out: {reason}", file=sys.stderr)
             continue
         row = (name, tried, NAMES[handler], load.lines, report.lost, report.doubled, report.torn, report.misfiled)
@@ -85,20 +89,23 @@ def main(arguments: list[str] | None = None) -> int:
         flawed |= handler == "rollsafe" and bool(report.lost or report.doubled or report.torn)
     table = _table(rows)
     print(f"\n{table}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "faults.md").write_text(table, encoding="utf-8")
+    write(options.out, "faults.md", table)
     return int(flawed)
 
 
 def _try(fault: Fault, make: Callable[[Path], logging.Handler], seconds: float) -> tuple[int, Load, Report]:
-    """One run of one handler under one fault: how often it was tried, the load, and the oracle's report."""
+    """One run of one handler under one fault: how often it was tried, the load, and the oracle's report.
+
+    The signals are counted nowhere; they are as many as were asked for.
+    """
     disk = mounted("tmpfs", size=64 << 20) if fault.on_disk else nullcontext(None)
     with tempfile.TemporaryDirectory(prefix="rollsafe-faults-") as directory, disk as mount:
         live = (mount.logs if mount else Path(directory)) / "app.log"
         with _repeated(fault, live, mount) as turns:
-            load = run_load(functools.partial(make, live), live, fault.plan(seconds))
+            plan = fault.plan(seconds)
+            load = run_load(functools.partial(make, live), live, plan)
         report = audit(live, load.acknowledged, suffix_of_seconds(1))
-        return load.kills + load.stops + len(turns), load, report
+        return load.kills + load.stops + len(turns) + int(plan.signal_hz * seconds), load, report
 
 
 @contextmanager
@@ -110,11 +117,11 @@ def _repeated(fault: Fault, live: Path, disk: Disk | None) -> Iterator[list[int]
     def repeat() -> None:
         while not ended.wait(1 / fault.per_second):
             if disk is not None:
-                disk.fill(leave=BALLAST // 64)
+                disk.fill(leave=LEFT)
                 ended.wait(1 / fault.per_second)
                 disk.release()
             elif fault.interfere is not None:
-                fault.interfere(live, len(turns))
+                fault.interfere(live)
             turns.append(len(turns))
 
     thread = threading.Thread(target=repeat) if fault.per_second else None
@@ -134,17 +141,8 @@ def _table(rows: list[tuple[object, ...]]) -> str:
     body = "\n".join(
         "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line) + " |" for line in lines
     )
-    return f"{body}\n\nMade by `python -m bench.faults`; a rollover each second, 4 processes.\n"
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/figures"), help="where faults.md goes (default: %(default)s)"
-    )
-    return parser.parse_args(arguments)
+    versions = f"Python {sys.version.split()[0]}, concurrent-log-handler {version('concurrent-log-handler')}"
+    return f"{body}\n\nMade by `python -m bench.faults`; a rollover each second, 4 processes, {versions}.\n"
 
 
 if __name__ == "__main__":

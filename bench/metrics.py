@@ -1,22 +1,21 @@
 """What counting costs: the time of a line with metrics off, for Prometheus, and for statsd.
 
-    python -m bench.metrics [--rounds 5] [--lines 50000] [--out docs/figures]
+    python -m bench.metrics [--rounds 9] [--lines 50000] [--out docs/figures]
 
-It takes well under a minute; docs/figures/metrics.md is its output.
+It takes about a minute; docs/figures/metrics.md is its output.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
+from bench.measuring import in_a_process, parser_of, shuffled, write
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler, metrics
 
 WAYS = ("off", "Prometheus, multiprocess mode", "statsd")
@@ -24,21 +23,18 @@ WAYS = ("off", "Prometheus, multiprocess mode", "statsd")
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure each way in a process of its own, in turn, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way is measured (default: 5)")
-    parser.add_argument("--lines", type=int, default=50_000, help="lines a round (default: 50000)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="where metrics.md goes")
+    parser = parser_of("metrics", __doc__, rounds=9, of="how often each way is measured")
+    parser.add_argument("--lines", type=int, default=50_000, help="lines a round (default: %(default)s)")
     options = parser.parse_args(arguments)
     times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(options.rounds):
-        for way in WAYS:
-            times[way].append(_in_a_process(way, options.lines))
-    (options.out / "metrics.md").write_text(_table(times, options.rounds, options.lines), encoding="utf-8")
-    print(options.out / "metrics.md")
+    for turn in range(options.rounds):
+        for way in shuffled(WAYS, turn):
+            times[way].append(in_a_process("metrics", way, options.lines))
+    write(options.out, "metrics.md", _table(times, options.rounds, options.lines))
 
 
 def microseconds_per_line(way: str, lines: int) -> float:
-    """Log `lines` lines of one process, and return the microseconds that one took."""
+    """Log `lines` lines of one process, and return the microseconds of its processor that one took."""
     with tempfile.TemporaryDirectory() as directory:
         if way == "statsd":
             metrics.to_statsd("127.0.0.1:8125")
@@ -50,33 +46,27 @@ def microseconds_per_line(way: str, lines: int) -> float:
         logger = logging.Logger("bench")
         logger.addHandler(handler)
         logger.info("warmed up")
-        begun = time.perf_counter()
+        begun = time.process_time()
         for number in range(lines):
             logger.info("GET /items/%d 200", number)
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         handler.close()
     return seconds / lines * 1e6
 
 
-def _in_a_process(way: str, lines: int) -> float:
-    """`microseconds_per_line` of a fresh interpreter: what listens once listens for good."""
-    code = f"from bench.metrics import microseconds_per_line; print(microseconds_per_line({way!r}, {lines}))"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-
-
 def _table(times: dict[str, list[float]], rounds: int, lines: int) -> str:
     """The table as Markdown."""
-    off = statistics.median(times["off"])
-    rows = [
-        f"| {way} | {statistics.median(each):.1f} | {statistics.median(each) - off:+.1f} |"
-        for way, each in times.items()
-    ]
+    rows = []
+    for way, each in times.items():
+        more = median(one - off for one, off in zip(each, times["off"], strict=True))
+        rows.append(f"| {way} | {median(each):.1f} | {more:+.1f} |")
     return "\n".join(
         [
             "# What counting costs",
             "",
-            f"Microseconds for a line in one process, medians of {rounds} rounds of {lines:,} lines,"
-            f" Python {sys.version.split()[0]}; made by `python -m bench.metrics`.",
+            f"Microseconds of processor time for a line in one process, medians of {rounds} rounds of {lines:,} lines,"
+            f" and of the differences within a round; Python {sys.version.split()[0]}; made by"
+            " `python -m bench.metrics`.",
             "",
             "| metrics | a line | more than off |",
             "|---|---:|---:|",

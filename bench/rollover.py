@@ -1,13 +1,12 @@
-"""How long a rollover keeps the workers, and what a line costs beside many backups and handlers.
+"""How long a rollover keeps the workers, beside other handlers, and what a line costs beside many backups and handlers.
 
     python -m bench.rollover [--rounds 5] [--out docs/figures]
 
-Writes `rollover.md`. It takes about a minute.
+Writes `rollover.md`. It takes two minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 import sys
@@ -21,11 +20,16 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
-from bench.peers import FORMAT, NAME, Logging, Setting, message
+from bench.measuring import parser_of, shuffled, write
+from bench.peers import CONCURRENT, FORMAT, NAME, OURS, PEERS, STANDARD, Logging, Setting, message
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.handlers import LINGER
 
 WORKERS = (1, 4, 16, 64)
+# rollsafe, and what it is compared with.
+HANDLERS = (OURS, CONCURRENT, STANDARD)
+# Seconds that workers may take to begin and to end.
+PATIENCE = 60.0
 # Seconds between two lines of a worker.
 PAUSE = 0.002
 # Lines in a batch, and batches, of the second table.
@@ -45,50 +49,61 @@ class Boundary:
     longest_call: float
 
 
-def cross(workers: int, rounds: int) -> list[Boundary]:
-    """Let workers log through `rounds` boundaries."""
+def cross(peer: str, workers: int, rounds: int) -> list[Boundary]:
+    """Let workers log through at least `rounds` boundaries.
+
+    Raises:
+        RuntimeError: A worker did not come to its end.
+    """
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(workers)
     with tempfile.TemporaryDirectory(prefix="rollover-") as directory:
         crew = []
         for _ in range(workers):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(Path(directory) / "app.log", rounds, barrier, sender))
+            process = context.Process(target=_work, args=(peer, Path(directory) / "app.log", rounds, barrier, sender))
             process.start()
             sender.close()
             crew.append((process, receiver))
-        told: list[dict[int, tuple[float, float]]] = [receiver.recv() for _, receiver in crew]
+        told = [_told(receiver, rounds) for _, receiver in crew]
         for process, _ in crew:
-            process.join()
+            process.join(PATIENCE)
     shared = sorted(set.intersection(*(set(calls) for calls in told)))
     return [
         Boundary(
             max(calls[second][1] for calls in told) - min(calls[second][0] for calls in told),
             max(ended - begun for begun, ended in (calls[second] for calls in told)),
         )
-        for second in shared[-rounds:]
+        for second in shared
     ]
 
 
-def _work(live: Path, rounds: int, barrier: Barrier, sender: Connection) -> None:
+def _told(receiver: Connection, rounds: int) -> dict[int, tuple[float, float]]:
+    """What a worker tells."""
+    if not receiver.poll(rounds + PATIENCE):
+        raise RuntimeError("a worker did not come to its end")
+    calls: dict[int, tuple[float, float]] = receiver.recv()
+    return calls
+
+
+def _work(peer: str, live: Path, rounds: int, barrier: Barrier, sender: Connection) -> None:
     """One worker: tell for each second when its first logging call began and ended (wall clock)."""
-    logger = logging.Logger(NAME, logging.INFO)
-    handler = SafeTimedRotatingFileHandler(live, "S")
-    handler.setFormatter(LineFormatter(FORMAT))
-    logger.addHandler(handler)
-    text = message(80)
-    barrier.wait()
+    # The standard handler reports each rollover at which another process was first.
+    logging.raiseExceptions = False
+    logging_ = PEERS[peer].start(Setting(live, "S"))
+    text = message(Setting.size)
+    barrier.wait(PATIENCE)
     calls: dict[int, tuple[float, float]] = {}
     deadline = time.time() + rounds + 1.5
-    logger.info(text)
+    logging_.info(text)
     second = int(time.time())
     while (begun := time.time()) < deadline:
-        logger.info(text)
+        logging_.info(text)
         if int(begun) != second:
             second = int(begun)
             calls[second] = begun, time.time()
         time.sleep(PAUSE)
-    handler.close()
+    logging_.end()
     sender.send(calls)
 
 
@@ -120,29 +135,29 @@ def compare(make: dict[str, Callable[[Path], Logging]]) -> dict[str, float]:
         for logging_ in crew.values():
             stack.callback(logging_.end)
         taken: dict[str, list[float]] = {name: [] for name in crew}
-        for turn in range(BATCHES):
-            for name in list(crew)[turn % len(crew) :] + list(crew)[: turn % len(crew)]:
+        for turn in range(-1, BATCHES):
+            for name in shuffled(crew, turn):
                 begun = time.perf_counter()
                 for _ in range(BATCH):
                     crew[name].info(text)
-                taken[name].append((time.perf_counter() - begun) / BATCH)
+                if turn >= 0:  # the one before warms up
+                    taken[name].append((time.perf_counter() - begun) / BATCH)
     return {name: median(figures) for name, figures in taken.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the tables; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.rollover", description="How long a rollover keeps workers.")
-    parser.add_argument("--rounds", type=int, default=5, help="boundaries for each number (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
+    parser = parser_of("rollover", __doc__, rounds=5, of="boundaries for each number of workers")
     options = parser.parse_args(arguments)
     rows = []
     for workers in WORKERS:
-        crossed = cross(workers, options.rounds)
-        arrived = [1e3 * boundary.last_arrived for boundary in crossed]
-        longest = [1e3 * boundary.longest_call for boundary in crossed]
-        rows.append(
-            f"| {workers} | {median(arrived):.1f} | {max(arrived):.1f} | {median(longest):.1f} | {max(longest):.1f} |"
-        )
+        for peer in shuffled(HANDLERS, workers):
+            crossed = cross(peer, workers, options.rounds)
+            arrived = [1e3 * boundary.last_arrived for boundary in crossed]
+            longest = [1e3 * boundary.longest_call for boundary in crossed]
+            figures = (median(arrived), max(arrived), median(longest), max(longest))
+            cells = " | ".join(f"{figure:.1f}" for figure in figures)
+            rows.append((workers, HANDLERS.index(peer), f"| {workers} | {peer} | {cells} |"))
     lines = compare(
         {
             "one handler": lambda directory: beside(directory),
@@ -155,12 +170,13 @@ def main(arguments: list[str] | None = None) -> int:
             "# What a rollover costs",
             "",
             f"Made by `python -m bench.rollover`, Python {sys.version.split()[0]}. Milliseconds at a boundary, medians"
-            f" and most of {options.rounds}; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER:g} ms of each"
-            " figure are the quiet moment, for which whoever would roll waits.",
+            f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER:g} ms of"
+            f" each figure of rollsafe are the quiet moment, for which whoever would roll waits; the {STANDARD}, which"
+            " waits for nobody, loses lines here.",
             "",
-            "| workers | first record of the interval to the last worker in its file | most | longest call | most |",
-            "|---:|---:|---:|---:|---:|",
-            *rows,
+            "| workers | | first record until each worker has written one | most | longest call | most |",
+            "|---:|---|---:|---:|---:|---:|",
+            *(row for _, _, row in sorted(rows)),
             "",
             "A line costs the same whatever else there is: one `write`. `tests/integration/test_cost.py` counts the"
             " system calls; the time of a line by turns:",
@@ -172,8 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     )
     print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "rollover.md").write_text(text, encoding="utf-8")
+    write(options.out, "rollover.md", text)
     return 0
 
 

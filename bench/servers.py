@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.measuring import parser_of, write
 from bench.served import HANDLERS, LIVE
 from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
 from tests.integration.servers import Clients, Server, ServerProcess
@@ -133,13 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
             )
     text = report(outcomes, options.seconds)
     print(f"\n{text}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "servers.md").write_text(text, encoding="utf-8")
+    write(options.out, "servers.md", text)
     about = {"python": _python(), "workers": WORKERS, "seconds": options.seconds}
     figures = json.dumps(
         {"about": about, "outcomes": [vars(outcome) for outcome in outcomes]}, indent=2, ensure_ascii=False
     )
-    (options.out / "servers.json").write_text(figures + "\n", encoding="utf-8")
+    write(options.out, "servers.json", figures + "\n")
     return int(any(outcome.faulty for outcome in outcomes if outcome.handler == OURS))
 
 
@@ -243,12 +243,9 @@ def _percent(part: int, whole: int) -> str:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.servers", description="Count the log lines that real servers lose."
-    )
+    parser = parser_of("servers", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="under load, each run (default: %(default)s)")
     parser.add_argument("--case", action="append", choices=CASES, help="only this case; may be repeated")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.seconds <= 0:
         parser.error("--seconds must be positive")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -24,8 +23,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
+from bench.measuring import shuffled
 from bench.peers import (
     CONCURRENT,
     FLOOR,
@@ -64,8 +63,6 @@ CALLS, NAME = 3, -1
 CALLGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
 COLLECTED = re.compile(r"Collected : (\d+)")
 
-_Thing = TypeVar("_Thing")
-
 _COUNTED = (
     "import sys, pathlib, bench.peers;"
     "bench.peers.write_lines(bench.peers.PEERS[sys.argv[1]], pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
@@ -102,7 +99,7 @@ def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
                 stack.callback(logging_.end)
                 crew.append((peer.name, logging_))
             for turn in range(-1, rounds):
-                for name, logging_ in _shuffled(crew, f"{turn}"):
+                for name, logging_ in shuffled(crew, turn):
                     info = logging_.info
                     begun = time.perf_counter()
                     for _ in range(lines):
@@ -114,11 +111,6 @@ def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
                 if turn % KEEP == 0:
                     for file in directory.glob("[0-9]*.log"):
                         os.truncate(file, 0)
-
-
-def _shuffled(things: Sequence[_Thing], seed: str) -> list[_Thing]:
-    """The same in another order, so that what one does to the caches is not always the same other's to bear."""
-    return random.Random(seed).sample(things, len(things))
 
 
 # Several processes.
@@ -148,11 +140,16 @@ class Run:
 def measure_together(
     peers: Sequence[Peer], crowds: Sequence[tuple[int, int]], rounds: int, seconds: float
 ) -> Iterator[Run]:
-    """Run all peers in each round, each time in another order, and yield what they did."""
-    for turn in range(rounds):
-        for processes, size in crowds:
-            for peer in _shuffled(peers, f"{turn} {processes} {size}"):
-                yield run_once(peer, processes, seconds, turn, size)
+    """Run all peers in each round, each time in another order, and yield what they did.
+
+    Long lines last: the gigabytes that they leave to the disk would be in the way of the others.
+    """
+    for length in sorted({size for _, size in crowds}):
+        for turn in range(rounds):
+            for processes, size in crowds:
+                if size == length:
+                    for peer in shuffled(peers, (turn, processes, size)):
+                        yield run_once(peer, processes, seconds, turn, size)
 
 
 def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: int = SMALL) -> Run:

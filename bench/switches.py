@@ -7,7 +7,6 @@ Writes `switches.md`. It takes a few seconds.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from bench.measuring import parser_of, shuffled, write
 from bench.peers import OURS, PEERS, Setting, message
 from rollsafe.records import SWITCHES, LeanRecords
 
@@ -26,10 +26,7 @@ ON, ALL = "none", "all of them"
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the table; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.switches", description="What lean records save.")
-    parser.add_argument("--rounds", type=int, default=300, help="batches of each (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser_of("switches", __doc__, rounds=300, of="batches of each").parse_args(arguments)
     variants = {ON: (), **{name: (name,) for name in SWITCHES if hasattr(logging, name)}, ALL: tuple(SWITCHES)}
     taken = measure(variants, options.rounds)
     rows = [
@@ -52,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     )
     print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "switches.md").write_text(text, encoding="utf-8")
+    write(options.out, "switches.md", text)
     return 0
 
 
@@ -64,8 +60,7 @@ def measure(variants: dict[str, tuple[str, ...]], rounds: int) -> dict[str, list
     with tempfile.TemporaryDirectory(prefix="switches-") as directory:
         logging_ = PEERS[OURS].start(Setting(Path(directory) / "app.log"))
         for turn in range(-1, rounds):
-            first = turn % len(variants)
-            for name in [*variants][first:] + [*variants][:first]:
+            for name in shuffled(variants, turn):
                 with switched_off(variants[name]):
                     begun = time.perf_counter()
                     for _ in range(LINES):
@@ -82,9 +77,11 @@ def switched_off(names: tuple[str, ...]) -> Iterator[None]:
     """Some variables of `logging` off for a while."""
     before = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
     LeanRecords(names)
-    yield
-    for name, value in before.items():
-        setattr(logging, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(logging, name, value)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ It takes about a minute; docs/figures/verify.md is its output.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
+from bench.measuring import in_a_process, parser_of, shuffled, write
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.archives import codec_for
 from rollsafe.tools.catalog import logs_at
@@ -34,10 +33,8 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is measured (default: 5)")
-    parser.add_argument("--lines", type=int, default=1_000_000, help="lines of a file (default: 1000000)")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="where verify.md goes")
+    parser = parser_of("verify", __doc__, rounds=5, of="how often each figure is measured")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="lines of a file (default: %(default)s)")
     options = parser.parse_args(arguments)
     rows = []
     for kind in KINDS:
@@ -48,11 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
                 for compress in COMPRESSIONS
             ]
     costs: dict[str, list[float]] = {FORMAT: [], f"{FORMAT} %(stamp)s": []}
-    for _ in range(options.rounds):
-        for fmt, times in costs.items():
-            times.append(_in_a_process(fmt, options.lines // 10))
-    (options.out / "verify.md").write_text(_page(rows, costs, options.rounds, options.lines), encoding="utf-8")
-    print(options.out / "verify.md")
+    for turn in range(options.rounds):
+        for fmt in shuffled(costs, turn):
+            costs[fmt].append(in_a_process("verify", fmt, options.lines // 10))
+    write(options.out, "verify.md", _page(rows, costs, options.rounds, options.lines))
 
 
 def lines_of(kind: str, count: int) -> Iterator[bytes]:
@@ -107,7 +103,8 @@ def microseconds_per_line(fmt: str, lines: int) -> float:
 
 def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:
     """Measure one file, counting and verifying in turn."""
-    counting, verifying = [], []
+    counting: list[float] = []
+    verifying: list[float] = []
     with tempfile.TemporaryDirectory() as directory:
         # A day, so that no line is misplaced.
         path = Path(directory, f"app.log.{time.strftime('%Y-%m-%d', time.gmtime(BEGIN))}")
@@ -119,28 +116,25 @@ def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:
                 codec.write(str(path), source.fileno(), str(archive))
             path.unlink()
             path = archive
-        for _ in range(rounds):
-            begun = time.process_time()
-            count_lines(path)
-            counted = time.process_time()
-            report = verify(logs_at([directory]))
-            counting.append(counted - begun)
-            verifying.append(time.process_time() - counted)
-            assert report.clean, report.found
-            assert report.stamped == lines, report.notes
-    loop, ours = statistics.median(counting), statistics.median(verifying)
-    return f"| {what} | {size / lines:.0f} | {size / loop / 1e6:,.0f} | {size / ours / 1e6:,.0f} | {ours / loop:.1f} |"
-
-
-def _in_a_process(fmt: str, lines: int) -> float:
-    """`microseconds_per_line` of a fresh interpreter."""
-    code = f"from bench.verify import microseconds_per_line; print(microseconds_per_line({fmt!r}, {lines}))"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for turn in range(rounds):
+            for taken in shuffled((counting, verifying), turn):
+                begun = time.process_time()
+                if taken is counting:
+                    count_lines(path)
+                else:
+                    report = verify(logs_at([directory]))
+                    assert report.clean, report.found
+                    assert report.stamped == lines, report.notes
+                taken.append(time.process_time() - begun)
+    loop, ours = median(counting), median(verifying)
+    factor = median(one / other for one, other in zip(verifying, counting, strict=True))
+    return f"| {what} | {size / lines:.0f} | {size / loop / 1e6:,.0f} | {size / ours / 1e6:,.0f} | {factor:.1f} |"
 
 
 def _page(rows: list[str], costs: dict[str, list[float]], rounds: int, lines: int) -> str:
     """The tables as Markdown."""
-    without, stamped = (statistics.median(times) for times in costs.values())
+    without, stamped = costs.values()
+    more = median(one / other for one, other in zip(stamped, without, strict=True)) - 1
     return "\n".join(
         [
             "# How fast verify reads, and what stamps cost",
@@ -158,7 +152,7 @@ def _page(rows: list[str], costs: dict[str, list[float]], rounds: int, lines: in
             "",
             "| without stamp | with stamp | more |",
             "|---:|---:|---:|",
-            f"| {without:.1f} | {stamped:.1f} | {stamped / without - 1:+.0%} |",
+            f"| {median(without):.1f} | {median(stamped):.1f} | {more:+.0%} |",
             "",
         ]
     )

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
 from bench import access
+from bench.measuring import in_a_process
 
 SLICES = [
     access.Slice(0, "off", 1000.0, 100e-6),
@@ -37,7 +38,7 @@ def test_the_report_has_the_ratios_of_medians_within_a_round() -> None:
 
 @pytest.mark.parametrize("way", access.WAYS)
 def test_every_way_of_writing_a_line_is_measured(way: str) -> None:
-    assert access._in_a_process(way, 10) > 0
+    assert in_a_process("access", way, 10) > 0
 
 
 @pytest.mark.slow
