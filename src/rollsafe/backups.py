@@ -35,8 +35,8 @@ _ELECTION_PAUSE = 0.25
 # Seconds until something that failed is tried again: at first, and at most.
 _RETRY = 60.0
 _LONGEST_RETRY = 3600.0
-# So many files are looked at before other threads get a turn of so many seconds: a directory may have thousands.
-_AT_A_TIME = 8
+# Seconds of looking at files after which other threads get a turn of so many seconds: a directory may have thousands.
+_AT_A_TIME = 0.0001
 _TURN = 0.0005
 
 # What the application's functions may raise; sys.exit, in the main function of a program that they use, ends no thread.
@@ -375,10 +375,12 @@ class Tending:
 
 def _slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:
     """The same things, with turns for other threads in between."""
-    for number, thing in enumerate(things, 1):
+    since = time.monotonic()
+    for thing in things:
         yield thing
-        if number % _AT_A_TIME == 0:
+        if time.monotonic() - since > _AT_A_TIME:
             sleep(_TURN)
+            since = time.monotonic()
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -24,6 +24,7 @@ from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
 from rollsafe.locks import GRACE, LATE, LEASE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
+from rollsafe.renames import rename_new
 from rollsafe.schedule import Interval
 
 Identity = tuple[int, int]
@@ -554,22 +555,41 @@ class Rollover:
         with suppress(OSError):
             # Where a process that is killed before it has made the new file leaves the mode to the next one.
             self.lock.set_mode(_mode_of(status))
-        # The name is claimed by an empty file of ours, because rename(2) would replace anybody's.
-        backup, claim, number = self._claim(interval, self._next_number(status, interval))
+        number = self._next_number(status, interval)
+        while self.lock.excludes():
+            number = self._free_sequence(interval, number)
+            backup = self._backup_path(interval.suffix, number) + self._extension()
+            try:
+                if not rename_new(self.path, backup):
+                    return self._rename_over_claim(status, interval, number)
+            except FileExistsError:
+                continue
+            self._note_renamed(status, interval, backup, number)
+            return backup
+        return None
+
+    def _rename_over_claim(self, status: os.stat_result, interval: Interval, number: int) -> str | None:
+        """The commit where no rename spares what is there: over an empty file of ours, which claims the name."""
+        backup, claim, number = self._claim(interval, number)
         renamed = False
         try:
             if self.lock.excludes():
                 os.rename(self.path, backup)
                 renamed = True
-                if status.st_mode & _FULL:
-                    with suppress(OSError):
-                        os.chmod(backup, _mode_of(status))
         finally:
             # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
             if not renamed and identity_of(os.lstat(backup)) == claim:
                 os.unlink(backup)
-        self._next = (interval.start, number + 1)
+        if renamed:
+            self._note_renamed(status, interval, backup, number)
         return backup if renamed else None
+
+    def _note_renamed(self, status: os.stat_result, interval: Interval, backup: str, number: int) -> None:
+        """Take the mark of a full file off the backup, and remember which number comes next."""
+        if status.st_mode & _FULL:
+            with suppress(OSError):
+                os.chmod(backup, _mode_of(status))
+        self._next = (interval.start, number + 1)
 
     def _claim(self, interval: Interval, number: int) -> tuple[str, Identity, int]:
         """Make an empty file under the first free backup name from `number` on; returns path, identity and number."""

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import archives, backups, handlers
+from rollsafe import archives, backups, handlers, renames
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.rollover import Rollover
@@ -345,6 +345,12 @@ def _rollover(program: Program) -> None:
     program.close()
 
 
+def _rollover_over_claim(program: Program) -> None:
+    """The same where no rename spares what is there."""
+    renames._renameat2 = None
+    _rollover(program)
+
+
 def _stale_start(program: Program) -> None:
     """The file of an earlier run is rolled at the start."""
     program.open(delay=False)
@@ -402,6 +408,7 @@ def carry_on(program: Program) -> None:
 
 SCRIPTS = {
     "rollover": Script(_rollover),
+    "rollover over a claim": Script(_rollover_over_claim),
     "stale start": Script(_stale_start),
     "late lines": Script(_late_lines, backups=(-2,)),
     "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="keeper"),

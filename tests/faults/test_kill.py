@@ -56,7 +56,7 @@ def test_killed_before_any_call_no_log_file_is_more_open_than_the_first(kills: t
 def test_after_a_kill_the_next_process_completes_what_the_keeper_had_begun(lab: Laboratory, script: str) -> None:
     untouched = lab.run(script)
     assert untouched.status == 0
-    outcomes = lab.enumerate(script, lambda call: [KILL] if call in ("unlink", "rename", "link") else [])
+    outcomes = lab.enumerate(script, lambda call: [KILL] if call in ("unlink", "rename", "renameat2", "link") else [])
     assert outcomes
     assert {outcome.backups for outcome in outcomes} == {untouched.backups}
     ours = 2 + len(SCRIPTS[script].backups)

@@ -35,6 +35,7 @@ CORE = {
     "settings",
     "stamps",
     "events",
+    "renames",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -78,7 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "archives": {"background", "locks", "errors"},
     "retention": set(),
     "backups": {"archives", "background", "retention", "schedule", "names", "locks", "errors"},
-    "rollover": {"schedule", "names", "locks", "archives", "backups", "events", "errors"},
+    "renames": set(),
+    "rollover": {"schedule", "names", "locks", "renames", "archives", "backups", "events", "errors"},
     "handlers": {
         "arguments",
         "spill",

@@ -1,0 +1,127 @@
+"""A rollover replaces nothing, by the rename that spares what is there and by the one over a claim."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rollsafe import renames, rollover
+from rollsafe.renames import rename_new
+from tests.faults.crew import WatchedHandler
+
+needs_call = pytest.mark.skipif(renames._renameat2 is None, reason="the C library has no renameat2(2)")
+
+
+@pytest.fixture(params=[pytest.param("sparing", marks=needs_call), "over a claim"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How files are renamed."""
+    if request.param == "over a claim":
+        monkeypatch.setattr(renames, "_renameat2", None)
+    return str(request.param)
+
+
+def handler_with_line(live: Path) -> WatchedHandler:
+    """A handler of hours that has written a line."""
+    handler = WatchedHandler(live, when="H", utc=True)
+    handler.handle(logging.makeLogRecord({"msg": "first"}))
+    return handler
+
+
+def backups(live: Path) -> dict[str, str]:
+    """What the backups hold, by their numbers."""
+    return {path.name[len("app.log.2026-11-25_14") :]: path.read_text() for path in live.parent.glob("app.log.*")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2(2) is Linux's")
+def test_linux_has_the_call_that_spares_what_is_there() -> None:
+    assert renames._renameat2 is not None
+
+
+@needs_call
+def test_a_name_that_is_taken_is_refused_and_nothing_is_done(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("ours")
+    target.write_text("theirs")
+    with pytest.raises(FileExistsError, match="target"):
+        rename_new(str(source), str(target))
+    assert (source.read_text(), target.read_text()) == ("ours", "theirs")
+    target.unlink()
+    assert rename_new(str(source), str(target))
+    assert target.read_text() == "ours"
+
+
+@needs_call
+def test_any_other_failure_is_an_error_with_both_paths(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing.*target"):
+        rename_new(str(tmp_path / "missing"), str(tmp_path / "target"))
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
+def test_where_the_call_is_not_to_be_had_nothing_is_done_and_that_is_said(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(renames, "_renameat2", refuse)
+    assert not rename_new(str(tmp_path / "source"), str(tmp_path / "target"))
+    live = tmp_path / "app.log"
+    handler = handler_with_line(live)
+    handler.doRollover()
+    handler.close()
+    assert backups(live) == {"": "first\n"}
+    assert handler.reported == []
+
+
+def test_a_file_that_takes_the_name_at_the_last_moment_is_not_replaced(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = tmp_path / "app.log"
+    handler = handler_with_line(live)
+    free = rollover.Rollover._free_sequence
+    taken: list[int] = []
+
+    def take(self: rollover.Rollover, *arguments: object) -> int:
+        number = free(self, *arguments)  # type: ignore[arg-type]  # passed on as they are
+        if not taken:
+            taken.append(number)
+            Path(self._backup_path(handler._file.interval.suffix, number)).write_text("theirs")  # type: ignore[union-attr]  # it has one
+        return number
+
+    monkeypatch.setattr(rollover.Rollover, "_free_sequence", take)
+    handler.doRollover()
+    handler.close()
+    assert backups(live) == {"": "theirs", ".1": "first\n"}
+    assert handler.reported == []
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), OSError(errno.EIO, "reported late")], ids=["sys.exit", "EIO"])
+def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
+    way: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = tmp_path / "app.log"
+    handler = handler_with_line(live)
+
+    def raising(real: Callable[[str, str], object]) -> Callable[[str, str], object]:
+        def rename(source: str, target: str) -> object:
+            if real(source, target) is False:
+                return False
+            raise error  # as a signal handler's sys.exit between two steps
+
+        return rename
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", raising(os.rename))
+        patch.setattr(rollover, "rename_new", raising(rename_new))
+        with contextlib.suppress(SystemExit):
+            handler.doRollover()
+    assert backups(live) == {"": "first\n"}
