@@ -132,12 +132,14 @@ class Keeper:
 class Watch:
     """What is remembered of backups from one round to the next: since when each is as it is, and what failed.
 
-    Not by their own times: the wall clock may be set.
+    Not by their own times: the wall clock may be set. What failed is told by (action, path), so that a file that
+    cannot be compressed can be removed.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[Sign, float]] = {}
-        self._failed: dict[str, tuple[float, float]] = {}
+        self._failed: dict[tuple[str, str], tuple[float, float]] = {}
+        self._met: set[tuple[str, str]] = set()
         self.retry_at = inf
         """When what failed may be tried again; seconds of the monotonic clock, infinity if nothing failed."""
 
@@ -154,33 +156,48 @@ class Watch:
             self._seen[path] = (sign, now)
         return since + seconds - now
 
-    def rests(self, path: str) -> bool:
-        """Whether something has failed with the file not long ago."""
-        return path in self._failed and time.monotonic() < self._failed[path][0]
+    def rests(self, action: str, path: str) -> bool:
+        """Whether the action, which is due in this round, has failed with the file not long ago."""
+        self._met.add((action, path))
+        return (action, path) in self._failed and time.monotonic() < self._failed[action, path][0]
 
-    def has_failed(self, path: str) -> bool:
-        """Note a failure; whether it is the first with this file."""
-        _, pause = self._failed.get(path, (0.0, 0.0))
+    def has_failed(self, action: str, path: str) -> bool:
+        """Note a failure; whether it is the first of this action with this file."""
+        self._met.add((action, path))
+        _, pause = self._failed.get((action, path), (0.0, 0.0))
         longer = min(2 * pause, _LONGEST_RETRY) or _RETRY
-        self._failed[path] = (time.monotonic() + longer, longer)
+        self._failed[action, path] = (time.monotonic() + longer, longer)
         self._set_retry()
         return not pause
 
-    def forget(self, path: str) -> None:
+    def forget(self, action: str, path: str) -> None:
         """The file was dealt with."""
         self._seen.pop(path, None)
-        if self._failed.pop(path, None):
-            self._set_retry()
+        self.forget_failure(action, path)
 
-    def _set_retry(self) -> None:
-        """Bring `retry_at` up to date."""
-        self.retry_at = min((moment for moment, _ in self._failed.values()), default=inf)
+    def forget_failure(self, action: str, path: str) -> None:
+        """The action is not to be tried again."""
+        if self._failed.pop((action, path), None):
+            self._set_retry()
 
     def forget_all_but(self, directory: str, names: Iterable[str]) -> None:
         """Forget the files that are no more."""
         kept = {os.path.join(directory, name) for name in names}
-        for path in {*self._seen, *self._failed} - kept:
-            self.forget(path)
+        for path in self._seen.keys() - kept:
+            del self._seen[path]
+        for action, path in [key for key in self._failed if key[1] not in kept]:
+            self.forget_failure(action, path)
+
+    def end_round(self) -> None:
+        """Forget what could have been tried again by now, and was not due in this round."""
+        now = time.monotonic()
+        for key in [key for key, (moment, _) in self._failed.items() if moment <= now and key not in self._met]:
+            self.forget_failure(*key)
+        self._met.clear()
+
+    def _set_retry(self) -> None:
+        """Bring `retry_at` up to date."""
+        self.retry_at = min((moment for moment, _ in self._failed.values()), default=inf)
 
 
 class Tending:
@@ -255,7 +272,7 @@ class Tending:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at."""
-        self._when_quiet(paths, LEASE + GRACE, lambda path, sign: os.unlink(path))
+        self._when_quiet("remove", paths, LEASE + GRACE, lambda path, sign: os.unlink(path))
 
     def rotate(self, rotate: Callable[[str, str], None], done: Done) -> None:
         """Hand each rolled file that awaits the application's rotator to it.
@@ -268,7 +285,7 @@ class Tending:
             rotate(path, backup)
             done(backup)
 
-        self._when_quiet(self._rolled(), LATE + LEASE + GRACE, finish)
+        self._when_quiet("rotate", self._rolled(), LATE + LEASE + GRACE, finish)
 
     def release(self, lock: FileLock, done: Done) -> None:
         """Give each rolled file its final name when nobody has it open any more; its other one goes when that is told.
@@ -284,7 +301,7 @@ class Tending:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-        self._when_quiet(self._rolled(), LATE + LEASE + GRACE, finish)
+        self._when_quiet("release", self._rolled(), LATE + LEASE + GRACE, finish)
 
     def compress(self, codec: Codec, lock: FileLock, done: Done) -> None:
         """Make archives of the plain backups, and put right what a killed process has left of that.
@@ -301,19 +318,19 @@ class Tending:
             try:
                 done(final)
             except _FAILURES as error:
-                self._failed(draft, error, f"on_rollover has failed for {final}, and is called again later")
+                self._failed("compress", draft, error, f"on_rollover has failed for {final}, and is called again later")
                 return
-            self._watch.forget(draft)
+            self._watch.forget("compress", draft)
             with suppress(FileNotFoundError):
                 os.unlink(draft)
 
         for draft, source in self._drafts():
             try:
-                if not self._watch.rests(draft) and clear_draft(draft, source):
+                if not self._watch.rests("compress", draft) and clear_draft(draft, source):
                     complete(draft)
             except _FAILURES as error:
-                self._failed(draft, error)
-        self._when_quiet(self._plain(), LEASE + GRACE, finish, _is_ours)
+                self._failed("compress", draft, error)
+        self._when_quiet("compress", self._plain(), LEASE + GRACE, finish, _is_ours)
 
     def _rolled(self) -> Iterator[str]:
         """The files that await a rotator."""
@@ -340,6 +357,7 @@ class Tending:
 
     def _when_quiet(
         self,
+        action: str,
         paths: Iterable[str],
         seconds: float,
         act: Callable[[str, Sign], None],
@@ -347,11 +365,12 @@ class Tending:
     ) -> None:
         """Do `act` to each of the regular files `paths` that it may be done to, seen unchanged for so many seconds."""
         for path in _slowly(paths):
-            if self._watch.rests(path):
+            if self._watch.rests(action, path):
                 continue
             try:
                 status = os.lstat(path)
                 if not stat.S_ISREG(status.st_mode) or not (may is None or may(status)):
+                    self._watch.forget_failure(action, path)
                     continue
                 sign = sign_of(status)
                 wait = self._watch.seconds_until_quiet(path, sign, seconds)
@@ -359,17 +378,17 @@ class Tending:
                     self._waits.append(wait)
                     continue
                 act(path, sign)
-                self._watch.forget(path)
+                self._watch.forget(action, path)
             except FileNotFoundError:
                 continue
             except Changed:
                 self._waits.append(seconds)
             except _FAILURES as error:
-                self._failed(path, error)
+                self._failed(action, path, error)
 
-    def _failed(self, path: str, error: BaseException, sentence: str = "") -> None:
-        """Report the first of several failures with one file."""
-        if self._watch.has_failed(path):
+    def _failed(self, action: str, path: str, error: BaseException, sentence: str = "") -> None:
+        """Report the first of several failures of one action with one file."""
+        if self._watch.has_failed(action, path):
             self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
 
 

@@ -889,6 +889,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 tending.compress(self._codec, lock, self._tell_final)
         finally:
             lock.close()
+        self._watch.end_round()
         return tending.wait
 
     def _tell_final(self, path: str) -> None:
