@@ -218,6 +218,7 @@ class Tending:
         with os.scandir(directory) as entries:
             self._entries = sorted(entry.name for entry in _slowly(entries) if entry.is_file(follow_symlinks=False))
         self._waits: list[float] = []
+        self._early: set[str] = set()
         watch.forget_all_but(directory, self._entries)
 
     @property
@@ -242,9 +243,11 @@ class Tending:
         found: dict[tuple[float, str, int], list[str]] = {}
         ends: dict[tuple[float, str, int], float] = {}
         for name in _slowly(self._entries):
+            # What awaits the application counts as what it will be.
+            final = name.removesuffix(ROLLED_EXTENSION)
             for names in recognisers:
-                backup = names.parse(name)
-                if backup is not None:
+                backup = names.parse(final)
+                if backup is not None and (final == name or not backup.extension):
                     interval = names.interval(backup)
                     # A plain file and the archive that was made of it are one backup.
                     key = (interval.start if interval else -inf, backup.suffix, backup.sequence)
@@ -253,7 +256,7 @@ class Tending:
                         ends[key] = interval.end
                     break
         stored = [
-            Stored(tuple(paths), ends.get(key), self._size_of(paths) if limits.need_sizes else 0)
+            Stored(tuple(paths), ends.get(key), size_of(paths) if limits.need_sizes else 0)
             for key, paths in _slowly(sorted(found.items()))
         ]
         free = inf
@@ -262,17 +265,34 @@ class Tending:
             free = status.f_bavail * status.f_frsize
         return expired(stored, limits, time.time(), free)
 
-    def _size_of(self, paths: Iterable[str]) -> int:
-        """Bytes of some files."""
-        size = 0
-        for path in paths:
-            with suppress(FileNotFoundError):
-                size += os.lstat(path).st_size
-        return size
-
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, except those that a writer may still be at."""
-        self._when_quiet("remove", paths, LEASE + GRACE, lambda path, sign: os.unlink(path))
+        """Remove files, except those that a writer may still be at, and those that await the application."""
+
+        def unlink(path: str, sign: Sign) -> None:
+            # While `on_rollover` is not told of it, an archive has a second name.
+            if are_one(path, path + DRAFT_EXTENSION):
+                os.unlink(path + DRAFT_EXTENSION)
+            os.unlink(path)
+
+        final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
+        self._when_quiet(
+            "remove", (path for path in final if not are_one(path, path + ROLLED_EXTENSION)), LEASE + GRACE, unlink
+        )
+
+    def give_up(self, paths: Iterable[str]) -> None:
+        """Remove those of the files that await the application, under both their names.
+
+        After as long a time as it is called after, and none that this round has found too early for the call.
+        """
+
+        def unlink(path: str, sign: Sign) -> None:
+            backup = path.removesuffix(ROLLED_EXTENSION)
+            if are_one(path, backup):
+                os.unlink(backup)
+            os.unlink(path)
+
+        rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in self._early)
+        self._when_quiet("give up", rolled, LATE + LEASE + GRACE, unlink)
 
     def rotate(self, rotate: Callable[[str, str], None], done: Done) -> None:
         """Hand each rolled file that awaits the application's rotator to it.
@@ -375,6 +395,7 @@ class Tending:
                 sign = sign_of(status)
                 wait = self._watch.seconds_until_quiet(path, sign, seconds)
                 if wait > 0:
+                    self._early.add(path)
                     self._waits.append(wait)
                     continue
                 act(path, sign)
@@ -382,6 +403,7 @@ class Tending:
             except FileNotFoundError:
                 continue
             except Changed:
+                self._early.add(path)
                 self._waits.append(seconds)
             except _FAILURES as error:
                 self._failed(action, path, error)
@@ -390,6 +412,16 @@ class Tending:
         """Report the first of several failures of one action with one file."""
         if self._watch.has_failed(action, path):
             self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
+
+
+def size_of(paths: Iterable[str]) -> int:
+    """Bytes of the files of a backup; one that has two names counts once."""
+    sizes: dict[tuple[int, int], int] = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            status = os.lstat(path)
+            sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def _slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:

@@ -874,7 +874,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _tend_backups(self) -> float | None:
         """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
         tending = self._tending()
-        tending.remove(self.getFilesToDelete())
+        expired = [os.fspath(path) for path in self.getFilesToDelete()]
+        tending.remove(expired)
         # A lock of its own, because `close` gives back the one that the handler holds.
         lock = FileLock(self._rollover.lock.path)
         # What is yet to be compressed is final only then.
@@ -882,9 +883,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if self._has_rotator():
                 tending.rotate(self.rotate, done)
-            elif self.on_rollover is not None:
-                # With compression too: a process without it may have left something, before the settings were changed.
+            else:
+                # Always: a process with other settings may have left something.
                 tending.release(lock, done)
+            # Not before the application has had its turn.
+            tending.give_up(expired)
             if self._codec is not None:
                 tending.compress(self._codec, lock, self._tell_final)
         finally:

@@ -6,11 +6,12 @@ file goes that was changed within lease and grace.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
 
-from rollsafe.backups import Tending, Watch
+from rollsafe.backups import Tending, Watch, size_of
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import TENDING_BYTE, FileLock
 from rollsafe.names import Names, recognisers_of
@@ -35,11 +36,11 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
         OSError: The directory cannot be read.
     """
     found = _tending(log).removals(_recognisers(log), limits)
-    return [Removal(type(each.backup)(each.backup.paths, each.backup.end, _size(each)), each.reason) for each in found]
+    return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
 def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
-    """Remove what exceeds the limits; returns what is gone. It takes lease and grace (2 s), and longer for late lines.
+    """Remove what exceeds the limits; returns what is gone. It takes 2 to 7 s, and longer for late lines.
 
     Args:
         log: The log.
@@ -62,6 +63,7 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
         while True:
             tending = Tending(_directory(log), _names(log), watch, lambda what, error: complain(f"{what}: {error}"))
             tending.remove(paths)
+            tending.give_up(paths)
             if tending.wait is None:
                 return [removal for removal in gone if not any(map(os.path.lexists, removal.backup.paths))]
             time.sleep(tending.wait)
@@ -97,14 +99,3 @@ def _recognisers(log: Log) -> list[Names]:
 def _base(log: Log) -> str:
     """Path that backup names begin with."""
     return os.path.join(_directory(log), log.name)
-
-
-def _size(removal: Removal) -> int:
-    """Bytes of the files of a backup."""
-    size = 0
-    for path in removal.backup.paths:
-        try:
-            size += os.lstat(path).st_size
-        except FileNotFoundError:
-            continue
-    return size
