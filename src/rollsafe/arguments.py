@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import datetime
 import locale
+import math
 import os
 import re
 import stat
@@ -71,6 +72,20 @@ _SECONDS |= {"w": 604800, "week": 604800}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNORECASE)
 
 
+# Bytes that no file has.
+_NO_SIZE = 1 << 63
+
+
+def _shortened(value: object) -> str:
+    """A value as a message shows it."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        # An int of thousands of digits.
+        return "..."
+    return shown if len(shown) < 80 else f"{shown[:40]}...{shown[-20:]}"
+
+
 def checked_age(value: str | datetime.timedelta | None) -> float | None:
     """Seconds of `max_age`, None for no limit, else a ConfigurationError."""
     if value is None:
@@ -80,13 +95,21 @@ def checked_age(value: str | datetime.timedelta | None) -> float | None:
         seconds = value.total_seconds()
     elif isinstance(value, str) and (match := _AGE.fullmatch(value)):
         seconds = float(match[1]) * _SECONDS[match[2].lower()]
-    if seconds <= 0:
-        raise ConfigurationError(f"max_age={value!r} is no age; give a positive timedelta, or text such as '30 days'")
+    if not 0 < seconds < math.inf:
+        raise ConfigurationError(
+            f"max_age={value!r} is no age; give a positive timedelta, or text such as '30 days', or None for no limit"
+        )
     return seconds
 
 
-def checked_size(argument: str, value: int | str | None) -> int | None:
-    """Bytes, None for no limit, else a ConfigurationError that names `argument`. kB is 1000 bytes, KiB is 1024."""
+def checked_size(argument: str, value: int | str | None, least: int = 0) -> int | None:
+    """Bytes, None for no limit, else a ConfigurationError that names `argument`. kB is 1000 bytes, KiB is 1024.
+
+    Args:
+        argument: The name of the argument.
+        value: What was given.
+        least: The smallest size that makes sense.
+    """
     if value is None:
         return None
     size = -1
@@ -94,10 +117,12 @@ def checked_size(argument: str, value: int | str | None) -> int | None:
         size = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         power = "kmgt".index(match[2].lower()) + 1 if match[2] else 0
-        size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-    if size < 0:
+        number = float(match[1]) * (1024 if match[3] else 1000) ** power
+        size = int(min(number, _NO_SIZE))
+    if not least <= size < _NO_SIZE:
         raise ConfigurationError(
-            f"{argument}={value!r} is no size; give a number of bytes, 0 or more, or text such as '2 GiB'"
+            f"{argument}={_shortened(value)} is no size; give a number of bytes, {least} or more, or text such as"
+            " '2 GiB', or None for no limit"
         )
     return size
 

@@ -260,7 +260,7 @@ class Tending:
             for key, paths in _slowly(sorted(found.items()))
         ]
         free = inf
-        if limits.min_free_bytes is not None:
+        if limits.min_free_bytes:
             status = os.statvfs(self._directory)
             free = status.f_bavail * status.f_frsize
         return expired(stored, limits, time.time(), free)

@@ -230,7 +230,7 @@ def prune(
     given: dict[str, Any] = {
         "count": backup_count,
         "max_age": checked_age(max_age),
-        "max_total_bytes": checked_size("max_total_bytes", _number(max_total_bytes)),
+        "max_total_bytes": checked_size("max_total_bytes", _number(max_total_bytes), least=1),
         "min_free_bytes": checked_size("min_free_bytes", _number(min_free_bytes)),
     }
     failures: list[str] = []

@@ -171,7 +171,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.backupCount = checked_count("backupCount", backupCount)
         self.maxBytes = checked_size("maxBytes", maxBytes) or 0
         self.max_age = checked_age(max_age)
-        self.max_total_bytes = checked_size("max_total_bytes", max_total_bytes)
+        self.max_total_bytes = checked_size("max_total_bytes", max_total_bytes, least=1)
         self.min_free_bytes = checked_size("min_free_bytes", min_free_bytes)
         self.compress = compress
         self._codec = codec_for(compress, compress_level)

@@ -24,12 +24,12 @@ class Limits:
     @property
     def any(self) -> bool:
         """Whether there is a limit."""
-        return self != Limits()
+        return self.count > 0 or bool(self.max_age) or self.need_sizes
 
     @property
     def need_sizes(self) -> bool:
         """Whether sizes matter."""
-        return self.max_total_bytes is not None or self.min_free_bytes is not None
+        return bool(self.max_total_bytes or self.min_free_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +65,19 @@ def expired(backups: Sequence[Stored], limits: Limits, now: float, free: float =
     if limits.count > 0:
         for index in range(len(backups) - limits.count):
             reasons[index] = f"one of {len(backups)} backups, backupCount={limits.count}"
-    if limits.max_age is not None:
+    if limits.max_age:
         for index, backup in enumerate(backups):
             if backup.end is not None and now - backup.end > limits.max_age:
                 age = f"its interval ended {_duration(now - backup.end)} ago, max_age={_duration(limits.max_age)}"
                 reasons.setdefault(index, age)
-    if limits.max_total_bytes is not None:
+    if limits.max_total_bytes:
         total = 0
         for index in range(len(backups) - 1, -1, -1):
             if index not in reasons:
                 total += backups[index].size
                 if total > limits.max_total_bytes:
                     reasons[index] = f"with the later ones {total} bytes, max_total_bytes={limits.max_total_bytes}"
-    if limits.min_free_bytes is not None:
+    if limits.min_free_bytes:
         will_be_free = free + sum(backups[index].size for index in reasons)
         for index, backup in enumerate(backups):
             if will_be_free >= limits.min_free_bytes:

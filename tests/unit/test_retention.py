@@ -40,7 +40,7 @@ def gone(stored: list[Stored], limits: Limits, free: float = inf) -> list[int]:
         (Limits(max_age=3 * DAY - 1), [0, 1]),
         (Limits(max_total_bytes=25), [0, 1, 2]),
         (Limits(max_total_bytes=30), [0, 1]),
-        (Limits(max_total_bytes=0), [0, 1, 2, 3, 4]),
+        (Limits(max_total_bytes=0), []),
         (Limits(min_free_bytes=1020), [0, 1]),
         (Limits(min_free_bytes=1000), []),
         (Limits(min_free_bytes=1 << 60), [0, 1, 2, 3, 4]),
@@ -94,7 +94,7 @@ def test_what_goes_is_always_older_than_what_stays_and_no_limit_is_exceeded_by_w
     stays = stored[len(numbers) :]
     assert not count or len(stays) <= count
     assert age is None or all(NOW - (backup.end or 0) <= age for backup in stays)
-    assert total is None or sum(backup.size for backup in stays) <= total
+    assert not total or sum(backup.size for backup in stays) <= total
     assert floor is None or not stays or free + sum(sizes[: len(numbers)]) >= floor
 
 

@@ -172,7 +172,7 @@ def _retention(status: Status) -> str:
     settings = status.settings
     limits = [counted(settings.backupCount, "backup")] if settings.backupCount else []
     limits += [f"{duration_text(settings.max_age)}"] if settings.max_age else []
-    limits += [size_text(settings.max_total_bytes)] if settings.max_total_bytes is not None else []
+    limits += [size_text(settings.max_total_bytes)] if settings.max_total_bytes else []
     limits += [f"{size_text(settings.min_free_bytes)} of the disk free"] if settings.min_free_bytes else []
     return ", ".join(limits) or "all backups"
 
