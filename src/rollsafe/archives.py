@@ -7,7 +7,8 @@ knows by the mark whether the archive has its line. The draft's own name goes la
 a killed process has left:
 
 * a draft and the source: the work was not finished, it is done again, because late lines may have come since;
-* a draft that is the same file as the archive, and no source: the archive is final, its follow-up may be missing.
+* a draft that is the same file as the archive, and no source: the archive is final, its follow-up may be missing;
+* a draft alone, of a compression of the application: that has removed the source, the draft is all that there is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import errno
 import importlib
 import os
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,9 +71,11 @@ class Codec:
 
     Attributes:
         extension: What the names of its archives end in.
+        may_take_source: Whether a source that is gone may have been removed by it, after the archive was written.
     """
 
     extension: str
+    may_take_source = False
 
     def write(self, source_path: str, descriptor: int, draft_path: str) -> Identity:
         """Write the archive of the open file `descriptor` to the new file `draft_path`, and verify it.
@@ -87,6 +91,8 @@ class Codec:
 
 class CallableCodec(Codec):
     """The application compresses; that it has written a file is all that can be verified."""
+
+    may_take_source = True
 
     def __init__(self, compress: Compress) -> None:
         self.extension = getattr(compress, "extension", CALLABLE_EXTENSION)
@@ -268,7 +274,8 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
         Changed: The source is not the file of that sign any more, or the draft was taken over by another process, or
             the lock excludes nobody; nothing was done.
         FileExistsError: There is something under the final name, which is left alone.
-        OSError: Anything else; the source is untouched, and there is no draft.
+        OSError: Anything else; the source is untouched, and there is no draft. If the codec has taken the source, the
+            draft is left to `adopt`.
     """
     draft_path = final_path + DRAFT_EXTENSION
     # The source stays open until the lock is released: the last close(2) of a large file takes its time.
@@ -277,16 +284,22 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
             raise FileExistsError(errno.EEXIST, "it exists beside the file that it would be made of", final_path)
         published = False
         draft: Identity | None = None
+        size = os.fstat(source).st_size
         try:
             draft = codec.write(source_path, source, draft_path)
             _make_like(draft_path, os.fstat(source))
             with _held(lock):
                 if not _names(draft_path, draft):
                     raise Changed(draft_path)
-                _mark(source, source_path, sign)
+                taken = codec.may_take_source and not exists(source_path)
+                if not taken:
+                    _mark(source, source_path, sign)
+                elif not _names(draft_path, _identity_of(source)):
+                    _mark_taken(source, size)
                 publish(draft_path, final_path)
                 published = True
-                os.unlink(source_path)
+                if not taken:
+                    os.unlink(source_path)
         except BaseException as error:
             if not (_names(draft_path, draft) if draft else not isinstance(error, FileExistsError)):
                 # Another process is at the same work, because the lock of the election was removed: the draft is its.
@@ -297,7 +310,7 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
                     os.unlink(final_path)
                 # Not before: the mark tells `clear_draft` that the archive was made of this source.
                 _unmark(source, draft_path)
-                if exists(source_path) or not published:
+                if exists(source_path) or not (published or codec.may_take_source):
                     os.unlink(draft_path)
             raise
 
@@ -311,6 +324,12 @@ def _names(path: str, identity: Identity) -> bool:
     return (status.st_dev, status.st_ino) == identity
 
 
+def _identity_of(descriptor: int) -> Identity:
+    """What tells an open file."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
 def _mark(source: int, source_path: str, sign: Sign) -> None:
     """Mark the open source, if it is still what it was."""
     if not exists(source_path) or sign_of(os.lstat(source_path)) != sign:
@@ -319,6 +338,16 @@ def _mark(source: int, source_path: str, sign: Sign) -> None:
     status = os.fstat(source)
     if (status.st_size, status.st_mtime_ns) != (sign[2], _MARK):
         raise Changed(source_path)
+
+
+def _mark_taken(source: int, size: int) -> None:
+    """Mark an open source that its compression has removed: the archive has `size` bytes of it, perhaps not those after.
+
+    So the writer of a line that has come since writes it again.
+    """
+    mark(source, size)
+    if os.fstat(source).st_size != size:
+        os.utime(source, ns=(os.fstat(source).st_atime_ns, time.time_ns()))
 
 
 def mark(source: int, size: int) -> None:
@@ -447,6 +476,15 @@ def _make_like(path: str, model: os.stat_result) -> None:
                 os.fchown(descriptor, model.st_uid, -1)
         os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(model.st_atime_ns, model.st_mtime_ns))
+
+
+def adopt(draft_path: str, source_path: str, lock: FileLock) -> bool:
+    """Publish the draft of a compression of the application that has removed the source; whether that was done."""
+    with _held(lock):
+        if exists(source_path) or not os.lstat(draft_path).st_size:
+            return False
+        publish(draft_path, draft_path.removesuffix(DRAFT_EXTENSION))
+    return True
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rollsafe.archives import (
     Changed,
     Codec,
     Sign,
+    adopt,
     archive,
     are_one,
     clear_draft,
@@ -346,8 +347,13 @@ class Tending:
 
         for draft, source in self._drafts():
             try:
-                if not self._watch.rests("compress", draft) and clear_draft(draft, source):
+                if self._watch.rests("compress", draft):
+                    continue
+                takes = codec.may_take_source and draft == source + codec.extension + DRAFT_EXTENSION
+                if (takes and adopt(draft, source, lock)) or clear_draft(draft, source):
                     complete(draft)
+            except Changed:
+                self._waits.append(LEASE + GRACE)
             except _FAILURES as error:
                 self._failed("compress", draft, error)
         self._when_quiet("compress", self._plain(), LEASE + GRACE, finish, _is_ours)
