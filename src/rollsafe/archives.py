@@ -341,7 +341,7 @@ def _mark(source: int, source_path: str, sign: Sign) -> None:
 
 
 def _mark_taken(source: int, size: int) -> None:
-    """Mark an open source that its compression has removed: the archive has `size` bytes of it, perhaps not those after.
+    """Mark an open source that its compression has removed: the archive has `size` bytes of it, perhaps no more.
 
     So the writer of a line that has come since writes it again.
     """

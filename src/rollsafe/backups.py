@@ -19,6 +19,7 @@ from rollsafe.archives import (
     archive,
     are_one,
     clear_draft,
+    exists,
     give_name,
     sign_of,
 )
@@ -406,8 +407,10 @@ class Tending:
                     continue
                 act(path, sign)
                 self._watch.forget(action, path)
-            except FileNotFoundError:
-                continue
+            except FileNotFoundError as error:
+                # Of the file, or of something that the application's function needs.
+                if exists(path):
+                    self._failed(action, path, error)
             except Changed:
                 self._early.add(path)
                 self._waits.append(seconds)

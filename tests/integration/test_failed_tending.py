@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, backups
-from rollsafe.archives import Codec
+from rollsafe.archives import CallableCodec, Codec
 from rollsafe.backups import Tending, Watch
 from rollsafe.names import Names
 from rollsafe.schedule import Schedule
@@ -120,3 +120,16 @@ def test_what_may_not_be_compressed_any_more_wakes_nobody_for_ever(
     fail_to_compress(rounds.next(), backup)
     rounds.watch.end_round()
     assert rounds.watch.retry_at == inf
+
+
+def test_a_program_that_is_missing_is_reported(backup: Path) -> None:
+    rounds = Rounds(backup)
+    lock = FileLock(backup.with_name(".app.log.lock"))
+
+    def compress(source_path: str, target_path: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, "no such program", "bzip3")
+
+    rounds.next().compress(CallableCodec(compress), lock, lambda path: None)
+    lock.close()
+    assert ["bzip3" in str(error) for error in rounds.reported] == [True]
+    assert backup.exists()
