@@ -7,16 +7,20 @@ interval of a time.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import importlib
 import lzma
 import re
 import string
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 LINE_FORMAT = "%(created).9f %(message)s"
 """The ``logging`` format of a self-checking line. Nine decimals: six would round a record of the last half
@@ -31,6 +35,16 @@ _FILLER = string.ascii_lowercase * (LARGEST // 26 + 2)
 _HEAD = re.compile(rb"(\d{10}\.\d{1,9}) (\S+) (\d+) (\d{5,7}) ")
 _CRC = len(" 01234567")
 _BLANK = re.compile(rb" *\n")
+# What archives end in, and the module that reads them; ".bz2" stands for the compressions of applications.
+ARCHIVES: dict[str, Any] = {".gz": gzip, ".xz": lzma, ".bz2": bz2}
+with suppress(ImportError):
+    ARCHIVES[".zst"] = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+_TAIL = re.compile(rf"(\.\d+)?({'|'.join(map(re.escape, ARCHIVES))})?$")
+# What those modules raise for an archive that is none, or breaks off; see `_Reading._decompressed` for OSError.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(EOFError, OSError, zlib.error, lzma.LZMAError),
+    *(module.ZstdError for extension, module in ARCHIVES.items() if extension == ".zst"),
+)
 
 Stamp = tuple[bytes, bytes, bytes]
 """What a line says of itself: created (seconds since the epoch), stream, number."""
@@ -79,7 +93,7 @@ class Report:
     """Pieces between newlines, or before the end of a file, that are not one whole line; and unreadable archives."""
     misfiled: int
     strangers: int
-    """Files beside the log file whose name is not suffix[.N][.gz|.xz]."""
+    """Files beside the log file whose name is not suffix[.N], or that and what archives end in."""
     unacknowledged: int
     """Lines that are there though their emit never returned: allowed, once each."""
     blanked: int = 0
@@ -156,11 +170,8 @@ def _reader_of(pattern: re.Pattern[bytes], moment: Callable[[bytes], float] | No
 
 def _open(path: Path) -> BinaryIO:
     """Open a plain or compressed log file for reading bytes."""
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix == ".xz":
-        return cast(BinaryIO, lzma.open(path))
-    return path.open("rb")
+    module = ARCHIVES.get(path.suffix)
+    return path.open("rb") if module is None else cast(BinaryIO, module.open(path))
 
 
 def _shape(suffix: str) -> str:
@@ -221,7 +232,7 @@ class _Reading:
 
     def read_sibling(self, path: Path, tail: str) -> None:
         """Read a backup, or a file that has no business here; `tail` is what its name has after the live file's."""
-        suffix = re.sub(r"(\.\d+)?(\.gz|\.xz)?$", "", tail, count=1)
+        suffix = _TAIL.sub("", tail, count=1)
         regular = path.is_file() and not path.is_symlink()
         backup = regular and _shape(suffix) == self._shape
         if not backup:
@@ -253,7 +264,7 @@ class _Reading:
         seconds = _Seconds()
         self._counts["files"] += 1
         with _open(path) as file:
-            lines = file if path.suffix not in (".gz", ".xz") else self._decompressed(path, file)
+            lines = file if path.suffix not in ARCHIVES else self._decompressed(path, file)
             self._read_lines(path, lines, seconds)
         return seconds
 
@@ -261,7 +272,10 @@ class _Reading:
         """The lines of an archive, as far as it can be read."""
         try:
             yield from file
-        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        except _UNREADABLE as error:
+            # bz2 and gzip say so by an OSError of their own, which no system call has given a number.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             self._fault("torn", f"{path.name}: {error}")
 
     def _read_lines(self, path: Path, lines: Iterable[bytes], seconds: _Seconds) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests import broken
 from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import LARGEST, LINE_FORMAT, audit, make_line, read_line
+from tests.oracle import ARCHIVES, LARGEST, LINE_FORMAT, audit, make_line, read_line
 
 SUFFIX_OF = suffix_of_seconds(10)
 FIRST = 1_700_000_000.0
@@ -92,6 +92,14 @@ class TestHandMadeFiles:
         backup(live, SECOND, ".2.xz").write_bytes(lzma.compress(line(SECOND, 1)))
         live.write_bytes(line(THIRD, 2))
         assert audit(live, {"w0t0": 3}, SUFFIX_OF).flawless
+
+    @pytest.mark.parametrize("ending", [".bz2", ".zst"])
+    def test_other_archives_are_read_and_judged_too(self, live: Path, ending: str) -> None:
+        if ending not in ARCHIVES:
+            pytest.skip("needs backports.zstd")
+        backup(live, FIRST, ending).write_bytes(ARCHIVES[ending].compress(line(FIRST, 0)))
+        backup(live, FIRST, f".1{ending}").write_bytes(line(FIRST, 1))
+        assert audit(live, {"w0t0": 1}, SUFFIX_OF).faults() == {"torn": 1}
 
     def test_acknowledged_lines_in_no_file_are_lost(self, live: Path) -> None:
         live.write_bytes(line(FIRST, 0) + line(FIRST, 2))
