@@ -192,6 +192,11 @@ class HastyHandler(SafeTimedRotatingFileHandler):
         return super()._tend_backups()
 
 
+def compress_plainly(source_path: str, target_path: str) -> None:
+    """Stands for a compression of the application's."""
+    Path(target_path).write_bytes(Path(source_path).read_bytes())
+
+
 def _archive_hastily(source_path: str, final_path: str, *_: object) -> None:
     """What `HastyHandler` does in place of `archive`."""
     if not os.path.exists(final_path):
@@ -317,7 +322,7 @@ class Script:
     """The hour of the live file, which has one line too."""
     backup_count: int = 0
     max_bytes: int = 0
-    compress: str | None = None
+    compress: str | archives.Compress | None = None
     tells: bool = False
     """Whether the application is told of final backups."""
     rotator: Callable[[str, str], None] | None = None
@@ -414,6 +419,7 @@ SCRIPTS = {
     "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="keeper"),
     "rotator": Script(_rollover, rotator=os.rename, traced="keeper"),
     "compression": Script(_rollover, backups=(-2,), compress="gz", traced="keeper"),
+    "compression by the application": Script(_rollover, backups=(-2,), compress=compress_plainly, traced="keeper"),
     "telling": Script(_rollover, tells=True, traced="keeper"),
     "telling of archives": Script(_rollover, compress="gz", tells=True, traced="keeper"),
     "size": Script(_size, max_bytes=3 * (LINE_SIZE + 22), live=0),

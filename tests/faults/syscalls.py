@@ -224,6 +224,11 @@ class Laboratory:
         with self._case(script, handler) as case:
             return case.calls()
 
+    def trace(self, script: str, *options: str) -> str:
+        """What strace shows with these options of a script with which nothing goes wrong."""
+        with self._case(script, Request.handler) as case:
+            return case.trace(options)
+
     @contextmanager
     def _case(self, script: str, handler: str) -> Iterator[_Case]:
         """A directory and a tracer."""
@@ -296,9 +301,14 @@ class _Case:
 
     def calls(self) -> list[str]:
         """The names of the calls, in the order in which they come first."""
-        status, trace = self._run_script(["-e", f"trace={_TRACED}"])
-        assert status == 0, self._tally("script").text
+        trace = self.trace(["-e", f"trace={_TRACED}"])
         return [name for name in dict.fromkeys(_CALL.findall(trace)) if name not in _LEFT_OUT]
+
+    def trace(self, options: Iterable[str]) -> str:
+        """What strace shows with these options when nothing goes wrong."""
+        status, trace = self._run_script([*options])
+        assert status == 0, self._tally("script").text
+        return trace
 
     def run(self, faults: Faults) -> Outcome:
         """The script with the faults, then the process that carries on, then the audit."""
