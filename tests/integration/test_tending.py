@@ -1,0 +1,471 @@
+"""The tending of backups through the handler: compression, retention and `on_rollover`, alone and together."""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import os
+import re
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import SafeTimedRotatingFileHandler, archives, background, backups, handlers
+from rollsafe.archives import DRAFT_EXTENSION
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.schedule import Interval
+from tests.faults.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
+from tests.faults.mounts import mounted
+from tests.integration.servers import wait_until
+from tests.integration.test_archives import LINES, Bzip2, read_archive
+from tests.integration.test_handler import log, suffix_of
+from tests.load import Plan, run_load, suffix_of_seconds
+from tests.oracle import ARCHIVES, audit
+
+NOBODY = 65534
+PROCESSES = 3
+Build = Callable[..., WatchedHandler]
+needs_zst = pytest.mark.skipif(".zst" not in ARCHIVES, reason="needs backports.zstd")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others and become another user")
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs" / "app.log"
+
+
+@pytest.fixture
+def build(log_path: Path) -> Iterator[Build]:
+    """Makes hourly handlers of `log_path`, UTC, and closes them."""
+    built: list[WatchedHandler] = []
+
+    def build_handler(path: Path = log_path, /, **arguments: Any) -> WatchedHandler:
+        handler = WatchedHandler(path, **({"when": "H", "utc": True} | arguments))
+        built.append(handler)
+        return handler
+
+    yield build_handler
+    for handler in built:
+        handler.close()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for long, because the one handler of the test is all that writes."""
+    for name in ("LATE", "LEASE", "GRACE"):
+        monkeypatch.setattr(backups, name, 0.05)
+    monkeypatch.setattr(handlers, "LATE", 0.05)
+
+
+def backup_beside(live: Path, hour: int, content: bytes = b"of an earlier run\n") -> Path:
+    """A backup of one hour of a day long ago."""
+    path = live.with_name(f"{live.name}.2020-01-01_{hour:02}")
+    path.write_bytes(content)
+    return path
+
+
+def names_in(directory: Path) -> set[str]:
+    """The files there, but for lock files."""
+    return {path.name for path in directory.iterdir() if not path.name.endswith(".lock")}
+
+
+def wait_until_gone(*paths: Path) -> None:
+    """Wait until these backups are archived or removed."""
+    wait_until(lambda: not any(path.exists() for path in paths), "the backups are gone")
+
+
+def wait_until_tended(handler: WatchedHandler) -> None:
+    """Wait until the thread that tends has nothing more to do."""
+    wait_until(lambda: handler._keeper._running_in is None, "the backups are tended")
+
+
+def roll(handler: WatchedHandler, message: str) -> float:
+    """Log a line and have it rolled; returns its time."""
+    created = log(handler, message)
+    handler.doRollover()
+    return created
+
+
+class Told:
+    """What `on_rollover` was told, after it has failed so many times."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.paths: list[Path] = []
+        self.contents: list[bytes] = []
+        self.intervals: list[Interval] = []
+        self.calls = 0
+        self._failures = failures
+
+    def __call__(self, path: str, interval: Interval) -> None:
+        self.calls += 1
+        if self.calls <= self._failures:
+            raise ConnectionError("no network")
+        self.contents.append(read_archive(Path(path)) if path.endswith(".gz") else Path(path).read_bytes())
+        self.intervals.append(interval)
+        self.paths.append(Path(path))
+
+
+# Archives.
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("compress", "lowest", "highest"),
+    [
+        ("gz", 0, 9),
+        # Higher levels need hundreds of MiB.
+        ("xz", 0, 6),
+        pytest.param("zst", -7, 19, marks=needs_zst),
+    ],
+)
+def test_a_higher_level_of_compression_makes_smaller_archives(
+    tmp_path: Path, build: Build, compress: str, lowest: int, highest: int
+) -> None:
+    sizes = []
+    for level in (lowest, highest):
+        live = tmp_path / f"level {level}" / "app.log"
+        live.parent.mkdir()
+        source = backup_beside(live, 0, LINES)
+        log(build(live, compress=compress, compress_level=level), "first")
+        final = Path(f"{source}.{compress}")
+        wait_until_gone(source)
+        assert read_archive(final) == LINES
+        sizes.append(final.stat().st_size)
+    assert sizes[0] > 1.05 * sizes[1]
+
+
+@needs_root
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("compress", ["gz", Bzip2()])
+def test_an_archive_that_root_makes_has_owner_group_and_mode_of_the_backup(
+    log_path: Path, build: Build, compress: Any
+) -> None:
+    source = backup_beside(log_path, 0)
+    os.chown(source, NOBODY, NOBODY - 1)
+    source.chmod(0o640)
+    handler = build(compress=compress)
+    log(handler, "first")
+    wait_until_gone(source)
+    status = Path(f"{source}{getattr(compress, 'extension', '.gz')}").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (NOBODY, NOBODY - 1, 0o640)
+    assert handler.reported == []
+
+
+@needs_root
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_is_not_root_leaves_the_backups_of_others_alone(public_directory: Path) -> None:
+    live = public_directory / "logs" / "app.log"
+    roots, own = (backup_beside(live, hour) for hour in range(2))
+    os.utime(roots, (1_700_000_000, 1_700_000_000))
+    os.chown(live.parent, NOBODY, NOBODY)
+    os.chown(own, NOBODY, NOBODY)
+    # Imports a module, which the other user may not be able to read.
+    time.strptime("2000", "%Y")
+
+    def work() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        handler = WatchedHandler(live, when="H", utc=True, compress="gz")
+        log(handler, "first")
+        wait_until_gone(own)
+        wait_until_tended(handler)
+        handler.close()
+        assert handler.reported == []
+
+    with Crew() as crew:
+        crew.start(work).join()
+    assert names_in(live.parent) == {live.name, roots.name, f"{own.name}.gz"}
+    assert (roots.read_bytes(), roots.stat().st_mtime) == (b"of an earlier run\n", 1_700_000_000)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    "namer",
+    [
+        lambda default: re.sub(r"app\.log\.(.*)\Z", r"app-\1.log", default),
+        lambda default: os.path.join(os.path.dirname(default), "old", os.path.basename(default)),
+    ],
+    ids=["the suffix in the middle", "another directory"],
+)
+def test_archives_have_the_names_of_a_namer_and_are_told_and_counted_by_them(
+    log_path: Path, build: Build, namer: Callable[[str], str]
+) -> None:
+    (log_path.parent / "old").mkdir()
+    told = Told()
+    handler = build(compress="gz", backupCount=1, on_rollover=told)
+    handler.namer = namer
+    surplus = Path(namer(f"{log_path}.2020-01-01_00") + ".gz")
+    surplus.touch()
+    created = roll(handler, "first")
+    final = Path(namer(f"{log_path}.{suffix_of(created, 'H')}") + ".gz")
+    wait_until(lambda: bool(told.paths) and not surplus.exists(), "it is archived, and the earlier one removed")
+    wait_until_tended(handler)
+    assert (told.paths, told.contents) == ([final], [b"first\n"])
+    assert names_in(log_path.parent) | names_in(final.parent) == {"app.log", "old", final.name}
+    assert handler.reported == []
+
+
+# Space.
+
+
+@pytest.mark.usefixtures("alone")
+def test_min_free_bytes_that_are_free_cost_no_backup(log_path: Path, build: Build) -> None:
+    kept = [backup_beside(log_path, hour) for hour in range(3)]
+    handler = build(min_free_bytes=1, compress="gz")
+    assert handler.getFilesToDelete() == []
+    roll(handler, "first")
+    wait_until_gone(*kept)
+    wait_until_tended(handler)
+    assert {f"{path.name}.gz" for path in kept} < names_in(log_path.parent)
+
+
+@pytest.mark.usefixtures("alone")
+def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(build: Build) -> None:
+    size = 256 << 10
+    with mounted("tmpfs", 4 << 20) as disk:
+        live = disk.logs / "app.log"
+        made = [backup_beside(live, hour, bytes(size)) for hour in range(5)]
+        status = os.statvfs(disk.logs)
+        free = status.f_bavail * status.f_frsize
+        # The half more than two of them is for what the handler writes itself.
+        handler = build(live, min_free_bytes=free + 2 * size - size // 2)
+        roll(handler, "first")
+        wait_until_gone(*made[:2])
+        wait_until_tended(handler)
+        assert all(path.exists() for path in made[2:])
+        handler.close()
+    assert handler.reported == []
+
+
+# What the application is told.
+
+
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_of_several_processes_one_is_told_of_each_backup_once(
+    log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: str | None
+) -> None:
+    monkeypatch.setattr(backups, "LATE", 0.1)
+    heard, stop = tmp_path / "heard", tmp_path / "stop"
+    heard.touch()
+
+    def tell(path: str, interval: Interval) -> None:
+        with heard.open("a") as file:
+            file.write(f"{os.path.basename(path)}\n")
+
+    def work(stream: str) -> None:
+        handler = WatchedHandler(log_path, when="S", utc=True, compress=compress, on_rollover=tell)
+        log_across_rollovers(handler, stream, rollovers=2)
+        (tmp_path / f"{stream} has logged").touch()
+        wait_until(stop.exists, "the end")
+        handler.close()
+
+    def is_told() -> bool:
+        names = names_in(log_path.parent) - {log_path.name}
+        waiting = [name for name in names if name.endswith((DRAFT_EXTENSION, ROLLED_EXTENSION))]
+        final = all(name.endswith(".gz") for name in names) if compress else True
+        logged = len(list(tmp_path.glob("* has logged"))) == PROCESSES
+        return logged and final and not waiting and names <= set(heard.read_text().split())
+
+    with Crew() as crew:
+        children = [crew.start(functools.partial(work, f"w{number}")) for number in range(PROCESSES)]
+        wait_until(is_told, "all backups are final and told of")
+        stop.touch()
+        for child in children:
+            child.join()
+    told = heard.read_text().split()
+    assert sorted(told) == sorted(names_in(log_path.parent) - {log_path.name})
+    assert len(told) >= 2
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_is_told_too(
+    log_path: Path, build: Build, compress: str | None
+) -> None:
+    told = Told()
+    handler = build(when="S", compress=compress, on_rollover=told)
+    created = log(handler, "first")
+    wait_for_next_second()
+    log(handler, "second")
+    wait_until(lambda: len(told.paths) == 1, "it is told of the backup")
+    wait_until_tended(handler)
+    log(handler, "late", created)
+    wait_until(lambda: len(told.paths) == 2, "it is told of the further one")
+    wait_until_tended(handler)
+    ending = f".{compress}" if compress else ""
+    name = f"app.log.{suffix_of(created)}"
+    assert [path.name for path in told.paths] == [f"{name}{ending}", f"{name}.1{ending}"]
+    assert told.contents == [b"first\n", b"late\n"]
+    assert {interval.start for interval in told.intervals} == {int(created)}
+    assert names_in(log_path.parent) == {"app.log", *(path.name for path in told.paths)}
+    assert handler.reported == []
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(
+    log_path: Path, build: Build, compress: str | None
+) -> None:
+    folder = log_path.parent / "old"
+    told = Told()
+    handler = build(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
+    created = log(handler, "aaaaaa")
+    log(handler, "bbbbbb")
+    log(handler, "cccccc")
+    log(handler, "dddddd")
+    wait_until(lambda: len(told.paths) >= 3, "it is told of the pieces")
+    wait_until_tended(handler)
+    ending = f".{compress}" if compress else ""
+    name = f"app.log.{suffix_of(created, 'H')}"
+    expected = {
+        folder / f"{name}{number}{ending}": content
+        for number, content in (("", b"aaaaaa\n"), (".1", b"bbbbbb\n"), (".2", b"cccccc\n"))
+    }
+    assert dict(zip(told.paths, told.contents, strict=True)) == expected
+    assert told.calls == 3
+    assert {interval.suffix for interval in told.intervals} == {suffix_of(created, "H")}
+    assert names_in(folder) == {path.name for path in expected}
+    assert names_in(log_path.parent) == {"app.log", "old"}
+    assert handler.reported == []
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_more(
+    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, compress: str | None
+) -> None:
+    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    told = Told(failures=2)
+    handler = build(compress=compress, on_rollover=told)
+    roll(handler, "first")
+
+    def renew() -> None:
+        handler._file.due = 0.0
+        log(handler, "more")
+
+    def is_told() -> bool:
+        renew()
+        return bool(told.paths)
+
+    wait_until(is_told, "it is told again")
+    wait_until_tended(handler)
+    # What is still to be tended would be tended now.
+    for _ in range(2):
+        roll(handler, "last")
+        wait_until(lambda: len(names_in(log_path.parent)) == len(told.paths) + 1, "the next is told of")
+        wait_until_tended(handler)
+    assert told.calls == 2 + 3
+    assert told.contents[0] == b"first\n"
+    assert len(set(told.paths)) == 3
+    assert [text for text in handler.reported if "no network" in text] == handler.reported
+    assert len(handler.reported) == 1
+
+
+# The process that does the work goes on serving.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own here")
+@pytest.mark.usefixtures("alone")
+def test_the_thread_that_compresses_is_nicer_than_the_others(log_path: Path, build: Build) -> None:
+    niceness: list[int] = []
+
+    def compress(source_path: str, target_path: str) -> None:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        Path(target_path).write_bytes(Path(source_path).read_bytes())
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    roll(build(compress=compress), "first")
+    wait_until(lambda: bool(niceness), "it is compressed")
+    assert niceness == [min(before + background.NICER, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("compress", ["gz", "xz", pytest.param("zst", marks=needs_zst)])
+def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
+    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, compress: str
+) -> None:
+    monkeypatch.setattr(archives, "_CHUNK", 1 << 18)
+    rests: list[float] = []
+    monkeypatch.setattr(background, "sleep", rests.append)
+    source = backup_beside(log_path, 0, LINES)
+    log(build(compress=compress, compress_level=0 if compress == "gz" else None), "first")
+    final = Path(f"{source}.{compress}")
+    wait_until_gone(source)
+    parts = [-(-size // archives._CHUNK) for size in (len(LINES), final.stat().st_size)]
+    assert min(parts) >= 1
+    assert len(rests) == sum(parts)
+    assert all(rest > 0 for rest in rests)
+
+
+def test_a_round_over_many_files_gives_turns_to_other_threads(
+    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = build(delay=True, when="M", compress="gz", max_age="1 day", max_total_bytes="1 GiB")
+    files = 10 * backups._AT_A_TIME
+    for number in range(files):
+        log_path.with_name(f"app.log.2020-01-01_{number // 60:02}-{number % 60:02}").touch()
+    turns: list[float] = []
+    monkeypatch.setattr(backups, "sleep", turns.append)
+
+    def turns_of(work: Callable[[], object]) -> int:
+        turns.clear()
+        work()
+        assert set(turns) == {backups._TURN}
+        return len(turns)
+
+    tending = handler._tending()
+    codec = handler._codec
+    assert codec is not None
+    lock = handler._rollover.lock
+    assert turns_of(handler._tending) == 10, "once over all to list them"
+    assert turns_of(lambda: tending.expired([handler._names()], handler._limits())) == 20, "for names, and for sizes"
+    assert turns_of(lambda: tending.compress(codec, lock, print)) == 20, "for names, and for what each is"
+    paths = tending.expired([handler._names()], handler._limits())
+    assert turns_of(lambda: tending.remove(paths)) == len(paths) // backups._AT_A_TIME == 10
+
+
+# All of it under load.
+
+
+class Compressing:
+    """A compression of the application's, by a process's own module."""
+
+    extension = ".bz2"
+
+    def __call__(self, source_path: str, target_path: str) -> None:
+        Path(target_path).write_bytes(bz2.compress(Path(source_path).read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        pytest.param("zst", marks=needs_zst),
+        pytest.param("xz", marks=pytest.mark.slow),
+        pytest.param(Compressing(), marks=pytest.mark.slow, id="callable"),
+    ],
+)
+def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(log_path: Path, compress: Any) -> None:
+    def make_handler() -> SafeTimedRotatingFileHandler:
+        return SafeTimedRotatingFileHandler(log_path, when="S", utc=True, compress=compress)
+
+    plan = Plan(seconds=6.0, rate=500, kills_per_second=0.5, stops_per_second=1)
+    load = run_load(make_handler, log_path, plan)
+    extension = getattr(compress, "extension", f".{compress}")
+    print(f"{len(list(log_path.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
+    after = WatchedHandler(log_path, when="S", utc=True, compress=compress, delay=True)
+    while (wait := after._tend_backups()) is not None:
+        time.sleep(wait)
+    assert after.reported == []
+    report = audit(log_path, load.acknowledged, suffix_of_seconds(1))
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert {path.suffix for path in log_path.parent.glob("app.log.*")} == {extension}
+    assert report.files > 3
