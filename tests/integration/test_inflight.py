@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, inflight
+from tests.faults.crew import Crew, stop_myself
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="pieces are blanked on Linux only")
 
@@ -33,22 +33,24 @@ def make(live: Path) -> SafeTimedRotatingFileHandler:
 
 def die_inside_a_write(live: Path, pages: int = 0) -> None:
     """A forked writer whose write only gets to the end of the page, or some pages further, before it is killed."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
+
+    def begin_to_write() -> None:
         handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
         log(handler, "of the child")
 
-        def killed(line: bytes) -> int:
+        def write_a_piece(line: bytes) -> int:
             size = live.stat().st_size
             os.write(handler._file.stream.fileno(), b"x" * (4096 - size % 4096 + pages * 4096))
-            os.kill(os.getpid(), signal.SIGKILL)
+            stop_myself()
             return 0
 
-        handler._file.write = killed
+        handler._file.write = write_a_piece
         log(handler, "never finished")
-        os._exit(1)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+    with Crew() as crew:
+        writer = crew.start(begin_to_write)
+        writer.wait_until_stopped()
+        writer.end()
 
 
 def flags_up() -> int:
@@ -111,6 +113,7 @@ def test_a_lone_writer_pays_no_system_call_for_it(live: Path, monkeypatch: pytes
     calls: list[str] = []
     monkeypatch.setattr(os, "lseek", lambda *_: calls.append("lseek"))
     monkeypatch.setattr(os, "pread", lambda *_: calls.append("pread"))
+    monkeypatch.setattr(handler._file, "tell", lambda: calls.append("tell"))
     log(handler, "alone")
     assert calls == []
     handler.close()

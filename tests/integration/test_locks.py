@@ -15,6 +15,7 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
 from rollsafe.locks import TENDING_BYTE
+from tests.faults.crew import Child, Crew
 
 
 @pytest.fixture
@@ -25,36 +26,37 @@ def path(tmp_path: Path) -> Path:
 def in_child(question: Callable[[], object]) -> str:
     """The repr of the answer of a forked child."""
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def reply() -> None:
         try:
             answer = repr(question())
         except BaseException as error:
             answer = repr(error)
         os.write(writer, answer.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
+
+    with os.fdopen(reader) as stream, Crew() as crew:
+        child = crew.start(reply)
+        os.close(writer)
         answer = stream.read()
-    os.waitpid(pid, 0)
+        child.join()
     return answer
 
 
 @pytest.fixture
-def holder(path: Path) -> Iterator[int]:
+def holder(path: Path) -> Iterator[Child]:
     """Another process that holds the lock until it is killed."""
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def hold() -> None:
         FileLock(path).acquire()
         os.write(writer, b".")
         signal.pause()
-    os.read(reader, 1)
-    os.close(reader)
-    os.close(writer)
-    yield pid
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+
+    with os.fdopen(reader, "rb") as stream, Crew() as crew:
+        child = crew.start(hold)
+        os.close(writer)
+        assert stream.read(1) == b".", "it has ended without the lock"
+        yield child
 
 
 def test_it_excludes_another_process(path: Path) -> None:
@@ -190,18 +192,23 @@ def test_it_excludes_another_thread(path: Path) -> None:
 
 
 def test_a_thread_that_waits_gets_the_lock_when_it_is_released(path: Path) -> None:
-    taken = threading.Event()
-    lock = FileLock(path)
-    lock.acquire()
+    waits, taken = threading.Event(), threading.Event()
+
+    def go_on_waiting() -> bool:
+        waits.set()
+        return False
 
     def wait_for_it() -> None:
-        with FileLock(path):
-            taken.set()
+        lock = FileLock(path)
+        lock.acquire(give_up=go_on_waiting)
+        taken.set()
+        lock.release()
 
     thread = threading.Thread(target=wait_for_it)
-    thread.start()
-    assert not taken.is_set()
-    lock.release()
+    with FileLock(path):
+        thread.start()
+        assert waits.wait(20), "it was to wait"
+        assert not taken.is_set()
     thread.join()
     assert taken.is_set()
 
@@ -218,21 +225,18 @@ def test_waiting_for_oneself_ends_at_once(path: Path) -> None:
             FileLock(path).acquire()
 
 
-def test_the_wait_is_bounded_while_the_holder_is_stopped(path: Path, holder: int) -> None:
-    os.kill(holder, signal.SIGSTOP)
+def test_the_wait_is_bounded_while_the_holder_is_stopped(path: Path, holder: Child) -> None:
+    os.kill(holder.pid, signal.SIGSTOP)
     assert not FileLock(path).acquire(timeout=0.05)
 
 
-def test_the_lock_of_a_killed_process_is_free(path: Path) -> None:
-    pid = os.fork()
-    if pid == 0:
-        FileLock(path).acquire()
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+def test_the_lock_of_a_killed_process_is_free(path: Path, holder: Child) -> None:
+    assert not FileLock(path).acquire(timeout=0)
+    holder.end()
     assert FileLock(path).acquire(timeout=0)
 
 
-def test_a_removed_lock_file_is_made_again_and_excludes(path: Path, holder: int) -> None:
+def test_a_removed_lock_file_is_made_again_and_excludes(path: Path, holder: Child) -> None:
     path.unlink()
     with FileLock(path):
         assert path.exists()

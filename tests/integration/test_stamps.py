@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.stamps import STAMP, has_stamp
+from tests.faults.crew import Crew
 
 FORMAT = "%(asctime)s %(message)s %(stamp)s"
 
@@ -144,20 +144,19 @@ def test_handlers_that_share_a_formatter_have_streams_of_their_own(live: Path) -
 
 
 @pytest.mark.parametrize("noticed", ["by logging", "by nobody, as when a program forks in C"])
-def test_a_forked_child_has_a_stream_of_its_own(live: Path, noticed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_has_a_stream_of_its_own(live: Path, noticed: str) -> None:
     handler = handler_for(live)
     log(handler, "parent")
     log(handler, "parent")
-    child = os.fork()
-    if not child:
-        if noticed == "by logging":
-            log(handler, "child")
-        else:
+
+    def log_in_child() -> None:
+        if noticed != "by logging":
             # What the callbacks of os.register_at_fork did is undone.
             handler._file.lease(handler._file.start, handler._file.look_after, handler._file.end)
-            log(handler, "child")
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+        log(handler, "child")
+
+    with Crew() as crew:
+        crew.start(log_in_child).join()
     log(handler, "parent")
     handler.close()
     assert sorted(numbers(live).values()) == [[1], [1, 2, 3]]
