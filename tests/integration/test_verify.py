@@ -21,6 +21,8 @@ from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.verify import KINDS, Report, verify
+from tests.faults.crew import Crew
+from tests.integration.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
@@ -344,22 +346,22 @@ def test_a_forged_stamp_in_a_message_is_not_taken_for_the_lines_own(tmp_path: Pa
 @pytest.fixture
 def writers(tmp_path: Path) -> Iterator[Path]:
     """Processes that log stamped lines, a rollover each second, while the test runs."""
-    pids = []
-    for _ in range(3):
-        pid = os.fork()
-        if not pid:
-            handler = handler_for(tmp_path / "app.log", when="S")
-            give_up = time.monotonic() + 60
-            while not (tmp_path / "stop").exists() and time.monotonic() < give_up:
-                for number in range(50):
-                    handler.handle(logging.makeLogRecord({"msg": f"line {number}", "created": time.time()}))
-            handler.close()
-            os._exit(0)
-        pids.append(pid)
-    yield tmp_path
-    (tmp_path / "stop").touch()
-    for pid in pids:
-        os.waitpid(pid, 0)
+
+    def write() -> None:
+        handler = handler_for(tmp_path / "app.log", when="S")
+        while not (tmp_path / "stop").exists():
+            for number in range(50):
+                handler.handle(logging.makeLogRecord({"msg": f"line {number}", "created": time.time()}))
+        handler.close()
+
+    with Crew() as crew:
+        children = [crew.start(write) for _ in range(3)]
+        # By which the directory is one of a log.
+        wait_until((tmp_path / ".app.log.lock").exists, "a lock file")
+        yield tmp_path
+        (tmp_path / "stop").touch()
+        for child in children:
+            child.join()
 
 
 def test_a_log_that_is_being_written_is_clean_at_every_moment(writers: Path) -> None:
@@ -372,6 +374,7 @@ def test_a_log_that_is_being_written_is_clean_at_every_moment(writers: Path) -> 
         looked += 1
         assert report.found == {}, report.findings
     assert len(backups(writers)) >= 4
+    assert looked >= 4
 
 
 def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
