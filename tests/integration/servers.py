@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -47,6 +48,28 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
 def backups(live: Path) -> list[Path]:
     """The backups of the log file `live`, in the order of their names."""
     return sorted(live.parent.glob(f"{live.name}.*"))
+
+
+@contextmanager
+def datagrams() -> Iterator[tuple[str, list[str]]]:
+    """A UDP socket that is read all the time: its address; after the block, the datagrams that were sent till then."""
+    received: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        receiver.bind(("127.0.0.1", 0))
+
+        def receive() -> None:
+            while (datagram := receiver.recv(4096)) != b"end":
+                received.append(datagram.decode())
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{receiver.getsockname()[1]}", received
+        finally:
+            # Datagrams on the loopback interface keep their order.
+            receiver.sendto(b"end", receiver.getsockname())
+            thread.join()
 
 
 def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

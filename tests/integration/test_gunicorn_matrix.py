@@ -7,13 +7,10 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +24,7 @@ from tests.integration.gunicorn_setup import (
     suffix_of,
     wait_for_rollovers,
 )
-from tests.integration.servers import Clients, Server, backups, wait_until
+from tests.integration.servers import Clients, Server, backups, datagrams, wait_until
 from tests.oracle import Report, audit
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
@@ -243,38 +240,18 @@ def test_two_arbiters_write_during_an_upgrade(tmp_path: Path) -> None:
 # Settings of the command line beside the preset.
 
 
-@contextmanager
-def metrics() -> Iterator[tuple[str, Counter[str]]]:
-    """A real UDP socket that counts the metrics that reach it by name: its address, and the counts afterwards."""
-    counts: Counter[str] = Counter()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        receiver.bind(("127.0.0.1", 0))
-
-        def receive() -> None:
-            while (metric := receiver.recv(4096)) != b"end":
-                counts[metric.decode().partition(":")[0]] += 1
-
-        thread = threading.Thread(target=receive)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{receiver.getsockname()[1]}", counts
-        finally:
-            receiver.sendto(b"end", receiver.getsockname())
-            thread.join()
-
-
 @pytest.mark.parametrize("logger_class", ["simple", pytest.param("rollsafe.gunicorn.Logger", marks=slow)])
 def test_the_flags_work_beside_the_preset(tmp_path: Path, logger_class: str) -> None:
     logs = tmp_path / "logs"
     line = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s and %({x-missing}i)s'
-    with metrics() as (address, counts):
+    with datagrams() as (address, received):
         arguments = ["--log-level", "debug", "--access-logformat", line, "--statsd-host", address]
         settings = config(logger_class=logger_class)
         with Server(tmp_path, settings, workers=WORKERS, arguments=arguments) as server, Clients(server) as clients:
             wait_for_rollovers(logs, ROLLOVERS)
 
     asked = clients.answered + len(clients.refused) + 1
+    counts = Counter(metric.partition(":")[0] for metric in received)
     assert clients.refused == []
     assert_flawless(*audit_both(logs, clients))
     assert b" 200 and -\n" in (logs / "access.log").read_bytes()
