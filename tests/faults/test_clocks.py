@@ -21,14 +21,10 @@ import pytest
 from rollsafe.names import Names
 from rollsafe.schedule import Schedule
 from tests.faults.crew import Crew, Maker, WatchedHandler, Writers, log_across_rollovers, suffix_of_hour
+from tests.integration.clock import Clock, instant, needs_libfaketime
 from tests.integration.servers import backups, wait_until
-from tests.integration.test_clock import LIBFAKETIME, Clock, instant
 from tests.load import suffix_of_seconds
 from tests.oracle import audit
-
-needs_libfaketime = pytest.mark.skipif(
-    LIBFAKETIME is None, reason="needs the Linux library of the package libfaketime: pip install libfaketime==3.0.1"
-)
 
 HOUR = 3600.0
 NOON = instant("2030-06-01T12:00:00+00:00")
