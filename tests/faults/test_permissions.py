@@ -32,6 +32,11 @@ def suffix_of(created: float) -> str:
     return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(created))
 
 
+def seconds_of(live: Path) -> set[bytes]:
+    """The seconds in which the lines of the live file were created."""
+    return {line.partition(b".")[0] for line in live.read_bytes().split(b"\n")[:-1] if line}
+
+
 def test_workers_that_are_nobody_roll_in_a_directory_that_nobody_may_write(public_directory: Path) -> None:
     logs = public_directory / "logs"
     nobody = pwd.getpwnam("nobody")
@@ -55,8 +60,9 @@ def test_where_nobody_may_not_rename_lines_go_on_and_it_is_said_with_the_remedy(
     nobody = pwd.getpwnam("nobody")
     os.chown(public_directory, nobody.pw_uid, nobody.pw_gid)
     with Server(public_directory, CONFIG) as server, Clients(server) as clients:
-        start = time.time()
-        wait_until(lambda: time.time() > start + 3, "three intervals")
+        wait_until(lambda: "was refused" in (public_directory / "output.txt").read_text(), "a refused rollover")
+        # Each of the next seconds it is refused again.
+        wait_until(lambda: len(seconds_of(logs / "app.log")) >= 4, "lines of four seconds in one file")
         clients.wait_for(more=50)
 
     report = audit(logs / "app.log", clients.acknowledged, suffix_of)
