@@ -209,6 +209,7 @@ def test_peers_alone_take_turns_in_one_process() -> None:
 def test_run_counts_what_was_logged_and_what_is_in_the_files(name: str) -> None:
     run = run_once(PEERS[name], processes=2, seconds=0.01)
     assert run.logged == run.found > 0
+    assert logging.raiseExceptions, "set in the children of a run only"
 
 
 def test_run_that_fails_is_an_error_and_no_figure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +222,6 @@ def test_run_that_fails_is_an_error_and_no_figure(tmp_path: Path, capfd: pytest.
 
 def test_what_is_compared_are_the_numbers_of_processes_that_the_goals_need() -> None:
     assert {(FEW, SMALL), (MANY, SMALL)} <= set(CROWDS)
-    assert logging.raiseExceptions, "set in the children of a run only"
 
 
 def test_the_table_of_backups_compares_within_a_round() -> None:
