@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from rollsafe import ConfigurationError
 from rollsafe.gunicorn import rotating_logs
 from rollsafe.records import SWITCHES, LeanRecords, needless_switches
+
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 
 
 @pytest.fixture
@@ -52,18 +55,40 @@ def test_without_the_option_nothing_is_switched_off(tmp_path: Path) -> None:
     assert before == {name: getattr(logging, name, None) for name in SWITCHES}
 
 
+@pytest.mark.parametrize("json", [False, True])
 @pytest.mark.usefixtures("restored_switches")
-def test_each_switch_empties_the_fields_that_stand_beside_it() -> None:
+def test_the_lines_of_the_preset_are_the_same_with_it_and_without(tmp_path: Path, json: bool) -> None:
+    def lines(directory: Path, lean_records: bool) -> list[str]:
+        logging.config.dictConfig(rotating_logs(directory, lean_records=lean_records, json=json))
+        for name in ("shop", "gunicorn.error", "gunicorn.access"):
+            try:
+                raise ValueError("a reason")
+            except ValueError:
+                logging.getLogger(name).error("hello %s", "world", exc_info=True)
+        return [MOMENT.sub("then", (directory / f"{key}.log").read_text()) for key in ("app", "error", "access")]
+
+    usual = lines(tmp_path / "usual", False)
+    assert all("hello world" in text and "ValueError: a reason" in text for text in usual)
+    assert lines(tmp_path / "lean", True) == usual
+
+
+@pytest.mark.usefixtures("restored_switches")
+def test_each_switch_empties_the_fields_that_stand_beside_it_and_no_other() -> None:
+    def record() -> dict[str, object]:
+        records: list[logging.LogRecord] = []
+        logger = logging.Logger("shop")
+        logger.handle = records.append  # type: ignore[method-assign,assignment]
+        logger.warning("hello")
+        return vars(records[0])
+
+    usual = record()
     LeanRecords([*SWITCHES, "noSuchSwitch"])
-    records: list[logging.LogRecord] = []
-    logger = logging.Logger("shop")
-    logger.handle = records.append  # type: ignore[method-assign,assignment]
-    logger.warning("hello")
-    record = vars(records[0])
-    for fields in SWITCHES.values():
-        for field in fields:
-            if field in record:
-                assert record[field] in (None, 0) or "unknown" in record[field], field
+    lean = record()
+    fields = {field for fields in SWITCHES.values() for field in fields if field in lean}
+    for field in fields:
+        assert lean[field] in (None, 0) or "unknown" in str(lean[field]), field
+    changed = {field for field in usual if lean[field] != usual[field]} - {"created", "msecs", "relativeCreated"}
+    assert changed == fields - {"taskName"}, "no task logs here"
 
 
 def test_the_process_id_is_found_out_where_a_format_shows_it_only() -> None:
@@ -71,7 +96,7 @@ def test_the_process_id_is_found_out_where_a_format_shows_it_only() -> None:
     assert "logProcesses" in needless_switches(["%(message)s"])
 
 
-@pytest.mark.parametrize("field", ["lineno", "funcName", "threadName", "taskName", "processName"])
+@pytest.mark.parametrize("field", [field for fields in SWITCHES.values() for field in fields if field != "process"])
 def test_a_format_that_shows_what_is_switched_off_is_refused(tmp_path: Path, field: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"leaves %\({field}\)s empty, .* leave lean_records off"):
         rotating_logs(tmp_path, format=f"%({field})s %(message)s", lean_records=True)
