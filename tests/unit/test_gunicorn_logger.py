@@ -30,6 +30,7 @@ from gunicorn import glogging
 from gunicorn.config import Config
 from gunicorn.instrument import statsd
 
+from rollsafe import gunicorn_logger
 from rollsafe.gunicorn_logger import Logger
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
@@ -487,6 +488,23 @@ def test_the_environment_sets_the_rotation(tmp_path: Path, monkeypatch: pytest.M
     (handler,) = rotating_logger(when="W0", utc=False)(configured(**settings)).access_log.handlers
     assert isinstance(handler, SafeTimedRotatingFileHandler)
     assert (handler.when, handler.backupCount, handler.utc) == ("W0", 7, False)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["environment", "raw_env"])
+def test_the_environment_sets_the_zone_and_the_directory_of_the_backups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    variables = {"ROLLSAFE_TZ": "Europe/Paris", "ROLLSAFE_ARCHIVE_DIR": str(tmp_path / "old")}
+    settings: dict[str, Any] = {"accesslog": str(tmp_path / "a.log")}
+    if raw:
+        settings["raw_env"] = [f"{name}={value}" for name, value in variables.items()]
+    else:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+    (handler,) = Logger(configured(**settings)).access_log.handlers
+    assert isinstance(handler, SafeTimedRotatingFileHandler)
+    assert (handler.tz, handler.archive_dir) == ("Europe/Paris", str(tmp_path / "old"))
+    assert {*ENVIRONMENT, *variables} == {name for name, _ in gunicorn_logger.ENVIRONMENT.values()}
 
 
 def test_without_any_setting_the_files_roll_at_midnight(tmp_path: Path) -> None:

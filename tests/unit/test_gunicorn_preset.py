@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import inspect
 import json
 import logging
 import logging.config
@@ -26,6 +28,59 @@ def test_it_makes_the_directory_and_three_handlers(tmp_path: Path) -> None:
         assert handler.baseFilename == str(tmp_path / "var" / "logs" / file)
         assert (handler.when, handler.backupCount) == ("H", 3)
         assert isinstance(handler.formatter, LineFormatter)
+
+
+def compress_nothing(source: str, target: str) -> None:
+    """A compression of the application's own."""
+
+
+def note_rollover(path: str, interval: object) -> None:
+    """A callback of the application's own."""
+
+
+# Of each option of the handler, a value that is not its default.
+OPTIONS: dict[str, Any] = {
+    "when": "W2",
+    "interval": 2,
+    "backupCount": 7,
+    "encoding": "latin-1",
+    "utc": True,
+    "atTime": datetime.time(4, 30),
+    "tz": "Europe/Paris",
+    "maxBytes": "1 MiB",
+    "suffix": "%Y%m%d",
+    "archive_dir": "old",
+    "compress": compress_nothing,
+    "compress_level": 3,
+    "on_rollover": note_rollover,
+    "max_age": "30 days",
+    "max_total_bytes": "2 GiB",
+    "min_free_bytes": "3 GiB",
+    "permissions": 0o640,
+    "lock_writes": True,
+}
+# What only works together with another option.
+WITH: dict[str, dict[str, Any]] = {"compress_level": {"compress": "gz"}}
+# `filename` and `delay` are the preset's own; what `encoding` cannot express is escaped.
+NOT_PASSED = {"filename", "delay", "errors"}
+
+
+def test_the_preset_has_every_option_of_the_handler_and_its_default() -> None:
+    of_handler = inspect.signature(SafeTimedRotatingFileHandler).parameters
+    of_preset = inspect.signature(rotating_logs).parameters
+    assert set(OPTIONS) == set(of_handler) - NOT_PASSED
+    assert set(OPTIONS) <= set(of_preset)
+    differ = {name for name in OPTIONS if of_preset[name].default != of_handler[name].default}
+    assert differ == {"when", "encoding"}
+    assert all(OPTIONS[name] != of_preset[name].default for name in OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_reaches_each_of_the_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = rotating_logs("logs", **{option: OPTIONS[option], **WITH.get(option, {})})
+    got = [config["handlers"][key][option] for key in ("access", "error", "app")]
+    assert got == [OPTIONS[option]] * 3
 
 
 @pytest.mark.usefixtures("restored_logging")
