@@ -1,21 +1,29 @@
-"""What a line costs, in system calls: the same, whatever else there is."""
+"""What a line costs, in system calls and in work of Python: the same, whatever else there is."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from bench.speed import STRACE, calls_per_line, read_strace_table
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 
 LINES = 300
+REPEATS = 20
 WRITES_LINES = """
-import logging, os, signal, sys, time
+import logging, os, signal, sys, threading, time
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 live, lines, backups, handlers, workers = sys.argv[1], *map(int, sys.argv[2:])
 for age in range(backups):
@@ -26,6 +34,8 @@ handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
 logger = logging.Logger("cost")
 logger.addHandler(handler)
 logger.info("the first line takes the lease")
+for thread in set(threading.enumerate()) - {threading.main_thread()}:
+    thread.join()  # it looks through the backups once, at the start
 children = []
 for _ in range(workers):
     reader, writer = os.pipe()
@@ -48,7 +58,7 @@ def calls_of(directory: Path, lines: int, *crowd: int) -> Counter[str]:
     """The system calls of the process (not of its workers) that writes so many lines in that company."""
     directory.mkdir()
     table = directory.with_suffix(".calls")
-    # Without -f: what the background thread and the workers do is not done for a line.
+    # Without -f: what the workers do is not done for a line.
     command = [STRACE[0], "-c", "-o", str(table), sys.executable, "-c", WRITES_LINES, str(directory / "app.log")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*command, str(lines), *map(str, crowd)], env=environment, check=True, timeout=120)
@@ -66,7 +76,57 @@ def test_a_line_costs_one_write_whatever_else_there_is(
 ) -> None:
     once, twice = (calls_of(tmp_path / str(lines), lines, backups, handlers, workers) for lines in (LINES, 2 * LINES))
     shares = calls_per_line(once, twice, LINES)
-    # Of the background thread, which takes its turns meanwhile.
-    shares.pop("futex", None)
     # getpid is logging's own, for the record; now and then a lease is renewed.
     assert {name: round(share, 1) for name, share in shares.items() if share > 0.1} == {"getpid": 1.0, "write": 1.0}
+
+
+def instructions_of(call: Callable[[], object]) -> int:
+    """How many instructions of Python this thread executes in a call."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def instructions_per_line(live: Path, backups: int, handlers: int) -> tuple[int, int]:
+    """What a line takes while its lease lasts, and what one takes that renews it, in that company."""
+    live.parent.mkdir()
+    for age in range(backups):
+        live.with_name(f"{live.name}.{time.strftime('%Y-%m-%d', time.gmtime(1e9 - age * 86400))}").touch()
+    with ExitStack() as stack:
+        for number in range(handlers):
+            other = stack.enter_context(closing(SafeTimedRotatingFileHandler(f"{live}.{number}.other", "D")))
+            other.handle(logging.makeLogRecord({"msg": "a line of another log"}))
+        handler = stack.enter_context(closing(SafeTimedRotatingFileHandler(live, "D", backupCount=1000, utc=True)))
+        handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
+        logger = logging.Logger("cost")
+        logger.addHandler(handler)
+
+        def log() -> None:
+            logger.info("a line")
+
+        # The least of several, because now and then a second begins or a lease ends.
+        leased = min(instructions_of(log) for _ in range(REPEATS))
+        renewing = []
+        for _ in range(REPEATS):
+            handler._file.due = float("-inf")
+            renewing.append(instructions_of(log))
+        return leased, min(renewing)
+
+
+@pytest.mark.parametrize(("backups", "handlers"), [(500, 0), (0, 30)], ids=["500 backups", "30 other handlers"])
+def test_a_line_costs_the_same_work_whatever_else_there_is(tmp_path: Path, backups: int, handlers: int) -> None:
+    alone = instructions_per_line(tmp_path / "alone" / "app.log", 0, 0)
+    assert 0 < alone[0] < alone[1], "a renewal is more work"
+    assert instructions_per_line(tmp_path / "crowd" / "app.log", backups, handlers) == alone
