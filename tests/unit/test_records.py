@@ -18,16 +18,12 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 
 
 @pytest.fixture
-def restored_switches() -> Iterator[None]:
-    """The variables of `logging`, put back afterwards, and the loggers without handlers."""
+def restored_switches(restored_logging: None) -> Iterator[None]:
+    """Put the variables of `logging` back, and the loggers."""
     before = {name: getattr(logging, name) for name in SWITCHES if hasattr(logging, name)}
     yield
     for name, value in before.items():
         setattr(logging, name, value)
-    for logger in (logging.root, logging.getLogger("gunicorn.error"), logging.getLogger("gunicorn.access")):
-        for handler in logger.handlers[:]:
-            logger.removeHandler(handler)
-            handler.close()
 
 
 @pytest.mark.usefixtures("restored_switches")
