@@ -99,12 +99,6 @@ class ClockedMaker:
         return translated
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    return tmp_path / "logs" / "app.log"
-
-
 SUFFIX_OF: dict[str, Callable[[float], str]] = {"S": suffix_of_seconds(1), "H": suffix_of_hour}
 
 

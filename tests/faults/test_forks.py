@@ -85,12 +85,6 @@ def assert_all_is_there(live: Path, acknowledged: dict[str, int]) -> None:
     assert report.files > ROLLOVERS
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    return tmp_path / "logs" / "app.log"
-
-
 def test_children_forked_from_a_thread_while_another_thread_logs(live: Path) -> None:
     handler = Maker(live)()
     mark_lock_handle(live)

@@ -47,12 +47,6 @@ needs_logrotate = pytest.mark.skipif(LOGROTATE is None, reason="logrotate is not
 suffix_of = suffix_of_seconds(1)
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    return tmp_path / "logs" / "app.log"
-
-
 @dataclass
 class Taken:
     """A file that was taken away from the writers; it stays open, so that it can be read though it is deleted."""

@@ -49,12 +49,6 @@ PACKAGE = os.path.dirname(rollsafe.__file__)
 suffix_of_second = suffix_of_seconds(1)
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    return tmp_path / "logs" / "app.log"
-
-
 def archive(live: Path) -> list[Path]:
     """Compress each backup that is a plain file as the keeper does, once it is quiet; returns the archives.
 
