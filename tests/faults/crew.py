@@ -41,6 +41,11 @@ class WatchedHandler(SafeTimedRotatingFileHandler):
         self.reported: list[str] = []
         super().__init__(*arguments, **keywords)
 
+    def take_reports(self) -> list[str]:
+        """What it has reported since this was last asked."""
+        reports, self.reported = self.reported, []
+        return reports
+
     def handleError(self, record: logging.LogRecord) -> None:
         self.reported.append(f"{record.msg}: {sys.exc_info()[1]!r}")
 

@@ -24,11 +24,6 @@ SECOND = FIRST + 10
 THIRD = FIRST + 20
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
-
-
 def line(created: float, number: int, stream: str = "w0t0", size: int = 80) -> bytes:
     """One whole line."""
     return f"{created:.9f} {make_line(stream, number, size)}\n".encode()

@@ -7,7 +7,6 @@ import gzip
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,8 @@ from rollsafe import ConfigurationError
 from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import logs_at
 from tests.faults.crew import WatchedHandler
+from tests.integration.logs import Make, backup_of, log, suffix_of
 from tests.integration.servers import wait_until
-from tests.integration.test_handler import log, suffix_of
-
-DAY = 86400.0
-Make = Callable[..., WatchedHandler]
 
 
 @pytest.fixture
@@ -31,26 +27,9 @@ def live(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(live: Path) -> Iterator[Make]:
-    """Makes hourly handlers of `live`, UTC, and closes them; they must have nothing to report."""
-    made: list[WatchedHandler] = []
-
-    def make_handler(path: Path = live, /, **arguments: Any) -> WatchedHandler:
-        handler = WatchedHandler(path, **({"when": "H", "utc": True} | arguments))
-        made.append(handler)
-        return handler
-
-    yield make_handler
-    for handler in made:
-        handler.close()
-        assert handler.reported == []
-
-
-def backup_of(live: Path, days: float, extension: str = "", size: int = 10) -> Path:
-    """A backup of an hour so many days ago."""
-    path = live.with_name(f"{live.name}.{suffix_of(time.time() - days * DAY, 'H')}{extension}")
-    path.write_bytes(b"x" * (size - 1) + b"\n")
-    return path
+def usual() -> dict[str, Any]:
+    """Backups of hours."""
+    return {"when": "H", "utc": True}
 
 
 def roll(handler: WatchedHandler) -> None:

@@ -31,11 +31,6 @@ def suffix_of_day(created: float) -> str:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
-
-
-@pytest.fixture
 def shared(live: Path) -> Iterator[WatchedHandler]:
     """A handler that treats a local file as a shared one."""
     handler = WatchedHandler(live, when="D", utc=True, lock_writes=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,20 @@ import pytest
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
 from tests.faults.crew import WatchedHandler, lock_path
+from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
 from tests.integration.servers import wait_until
-from tests.integration.test_handler import log, suffix_of, wait_for_second_after
 from tests.load import Plan, run_load, suffix_of_seconds
 from tests.oracle import audit
 
-Make = Callable[..., WatchedHandler]
 PROCESSES = 4
 LINE = 200
 BOUND = 20_000
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
-
-
-@pytest.fixture
-def make(live: Path) -> Iterator[Make]:
-    """Makes hourly handlers of `live`, UTC, that roll before ten bytes are passed; they must have nothing to report."""
-    made: list[WatchedHandler] = []
-
-    def make_handler(**arguments: Any) -> WatchedHandler:
-        handler = WatchedHandler(live, **({"when": "H", "utc": True, "maxBytes": 10} | arguments))
-        made.append(handler)
-        return handler
-
-    yield make_handler
-    for handler in made:
-        handler.close()
-        assert handler.reported == []
+def usual() -> dict[str, Any]:
+    """An hour is long, and a file is full after ten bytes."""
+    return {"when": "H", "utc": True, "maxBytes": 10}
 
 
 def pieces(live: Path) -> list[str]:
@@ -168,8 +151,8 @@ def test_without_the_hint_of_the_lock_file_the_numbers_go_on_too(live: Path, mak
     assert live.with_name(f"app.log.{suffix}.10").read_text() == "first\n"
 
 
-def test_where_the_rollover_is_refused_lines_go_on_into_the_open_file(live: Path) -> None:
-    handler = WatchedHandler(live, when="H", utc=True, maxBytes=10)
+def test_where_the_rollover_is_refused_lines_go_on_into_the_open_file(live: Path, make: Make) -> None:
+    handler = make()
 
     def refuse(default: str) -> str:
         raise PermissionError("refused")
@@ -179,12 +162,11 @@ def test_where_the_rollover_is_refused_lines_go_on_into_the_open_file(live: Path
         log(handler, f"line {number}")
     handler.namer = None
     assert live.read_text().split("\n")[:-1] == [f"line {number}" for number in range(20)]
-    assert len(handler.reported) == 1
-    handler.close()
+    assert len(handler.take_reports()) == 1
 
 
-def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_for_it(live: Path) -> None:
-    handler = WatchedHandler(live, when="H", utc=True, maxBytes=10)
+def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_for_it(live: Path, make: Make) -> None:
+    handler = make()
     log(handler, "full already")
     asked = []
 
@@ -200,7 +182,7 @@ def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_fo
     handler.namer = None
     assert live.read_text().split("\n")[1:-1] == [f"line {number}" for number in range(50)] + ["last"]
     assert len(asked) <= 2
-    handler.close()
+    assert len(handler.take_reports()) == 1
 
 
 def test_without_a_bound_the_write_is_the_system_call_alone(live: Path, make: Make) -> None:

@@ -45,12 +45,6 @@ def numbers(live: Path) -> dict[bytes, list[int]]:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
-    """The live file of a test."""
-    return tmp_path / "app.log"
-
-
-@pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The messages of the records that `handleError` was called for."""
     reported: list[str] = []

@@ -1,0 +1,52 @@
+"""What tests of single handlers do with a log: make lines and backups, name them, and read archives."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import logging
+import lzma
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.crew import WatchedHandler
+from tests.integration.servers import wait_until
+
+DAY = 86400.0
+
+Make = Callable[..., WatchedHandler]
+"""What the fixture `make` is: (path, kind, **arguments), all with a default."""
+
+
+def log(handler: logging.Handler, message: str, created: float | None = None) -> float:
+    """Have `handler` handle a record; returns its time."""
+    record = logging.makeLogRecord({"msg": message, "created": time.time() if created is None else created})
+    handler.handle(record)
+    return record.created
+
+
+def suffix_of(created: float, when: str = "S") -> str:
+    """What the standard library's format makes of a time in UTC."""
+    return time.strftime({"S": "%Y-%m-%d_%H-%M-%S", "H": "%Y-%m-%d_%H"}[when], time.gmtime(created))
+
+
+def wait_for_second_after(created: float) -> None:
+    """Wait until the second that holds `created` is over."""
+    wait_until(lambda: time.time() >= int(created) + 1, "the next second")
+
+
+def backup_of(live: Path, days: float, extension: str = "", size: int = 10) -> Path:
+    """A backup of an hour so many days ago."""
+    path = live.with_name(f"{live.name}.{suffix_of(time.time() - days * DAY, 'H')}{extension}")
+    path.write_bytes(b"x" * (size - 1) + b"\n")
+    return path
+
+
+def read_archive(path: Path) -> bytes:
+    """What an archive holds."""
+    if path.suffix == ".zst":
+        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        return importlib.import_module(module).decompress(path.read_bytes())  # type: ignore[no-any-return]
+    return {".gz": gzip.decompress, ".xz": lzma.decompress}[path.suffix](path.read_bytes())
