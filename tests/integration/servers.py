@@ -80,6 +80,19 @@ def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     return environment | dict(extra or {})
 
 
+def run_program(code: str, *arguments: object, seconds: float = 120.0) -> None:
+    """Run `code` in a Python of its own, which must end well and have nothing to say on its standard error."""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 class ServerProcess:
     """
     A web server of `workers` processes, run in `directory` by the command that `_command` gives.

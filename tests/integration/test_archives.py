@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import gzip
-import importlib
-import lzma
+import importlib.util
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,24 +30,15 @@ from rollsafe.archives import (
 )
 from rollsafe.locks import GRACE, LEASE, TENDING_BYTE
 from tests.faults.crew import Crew, WatchedHandler, lock_path
-from tests.integration.servers import ROOT, wait_until
-from tests.integration.test_handler import log, suffix_of, wait_for_second_after
+from tests.integration.logs import Make, log, read_archive, suffix_of, wait_for_second_after
+from tests.integration.servers import run_program, wait_until
 
 # Lines for more than one chunk, which compress as those of a log do.
 LINES = b"".join(b"%08d a line of a log, and what it says\n" % number for number in range(60_000))
 
-
-def read_archive(path: Path) -> bytes:
-    """What an archive holds."""
-    if path.suffix == ".zst":
-        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-        return importlib.import_module(module).decompress(path.read_bytes())  # type: ignore[no-any-return]
-    return {".gz": gzip.decompress, ".xz": lzma.decompress}[path.suffix](path.read_bytes())
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
+needs_gevent = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="gevent is not installed: pip install gevent"
+)
 
 
 @pytest.fixture
@@ -378,22 +367,6 @@ def test_zst_without_its_module_names_the_remedy(live: Path, monkeypatch: pytest
 # The handler.
 
 
-@pytest.fixture
-def make(live: Path) -> Iterator[Callable[..., WatchedHandler]]:
-    """Makes handlers of `live` that roll each second, and closes them; they must have nothing to report."""
-    made: list[WatchedHandler] = []
-
-    def make_handler(**arguments: Any) -> WatchedHandler:
-        handler = WatchedHandler(live, **({"when": "S", "utc": True} | arguments))
-        made.append(handler)
-        return handler
-
-    yield make_handler
-    for handler in made:
-        handler.close()
-        assert handler.reported == []
-
-
 def settled(live: Path) -> bool:
     """Whether every backup is an archive, and nothing else is there."""
     return all(path.suffix in (".gz", ".bz2") for path in live.parent.glob("app.log.*"))
@@ -407,9 +380,7 @@ def archived_lines(live: Path) -> dict[str, str]:
     }
 
 
-def test_backups_become_archives_and_a_late_line_makes_a_further_one(
-    live: Path, make: Callable[..., WatchedHandler]
-) -> None:
+def test_backups_become_archives_and_a_late_line_makes_a_further_one(live: Path, make: Make) -> None:
     handler = make(compress="gz")
     first = log(handler, "first")
     wait_for_second_after(first)
@@ -425,7 +396,7 @@ def test_backups_become_archives_and_a_late_line_makes_a_further_one(
     assert live.read_text() == "second\n" or archived[f"{suffix_of(second)}.gz"] == "second\n"
 
 
-def test_plain_and_archive_count_once(live: Path, make: Callable[..., WatchedHandler]) -> None:
+def test_plain_and_archive_count_once(live: Path, make: Make) -> None:
     names = [f"app.log.2026-11-2{day}_00-00-00" for day in range(5)]
     for name in names[1:]:
         live.with_name(name).touch()
@@ -436,7 +407,9 @@ def test_plain_and_archive_count_once(live: Path, make: Callable[..., WatchedHan
     assert sorted(doomed) == sorted([f"{names[0]}.gz", names[1], f"{names[1]}.gz"])
 
 
-def test_a_failure_is_reported_once_and_tried_again_later(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_once_and_tried_again_later(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backups, "_RETRY", 0.05)
     calls = []
 
@@ -447,7 +420,7 @@ def test_a_failure_is_reported_once_and_tried_again_later(live: Path, monkeypatc
             if len(calls) < 3:
                 raise OSError(errno.ENOSPC, "no space", target_path)
 
-    handler = WatchedHandler(live, when="S", utc=True, compress=Failing())
+    handler = make(compress=Failing())
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
@@ -462,19 +435,20 @@ def test_a_failure_is_reported_once_and_tried_again_later(live: Path, monkeypatc
     wait_until(is_archived, "it is tried again")
     handler.close()
     assert calls.count(str(backup)) == 3
-    assert [text for text in handler.reported if str(backup) in text] == handler.reported
-    assert len(handler.reported) == 1
+    (report,) = handler.take_reports()
+    assert str(backup) in report
 
 
 def test_nothing_is_quiet_at_first_sight_whatever_its_time_stamps_say(source: Path) -> None:
     watch = backups.Watch()
     sign = sign_of(source.lstat())
-    assert watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) == LEASE + GRACE
+    assert watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) == pytest.approx(LEASE + GRACE)
     assert 0 < watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) < LEASE + GRACE
     wait_until(lambda: watch.seconds_until_quiet(str(source), sign, 0.01) <= 0, "it was seen unchanged for a while")
     with source.open("ab") as file:
         file.write(b"late\n")
-    assert watch.seconds_until_quiet(str(source), sign_of(source.lstat()), LEASE + GRACE) == LEASE + GRACE
+    changed = sign_of(source.lstat())
+    assert watch.seconds_until_quiet(str(source), changed, LEASE + GRACE) == pytest.approx(LEASE + GRACE)
 
 
 # The process that does the work.
@@ -496,7 +470,7 @@ class Stuck:
 
 
 def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not_roll(
-    live: Path, tmp_path: Path, make: Callable[..., WatchedHandler]
+    live: Path, tmp_path: Path, make: Make
 ) -> None:
     mark = tmp_path / "begun"
 
@@ -526,37 +500,27 @@ def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not
 
 
 def test_an_exit_does_not_wait_for_a_compression(live: Path, tmp_path: Path) -> None:
-    mark = tmp_path / "begun"
-    program = f"""
-import logging, pathlib, time
+    program = """
+import logging, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler
 from tests.integration.test_archives import Stuck
 
-mark = pathlib.Path({str(mark)!r})
-handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress=Stuck(mark))
+mark = pathlib.Path(sys.argv[2])
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=Stuck(mark))
 logging.getLogger().addHandler(handler)
 logging.warning("first")
 handler.doRollover()
 while not mark.exists():
     time.sleep(0.01)
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    run_program(program, live, tmp_path / "begun")
     assert [path.read_text() for path in live.parent.glob("app.log.????-??-??_??")] == ["first\n"]
 
 
+@needs_gevent
 def test_greenlets_of_gevent_go_on_during_a_compression(live: Path) -> None:
     """The compression waits for greenlets that only run while it does not hold them up."""
-    pytest.importorskip("gevent", reason="needs gevent")
-    program = f"""
+    program = """
 from gevent import monkey; monkey.patch_all()
 import gevent, logging, sys, time
 from rollsafe import SafeTimedRotatingFileHandler
@@ -574,7 +538,7 @@ def compress(source_path, target_path):
     open(target_path, "w").write("an archive")
     done = turns >= first + 20
 
-handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress=compress)
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
 logging.getLogger().addHandler(handler)
 logging.warning("first")
 handler.doRollover()
@@ -586,21 +550,13 @@ while not done and time.monotonic() < deadline:
 handler.close()
 sys.exit(0 if done else "the greenlets stood still")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    run_program(program, live)
 
 
+@needs_gevent
 def test_a_keeper_under_gevent_leaves_no_descriptors_behind(live: Path) -> None:
     """What a callback uses of gevent in that thread is given back at its end."""
-    pytest.importorskip("gevent", reason="needs gevent")
-    program = f"""
+    program = """
 from gevent import monkey; monkey.patch_all()
 import gevent, logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, backups
@@ -612,39 +568,33 @@ def tell(path, interval):
     time.sleep(0.001)
     told.append(path)
 
-handler = SafeTimedRotatingFileHandler({str(live)!r}, when="H", compress="gz", on_rollover=tell)
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz", on_rollover=tell)
 logging.getLogger().addHandler(handler)
-descriptors = []
+before, descriptors = threads(), []
 for turn in range(4):
     logging.warning("a line")
     handler.doRollover()
     deadline = time.monotonic() + 30
-    while (len(told) <= turn or handler._keeper._running_in) and time.monotonic() < deadline:
+    while (len(told) <= turn or threads() > before) and time.monotonic() < deadline:
         gevent.sleep(0.01)
-    gevent.sleep(0.05)
     handler.close()
     descriptors.append(len(os.listdir("/proc/self/fd")))
-sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{{told}} {{descriptors}}")
+sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{told} {descriptors}")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    run_program(program, live)
 
 
 # A writer that is late while the lock is held.
 
 
 def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_looked_after_later(
-    live: Path, tmp_path: Path
+    live: Path, tmp_path: Path, make: Make
 ) -> None:
     """The archiver stands still between its check of the size and the unlink; the line comes just then."""
-    handler = WatchedHandler(live, when="H", utc=True)
+    handler = make(when="H")
     created = log(handler, "first")
     backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
     held, go = tmp_path / "held", tmp_path / "go"
@@ -675,13 +625,13 @@ def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_looked_after
     assert gzip.decompress(backup.with_name(backup.name + ".gz").read_bytes()) == b"first\n"
     rest = [path.read_text() for path in (live, backup.with_name(f"{backup.name}.1")) if path.exists()]
     assert sorted("".join(rest).split()) == ["second", "third"]
-    assert not [text for text in handler.reported if "LockBusy" not in text]
+    assert not [text for text in handler.take_reports() if "LockBusy" not in text]
 
 
 def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked_after(
-    live: Path, lock: FileLock
+    live: Path, lock: FileLock, make: Make
 ) -> None:
-    handler = WatchedHandler(live, when="H", utc=True)
+    handler = make(when="H")
     created = log(handler, "first")
     backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
     live.rename(backup)
@@ -699,6 +649,9 @@ def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked
     file.write = write_late
     log(handler, "second")
     assert not backup.exists(), "it was archived"
+    reopening, line = handler.take_reports()
+    assert "the reopening of" in reopening
+    assert line.startswith("second: IsADirectoryError")
     live.rmdir()
     handler.flush()
     handler.close()
@@ -707,9 +660,9 @@ def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked
 
 @pytest.mark.parametrize("archived", [True, False])
 def test_a_hard_link_elsewhere_is_no_name_of_a_backup_that_is_archived(
-    live: Path, lock: FileLock, archived: bool
+    live: Path, lock: FileLock, make: Make, archived: bool
 ) -> None:
-    handler, other = (WatchedHandler(live, when="H", utc=True) for _ in range(2))
+    handler, other = make(when="H"), make(when="H")
     created = log(handler, "first")
     backup = live.with_name(f"app.log.{suffix_of(created, 'H')}")
     snapshot = live.parent / "snapshot"
@@ -732,8 +685,6 @@ def test_a_hard_link_elsewhere_is_no_name_of_a_backup_that_is_archived(
     file.write = write_late
     log(handler, "second")
     other._flag.flags[other._flag.slot] = 0
-    handler.close()
-    other.close()
     later = [path for path in live.parent.iterdir() if path.is_file() and b"second\n" in path.read_bytes()]
     assert len(later) == 1
     assert (later == [backup]) is not archived
