@@ -191,7 +191,13 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
         ) from error
     if twice != 2 * once:
         raise ConfigurationError(
-            f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or one without mark such as 'utf-16-le'"
+            f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or another one without mark"
+        )
+    # A piece of a line is told from a line by that byte, and so it is by everything else that reads logs.
+    end = once.removeprefix("line".encode(name))
+    if end != b"\n":
+        raise ConfigurationError(
+            f"encoding={encoding!r} ends lines with {end!r}; use one that ends them with b'\\n', such as 'utf-8'"
         )
     return name, handler
 

@@ -42,7 +42,7 @@ from rollsafe.inflight import IN_PAGE, Flag
 from rollsafe.locks import LATE, FileLock
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
 from rollsafe.retention import Limits
-from rollsafe.rollover import LiveFileMoved, LockBusy, OpenFile, Rollover
+from rollsafe.rollover import LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -360,12 +360,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._busy = me
         waits = False
         try:
-            if not (
-                written is not None
-                and self._is_whole(file, line, written)
-                and self._look_after(file, line, record.created)
-            ):
-                if self._spill.add(line, record.created):
+            rest = line if written is None else self._unwritten(file, line, written)
+            if rest or not self._look_after(file, line, record.created):
+                if self._spill.add(rest or line, record.created):
                     waits = True
                 else:
                     tell("dropped", self.baseFilename)
@@ -405,6 +402,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._look_again(0.0)
         self._close_forgotten()
         self._flag.notice_the_dead()
+        # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
+        newest = -inf if self._asks_for_each_line() else self._spill.newest()
         asks = True
         # More than one round where another worker has rolled, and its file is over too.
         for _ in range(3):
@@ -421,11 +420,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # A live file of the future was made while the clock was ahead.
             elif (
                 (asks and self.shouldRollover(record))
+                or min(newest, now + AHEAD) >= file.end
                 or file.start > now + AHEAD
                 or (self._lacks_room(file) and self._close_for_size(file))
             ):
                 asks = not self._asks_for_each_line()
-                self._rolling_at = max(now, min(record.created, now + AHEAD))
+                self._rolling_at = max(now, min(max(record.created, newest), now + AHEAD))
                 try:
                     self.doRollover()
                 finally:
@@ -541,39 +541,52 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._file.shared:
                 self._append_waiting()
                 continue
-            line, created = spill.take()
-            try:
-                self._place(line, created)
-            except Exception:
-                spill.put_back(line, created)
-                raise
+            self._place_first()
         if spill.dropped:
             line = self._dropped_line(spill.dropped)
             if self._file.shared:
-                self._append_shared([line], None)
+                if not self._append_shared([line], None):
+                    raise OSError(errno.ENOSPC, "the count of dropped lines was not written", self.baseFilename)
             else:
-                self._place(line, time.time())
+                spill.put_back(line, time.time())
+                spill.dropped = 0
+                self._place_first()
         spill.recovered()
 
-    def _place(self, line: bytes, created: float) -> None:
-        """Write `line` into the file of the interval that holds `created`.
+    def _place_first(self) -> None:
+        """Write the line that waits first into the file of its interval; it waits on unless it was written.
 
         Raises:
             OSError: It could not be written, or not wholly.
         """
-        while True:
+        line, created = self._spill.take()
+        try:
             file = self._file_of(created)
             text = b"\n" + line if file.ends_in_fragment else line
             self._flag.flags[self._flag.slot] = 1
             # Room was made, if it could be.
             written = file.append(text) if self.maxBytes else file.write(text)
-            if not self._is_whole(file, text, written):
+            rest = self._unwritten(file, text, written)
+            if rest:
+                line = rest if file.interval is None else line
                 raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
-            if self._look_after(file, text, created):
-                return
-            if file is self._file:
-                self._detach()
-                self._attached()
+        except BaseException:
+            # The application was told that it is logged: a signal handler's sys.exit must not take it along.
+            self._spill.put_back(line, created)
+            raise
+        if not self._look_after(file, text, created):
+            self._spill.put_back(line, created)
+            self._discard(file)
+
+    def _discard(self, file: OpenFile) -> None:
+        """Turn for good from a file that does not keep what is written into it."""
+        if file is self._file:
+            self._detach()
+        if file in self._kept:
+            self._kept.remove(file)
+            if not any(written.file is file for written in self._unsure):
+                file.close()
+        self._attached()
 
     def _append_waiting(self) -> None:
         """Write the oldest lines that wait, as many as belong to one file: the lock is what takes the time.
@@ -584,13 +597,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             OSError: Not all could be written.
         """
         spill = self._spill
-        start, end = self._file.start, inf
+        start, end, most = self._file.start, inf, LINES_PER_LOCK
         late = None
         if spill.lines[0][1] < start:
-            late = self._interval_at(spill.lines[0][1])
-            start, end = late.start, late.end
+            try:
+                late = self._interval_at(spill.lines[0][1])
+                start, end = late.start, late.end
+            except Exception as error:
+                self._refused("a late line", error)
+                start, most = -inf, 1
         taken: list[tuple[bytes, float]] = []
-        while spill.lines and start <= spill.lines[0][1] < end and len(taken) < LINES_PER_LOCK:
+        while spill.lines and start <= spill.lines[0][1] < end and len(taken) < most:
             taken.append(spill.take())
         lines = [line for line, _ in taken]
         written = 0
@@ -603,12 +620,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             raise OSError(errno.ENOSPC, f"only {written} of {len(taken)} lines were written", self.baseFilename)
 
     def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
-        """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly."""
+        """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly.
+
+        Where there can be no such backup, they go to the live file, as late lines do without the lock.
+        """
         try:
-            if late is None:
-                written = self._rollover.append(self._file, lines, self._patience)
-            else:
-                written = self._rollover.append_late(late, lines, self._patience)
+            if late is not None:
+                try:
+                    return self._rollover.append_late(late, lines, self._patience)
+                except NoPiece as error:
+                    self._refused("a late line", error)
+            written = self._rollover.append(self._file, lines, self._patience)
         except LockBusy:
             self._patience = SHARED_BUSY_WAIT
             raise
@@ -638,19 +660,19 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 return piece
         return live
 
-    def _is_whole(self, file: OpenFile, line: bytes, written: int | None) -> bool:
-        """Whether all of `line` is written; the piece of one that was cut short is blanked."""
+    def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
+        """What of `line` is yet to be written: nothing, or all of it, because a piece that was cut short is blanked."""
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
             line = line[written:]
             written = file.write(line)
         if written == len(line):
             file.ends_in_fragment = False
-            return True
+            return b""
         file.due = -inf
         file.ends_in_fragment = bool(written) and (file.stream.closed or not file.blank_written(line[:written]))
         self._flag.flags[self._flag.slot] = 0
-        return False
+        return line
 
     def _look_after(self, file: OpenFile, line: bytes, created: float) -> bool:
         """Look at what became of a written line: False when its file was removed, and it must be written again."""

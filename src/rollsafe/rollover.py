@@ -48,6 +48,10 @@ class LockBusy(Exception):
     """The lock could not be had within the bound: another process is stopped or stuck in a rollover."""
 
 
+class NoPiece(Exception):
+    """There can be no further backup of an interval."""
+
+
 class NoRoom(Exception):
     """A line would make the file larger than it may be."""
 
@@ -519,11 +523,16 @@ class Rollover:
 
         Raises:
             LockBusy: The lock was not free within `patience` seconds.
+            NoPiece: There can be no backup for them.
             OSError: Nothing could be written.
         """
         self._take_lock(patience)
         try:
-            with self._open_piece(interval) as stream:
+            try:
+                stream = self._open_piece(interval)
+            except Exception as error:  # a namer may raise anything
+                raise NoPiece(str(error)) from error
+            with stream:
                 return self._write_through(stream, lines)
         finally:
             self.lock.release()
@@ -646,13 +655,12 @@ class Rollover:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
         first = self._last_number(interval.suffix) + 1 if self._last_number else 0
         free = self._free_sequence(interval, first)
-        base, extension = self._backup_path(interval.suffix, free - 1), self._extension()
-        last = base + extension
-        # What has its final name already is not what waits for it.
-        final = extension and os.path.lexists(base)
-        if free > interval.fold and _is_plain_file(last) and not final:
+        extension = self._extension()
+        last = self._backup_path(interval.suffix, free - 1) + extension
+        # What waits for the application is given to it when it was quiet for long, and removed afterwards.
+        if free > interval.fold and _is_plain_file(last) and (not extension or _was_just_written(last)):
             return open(last, "ab", buffering=0, opener=_open_to_read_too)
-        new = self._backup_path(interval.suffix, free) + self._extension()
+        new = self._backup_path(interval.suffix, free) + extension
         stream = open(new, "ab", buffering=0, opener=self._open_new)
         self._permit(stream)
         return stream
@@ -790,6 +798,11 @@ def _is_plain_file(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _was_just_written(path: str) -> bool:
+    """Whether a file was written within the last lease; by its mtime, as links and renames change the ctime too."""
+    return 0 <= time.time() - os.lstat(path).st_mtime < LEASE
 
 
 def _open_to_read_too(path: str, flags: int, mode: int = 0o666) -> int:

@@ -29,6 +29,10 @@ class Spill:
         """Whether there is anything to write: lines, or the count of those that did not fit."""
         return bool(self.lines or self.dropped)
 
+    def newest(self) -> float:
+        """The latest time of a line that waits, minus infinity if none does."""
+        return max((created for _, created in self.lines), default=-inf)
+
     def add(self, line: bytes, created: float) -> bool:
         """Append a line, if it fits in the limit (bytes) or is the only one; False if not."""
         if self.lines and self._size + len(line) > self._limit:

@@ -35,7 +35,9 @@ from rollsafe.errors import LogFileError
         ({"when": "midnight", "atTime": "03:00"}, ["atTime='03:00'", "datetime.time"]),
         ({"encoding": "utf-9"}, ["encoding='utf-9'", "'utf-8'"]),
         ({"encoding": "rot13"}, ["encoding='rot13'", "text encoding"]),
-        ({"encoding": "utf-16"}, ["encoding='utf-16'", "mark", "'utf-16-le'"]),
+        ({"encoding": "utf-16"}, ["encoding='utf-16'", "mark", "'utf-8'"]),
+        ({"encoding": "utf-16-le"}, ["encoding='utf-16-le'", "ends lines with", "'utf-8'"]),
+        ({"encoding": "cp037"}, ["encoding='cp037'", "ends lines with", "'utf-8'"]),
         ({"encoding": "utf-8", "errors": "shrug"}, ["errors='shrug'", "shrug"]),
     ],
 )

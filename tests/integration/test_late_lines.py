@@ -1,0 +1,192 @@
+"""Lines that come late or have waited, in the corners: each in a file, once, and none in the way of the others."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import backups
+from rollsafe.archives import archive, codec_for, sign_of
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.locks import FileLock
+from tests.faults.crew import lock_path
+from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
+from tests.integration.servers import wait_until
+
+HOUR = 3600.0
+
+
+def lines_in(directory: Path) -> list[str]:
+    """All lines of all files but the lock file, sorted."""
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name.startswith("app.log")]
+    return sorted("".join(path.read_text() for path in files).split())
+
+
+@pytest.mark.parametrize("hook", ["rotator", "on_rollover"])
+def test_a_line_that_comes_while_the_application_has_the_backup_gets_a_further_file(
+    hook: str, live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backups, "LATE", 0.1)
+    given: list[Path] = []
+
+    def take(path: str, *_: object) -> None:
+        if not given:
+            backup = Path(path)
+            given.append(backup)
+            shutil.copyfile(backup, live.with_name("app.log-taken"))
+            if hook == "on_rollover":
+                backup.unlink()
+            log(other, "late", first)
+        if hook == "rotator":
+            os.unlink(path)
+
+    def never(*_: object) -> None:
+        """It is another process's to do."""
+
+    handler, other = make(**({"on_rollover": take} if hook == "on_rollover" else {})), make(on_rollover=never)
+    other._keeper.wake = other._keeper.stand_by = never  # type: ignore[method-assign]  # only one is to tend
+    if hook == "rotator":
+        handler.rotator = take  # type: ignore[assignment]  # it is called with two paths
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    log(other, "third")
+    wait_until(lambda: bool(given), "the application has the backup")
+    wait_until(lambda: not list(live.parent.glob(f"app.log.{suffix_of(first)}.rolled")), "it has given it back")
+    found = lines_in(live.parent)
+    assert (found.count("first"), found.count("late")) == (1, 1)
+
+
+def drop_number(default: str) -> str:
+    """A namer that gives one name for every number."""
+    return re.sub(r"\.\d+\Z", "", default)
+
+
+def test_a_late_line_that_can_have_no_backup_is_not_in_the_way_of_others_under_the_lock(live: Path, make: Make) -> None:
+    handler = make(when="H", lock_writes=True)
+    handler.namer = drop_number
+    late = time.time() - HOUR
+    live.with_name(f"app.log.{suffix_of(late, 'H')}.gz").touch()
+    log(handler, "one")
+    log(handler, "late", late)
+    log(handler, "two")
+    assert live.read_text().split() == ["one", "late", "two"]
+    (report,) = handler.take_reports()
+    assert "a late line" in report
+
+
+def test_a_line_of_a_time_that_is_in_no_interval_is_not_in_the_way_of_others_under_the_lock(
+    live: Path, make: Make
+) -> None:
+    handler = make(when="H", lock_writes=True)
+    log(handler, "one")
+    log(handler, "absurd", -1e18)
+    log(handler, "two")
+    assert live.read_text().split() == ["one", "absurd", "two"]
+    (report,) = handler.take_reports()
+    assert "a late line" in report
+
+
+def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines(
+    live: Path, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    log(handler, "second")
+    (kept,) = handler._kept
+    backup = live.with_name(f"app.log.{suffix_of(first)}")
+    (tmp_path / "snapshot").mkdir()
+    os.link(backup, tmp_path / "snapshot" / "kept")
+    lock = FileLock(lock_path(live))
+    codec = codec_for("gz", None)
+    assert codec is not None
+    archive(str(backup), f"{backup}.gz", sign_of(backup.stat()), codec, lock)
+    lock.close()
+    # As after a stop of its process.
+    kept.look_after = -1.0
+    asked: list[float] = []
+    file_of = SafeTimedRotatingFileHandler._file_of
+
+    def counting(self: SafeTimedRotatingFileHandler, created: float) -> Any:
+        asked.append(created)
+        assert len(asked) < 10, "the line is written again and again"
+        return file_of(self, created)
+
+    monkeypatch.setattr(SafeTimedRotatingFileHandler, "_file_of", counting)
+    log(handler, "late", first)
+    assert Path(f"{backup}.1").read_text() == "late\n"
+    assert kept not in handler._kept
+
+
+@pytest.mark.parametrize("step", ["_file_of", "_look_after"])
+def test_an_exit_while_a_line_that_waited_is_written_neither_loses_nor_doubles_it(
+    step: str, live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    log(handler, "one")
+    handler._spill.add(b"waited\n", time.time())
+
+    def leave(*_: object) -> None:
+        raise SystemExit(1)  # as a signal handler does between two steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handler, step, leave)
+        with pytest.raises(SystemExit):
+            handler.flush()
+    handler.flush()
+    assert live.read_text().split() == ["one", "waited"]
+
+
+def test_a_line_of_a_new_interval_that_waits_makes_the_rollover_though_an_older_one_is_in_hand(
+    live: Path, make: Make
+) -> None:
+    handler = make()
+    first = log(handler, "first")
+    wait_for_second_after(first)
+    # Queued by a signal handler that has interrupted the long way of the next line.
+    handler._spill.add(b"newer\n", time.time())
+    handler._file.due = -1.0
+    log(handler, "older", first)
+    assert live.with_name(f"app.log.{suffix_of(first)}").read_text().split() == ["first", "older"]
+    assert live.read_text() == "newer\n"
+
+
+def test_the_count_of_dropped_lines_is_told_though_a_first_try_fails_under_the_lock(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H", lock_writes=True)
+    log(handler, "one")
+    handler._spill.dropped = 3
+    with monkeypatch.context() as patch:
+        patch.setattr(handler, "_append_shared", lambda lines, late: 0)
+        handler.flush()
+    handler.take_reports()
+    handler.flush()
+    assert "3 lines were dropped" in live.read_text()
+
+
+def test_a_pipe_that_takes_a_line_in_parts_gets_each_part_once(tmp_path: Path, make: Make) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    handler = make(path)
+    os.set_blocking(handler.stream.fileno(), False)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    text = "".join(f"{number:07} " for number in range(2000))
+    log(handler, text)
+    assert handler._spill.lines
+    received = b""
+    while not received.endswith(b"\n"):
+        received += os.read(reader, 1 << 16)
+        handler.flush()
+    os.close(reader)
+    handler.take_reports()
+    assert received.decode() == f"{text}\n"
