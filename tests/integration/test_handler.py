@@ -145,28 +145,6 @@ def test_the_new_live_file_keeps_the_mode_of_the_old_one(live: Path, make: Make)
     assert live.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize(
-    ("error", "reports"), [(SystemExit(1), 0), (OSError(errno.EIO, "reported late"), 1)], ids=["sys.exit", "EIO"]
-)
-def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
-    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, error: BaseException, reports: int
-) -> None:
-    handler = make()
-    first = log(handler, "first")
-    real = os.rename
-
-    def rename(source: str, target: str) -> None:
-        real(source, target)
-        raise error  # as a signal handler's sys.exit between two steps
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", rename)
-        with contextlib.suppress(SystemExit):
-            handler.doRollover()
-    assert backups(live) == {suffix_of(first): "first\n"}
-    assert ["reported late" in report for report in handler.take_reports()] == [True] * reports
-
-
 def test_permissions_are_those_of_every_file_whatever_the_umask(live: Path, make: Make) -> None:
     before = os.umask(0o077)
     try:
@@ -929,7 +907,7 @@ def test_errors_is_honoured(live: Path, make: Make) -> None:
 
 
 @pytest.mark.parametrize("message", ["plain", "caf\u00e9", "two\nlines", "back\\nslash"])
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "shift_jis", "iso2022_jp"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "gb18030"])
 @pytest.mark.parametrize("terminator", ["\n", "\r\n"])
 def test_the_line_of_our_formatter_is_its_text_in_the_encoding(
     live: Path, make: Make, message: str, encoding: str, terminator: str

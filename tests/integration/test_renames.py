@@ -104,9 +104,11 @@ def test_a_file_that_takes_the_name_at_the_last_moment_is_not_replaced(
     assert handler.reported == []
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), OSError(errno.EIO, "reported late")], ids=["sys.exit", "EIO"])
+@pytest.mark.parametrize(
+    ("error", "reports"), [(SystemExit(1), 0), (OSError(errno.EIO, "reported late"), 1)], ids=["sys.exit", "EIO"]
+)
 def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
-    way: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, error: BaseException, reports: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = tmp_path / "app.log"
     handler = handler_with_line(live)
@@ -125,3 +127,4 @@ def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
         with contextlib.suppress(SystemExit):
             handler.doRollover()
     assert backups(live) == {"": "first\n"}
+    assert ["reported late" in report for report in handler.reported] == [True] * reports

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, handlers
+from rollsafe import SafeTimedRotatingFileHandler, handlers, rollover
 from rollsafe.locks import ROLLOVER_BYTE
+from rollsafe.renames import rename_new
 from tests.faults.crew import Crew, log_lines, stop_myself
 from tests.integration.servers import backups, wait_until
 from tests.load import suffix_of_seconds
@@ -47,11 +48,12 @@ class Worker:
     def __init__(self, live: Path, scratch: Path, stream: str, length: int) -> None:
         handlers.LOCK_WAIT = PATIENCE
         self._live, self._scratch, self._stream = live, scratch, stream
-        self._lock, self._rename = fcntl.lockf, os.rename
+        self._lock = fcntl.lockf
         self._renames = 0
         self._tries = 0
         self._reported: list[str] = []
-        fcntl.lockf, os.rename = self._note_try, self._note_rename  # type: ignore[assignment]
+        fcntl.lockf = self._note_try  # type: ignore[assignment]
+        vars(rollover)["rename_new"] = self._note_rename
         self._handler = make_handler(live, length)
         self._handler.handleError = self._note_report  # type: ignore[method-assign]
         lock = self._handler._rollover.lock
@@ -77,11 +79,12 @@ class Worker:
             (self._scratch / f"{self._stream}.waits").touch()
             raise
 
-    def _note_rename(self, source: str, target: str) -> None:
-        """What stands for os.rename."""
+    def _note_rename(self, source: str, target: str) -> bool:
+        """What stands for `rename_new`."""
         wait_until(lambda: len(list(self._scratch.glob("*.waits"))) == WORKERS - 1, "all others wait for the lock")
-        self._rename(source, target)
-        self._renames += 1
+        renamed = rename_new(source, target)
+        self._renames += renamed
+        return renamed
 
     def _stop_before(self, release: Callable[[], None]) -> None:
         """What stands for the lock's `release`."""
