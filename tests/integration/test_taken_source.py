@@ -22,8 +22,8 @@ from rollsafe.archives import (
     sign_of,
 )
 from tests.faults.crew import WatchedHandler
+from tests.integration.logs import log, suffix_of
 from tests.integration.servers import wait_until
-from tests.integration.test_handler import log, suffix_of
 
 LINES = b"a line of a log\n" * 1000
 

@@ -17,9 +17,8 @@ from rollsafe.schedule import Interval, Schedule
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import removals, remove
 from tests.faults.crew import WatchedHandler
+from tests.integration.logs import log, read_archive
 from tests.integration.servers import wait_until
-from tests.integration.test_archives import read_archive
-from tests.integration.test_handler import log
 
 Make = Callable[..., WatchedHandler]
 
