@@ -99,9 +99,11 @@ def torture(
 
 def _finish(handler: logging.Handler) -> None:
     """Have the archives finished that were begun when the processes ended, as the next process would."""
-    tend = getattr(handler, "_tend_backups", None)
-    while tend is not None and (wait := tend()) is not None:
-        time.sleep(wait)
+    from rollsafe import SafeTimedRotatingFileHandler
+
+    if isinstance(handler, SafeTimedRotatingFileHandler):
+        while (wait := handler._housekeeping.do_round()) is not None:
+            time.sleep(wait)
     handler.close()
 
 

@@ -34,14 +34,13 @@ from rollsafe.arguments import (
     checked_permissions,
     checked_size,
 )
-from rollsafe.backups import Keeper, Tending, Watch
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
+from rollsafe.housekeeping import Housekeeping
 from rollsafe.inflight import IN_PAGE, Flag
-from rollsafe.locks import LATE, FileLock
+from rollsafe.locks import LATE
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
-from rollsafe.retention import Limits
 from rollsafe.rollover import LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -199,15 +198,23 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.baseFilename,
             self._interval_at,
             self._backup_path,
-            self._extension,
+            lambda: self._housekeeping.extension(),
             self.permissions,
             lambda: self.settings().line(),
             self._names().extensions,
             self.lock_writes,
             self._last_number if self.maxBytes else None,
         )
-        self._keeper = Keeper(self._rollover.lock.path, self._tend_backups, self._is_unfinished, self._report)
-        self._watch = Watch()
+        self._housekeeping = Housekeeping(
+            self,
+            self._names,
+            lambda: os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0)),
+            self._codec,
+            self._rollover.lock.path,
+            self._report,
+            removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
+            rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
+        )
         self._file = _NOWHERE
         self._kept: list[OpenFile] = []
         self._spill = Spill(SPILL_BYTES)
@@ -217,7 +224,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._renderer: LineFormatter | None = None
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
-        self._starting = True
         self._patience = LOCK_WAIT
         self._rolling_at: float | None = None
         self._said: set[str] = set()
@@ -436,8 +442,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.lease(now, tick, inf)
                     return
             else:
-                self._tend_at_start()
-                self._tend_again()
+                self._housekeeping.leased()
                 file.bind(self.maxBytes or inf, self.baseFilename)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
@@ -488,7 +493,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return False
         self._detach()
         self.stream = stream
-        self._stand_by()
+        self._housekeeping.rolled_by_another()
         return True
 
     def _detach(self) -> None:
@@ -655,8 +660,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             else:
                 self._patience = LOCK_WAIT
                 self._keep(piece)
-                if self._finishes_backups():
-                    self._keeper.wake()
+                self._housekeeping.opened_piece()
                 return piece
         return live
 
@@ -744,18 +748,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._said.clear()
         self._detach()
         self._attached()
-        if backup is not None and self._tends_backups():
-            self._keeper.wake()
-        elif backup is None:
-            self._stand_by()
+        if backup is not None:
+            self._housekeeping.rolled()
+        else:
+            self._housekeeping.rolled_by_another()
 
     def getFilesToDelete(self) -> list[str]:
         """Full paths of the backups that exceed `backupCount`, `max_age` and the like, oldest first.
 
         Only files whose names this handler makes, or one like it with another `when` and the default suffix.
         """
-        limits = self._limits()
-        return self._tending().expired(self._recognisers(), limits) if limits.any else []
+        limits = self._housekeeping.limits()
+        return self._housekeeping.tending().expired(self._recognisers(), limits) if limits.any else []
 
     @property
     def suffix(self) -> str:
@@ -839,22 +843,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Full path of one backup."""
         return self._names().path(suffix, sequence)
 
-    def _tend_at_start(self) -> None:
-        """Have what an earlier process left undone tended by the first lease of this one."""
-        if self._starting:
-            self._starting = False
-            if self._tends_backups():
-                self._keeper.wake()
-
-    def _tend_again(self) -> None:
-        """Have what has failed with the backups tried again when its time has come."""
-        if _monotonic() >= self._watch.retry_at:
-            self._keeper.wake()
-
-    def _limits(self) -> Limits:
-        """What may be kept, as the attributes stand now."""
-        return Limits(self.backupCount, self.max_age, self.max_total_bytes, self.min_free_bytes)
-
     def _recognisers(self) -> list[Names]:
         """What tells the backups of this handler, and of one with another `when`, by their names."""
         return recognisers_of(
@@ -864,71 +852,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             namer=self.rotation_filename,
             extension=self._codec.extension if self._codec else "",
         )
-
-    def _stand_by(self) -> None:
-        """Another process has rolled: see to it that its backup is finished, whatever becomes of that process."""
-        if self._finishes_backups():
-            self._keeper.stand_by()
-
-    def _tends_backups(self) -> bool:
-        """Whether there is anything to do after a rollover."""
-        overridden = type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
-        return self._limits().any or overridden or self._finishes_backups()
-
-    def _finishes_backups(self) -> bool:
-        """Whether there is anything to do with a backup of this moment."""
-        return self._codec is not None or self.on_rollover is not None or self._has_rotator()
-
-    def _has_rotator(self) -> bool:
-        """Whether the application does more than rename."""
-        return callable(self.rotator) or type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
-
-    def _extension(self) -> str:
-        """What a rolled file has behind its backup name until a rotator or `on_rollover` has had its turn."""
-        waits = self._has_rotator() or (self.on_rollover is not None and self._codec is None)
-        return ROLLED_EXTENSION if waits else ""
-
-    def _tending(self) -> Tending:
-        """One round of the keeper."""
-        directory = os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0))
-        return Tending(directory, self._names(), self._watch, self._report)
-
-    def _tend_backups(self) -> float | None:
-        """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
-        tending = self._tending()
-        expired = [os.fspath(path) for path in self.getFilesToDelete()]
-        tending.remove(expired)
-        # A lock of its own, because `close` gives back the one that the handler holds.
-        lock = FileLock(self._rollover.lock.path)
-        # What is yet to be compressed is final only then.
-        done = self._tell_final if self._codec is None else tending.again
-        try:
-            if self._has_rotator():
-                tending.rotate(self.rotate, done)
-            else:
-                # Always: a process with other settings may have left something.
-                tending.release(lock, done)
-            # Not before the application has had its turn.
-            tending.give_up(expired)
-            if self._codec is not None:
-                tending.compress(self._codec, lock, self._tell_final)
-        finally:
-            lock.close()
-        self._watch.end_round()
-        return tending.wait
-
-    def _tell_final(self, path: str) -> None:
-        """Tell the application that a backup is final."""
-        if self.on_rollover is not None:
-            names = self._names()
-            backup = names.parse(os.path.basename(path))
-            interval = names.interval(backup) if backup else None
-            if interval is not None:
-                self.on_rollover(path, interval)
-
-    def _is_unfinished(self) -> bool:
-        """Whether a process that was killed has left something to a round."""
-        return self._tending().is_unfinished(self._codec is not None)
 
     # Open, close, fork.
 
@@ -991,7 +914,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._busy = None
-            self._starting = True
+            self._housekeeping.forked()
             self._spill = Spill(SPILL_BYTES)
             self._unsure = []
             self._flag.claim()

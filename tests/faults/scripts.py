@@ -179,17 +179,17 @@ class ComplainingHandler(SafeTimedRotatingFileHandler):
 class ForgetfulHandler(SafeTimedRotatingFileHandler):
     """Wrong: killed after a backup has its final name, it leaves nothing to tell that nobody was told of it."""
 
-    def _tend_backups(self) -> float | None:
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         archives.publish = os.rename  # type: ignore[assignment]
-        return super()._tend_backups()
 
 
 class HastyHandler(SafeTimedRotatingFileHandler):
     """Wrong: it writes an archive under its final name, and takes one that is there for a good one."""
 
-    def _tend_backups(self) -> float | None:
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         vars(backups)["archive"] = _archive_hastily
-        return super()._tend_backups()
 
 
 def compress_plainly(source_path: str, target_path: str) -> None:

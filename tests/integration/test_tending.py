@@ -83,7 +83,7 @@ def wait_until_gone(*paths: Path) -> None:
 
 def wait_until_tended(handler: WatchedHandler) -> None:
     """Wait until the thread that tends has nothing more to do."""
-    wait_until(lambda: handler._keeper._running_in is None, "the backups are tended")
+    wait_until(lambda: handler._housekeeping.keeper._running_in is None, "the backups are tended")
 
 
 def roll(handler: WatchedHandler, message: str) -> float:
@@ -426,14 +426,15 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
         assert set(turns) == {backups._TURN}
         return len(turns)
 
-    tending = handler._tending()
+    tending = handler._housekeeping.tending()
     codec = handler._codec
     assert codec is not None
     lock = handler._rollover.lock
-    assert turns_of(handler._tending) >= files, "once over all to list them"
-    assert turns_of(lambda: tending.expired([handler._names()], handler._limits())) >= 2 * files, "names, and sizes"
+    assert turns_of(handler._housekeeping.tending) >= files, "once over all to list them"
+    names, limits = [handler._names()], handler._housekeeping.limits()
+    assert turns_of(lambda: tending.expired(names, limits)) >= 2 * files, "names, and sizes"
     assert turns_of(lambda: tending.compress(codec, lock, print)) >= 2 * files, "names, and what each is"
-    paths = tending.expired([handler._names()], handler._limits())
+    paths = tending.expired(names, limits)
     assert turns_of(lambda: tending.remove(paths)) == len(paths) == files
 
 
@@ -462,7 +463,7 @@ def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(log_p
     extension = getattr(compress, "extension", f".{compress}")
     print(f"{len(list(log_path.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
     after = WatchedHandler(log_path, when="S", utc=True, compress=compress, delay=True)
-    while (wait := after._tend_backups()) is not None:
+    while (wait := after._housekeeping.do_round()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(log_path, load.acknowledged, suffix_of_seconds(1))

@@ -36,6 +36,7 @@ CORE = {
     "stamps",
     "events",
     "renames",
+    "housekeeping",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -81,8 +82,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backups": {"archives", "background", "retention", "schedule", "names", "locks", "errors"},
     "renames": set(),
     "rollover": {"schedule", "names", "locks", "renames", "archives", "backups", "events", "errors"},
+    "housekeeping": {"archives", "backups", "retention", "names", "locks", "schedule"},
     "handlers": {
         "arguments",
+        "housekeeping",
         "spill",
         "inflight",
         "rollover",

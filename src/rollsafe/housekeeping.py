@@ -1,0 +1,169 @@
+"""What a handler has done with its backups, and when: at its start, after a rollover, again after a failure.
+
+The handler's attributes and overridden methods are asked for each time, because an application may set them at any.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rollsafe.archives import Codec
+from rollsafe.backups import Keeper, Tending, Watch
+from rollsafe.locks import FileLock
+from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.retention import Limits
+from rollsafe.schedule import Interval
+
+
+class Rotating(Protocol):
+    """What a handler tells of itself. The types are the standard library's, where these are its names."""
+
+    backupCount: int
+    max_age: float | None
+    max_total_bytes: int | None
+    min_free_bytes: int | None
+    on_rollover: Callable[[str, Interval], object] | None
+    rotator: Any
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Give a rolled file its final name, or do more than that."""
+
+    def getFilesToDelete(self) -> list[str]:
+        """Full paths of the backups that are to go."""
+
+
+class Housekeeping:
+    """The backups of one handler.
+
+    Args:
+        handler: Whose backups they are.
+        names: Their names as the handler's attributes make them now.
+        directory: Where they are now.
+        codec: How they are compressed, None if they are not.
+        lock_path: The lock file.
+        report: Told of what could not be done: (sentence, error).
+        removes_more: Whether the handler's class decides itself about what is to go.
+        rotates_more: Whether it does more than rename.
+    """
+
+    def __init__(
+        self,
+        handler: Rotating,
+        names: Callable[[], Names],
+        directory: Callable[[], str],
+        codec: Codec | None,
+        lock_path: str,
+        report: Callable[[str, BaseException | None], None],
+        *,
+        removes_more: bool,
+        rotates_more: bool,
+    ) -> None:
+        self._handler = handler
+        self._names = names
+        self._directory = directory
+        self._codec = codec
+        self._lock_path = lock_path
+        self._report = report
+        self._removes_more = removes_more
+        self._rotates_more = rotates_more
+        self._watch = Watch()
+        self._starting = True
+        self.keeper = Keeper(lock_path, self.do_round, self._is_unfinished, report)
+
+    # When.
+
+    def leased(self) -> None:
+        """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
+        if self._starting:
+            self._starting = False
+            if self._has_duties():
+                self.keeper.wake()
+        if time.monotonic() >= self._watch.retry_at:
+            self.keeper.wake()
+
+    def rolled(self) -> None:
+        """There is a new backup, of our making."""
+        if self._has_duties():
+            self.keeper.wake()
+
+    def rolled_by_another(self) -> None:
+        """Another process has rolled: see to it that its backup is finished, whatever becomes of that process."""
+        if self._finishes():
+            self.keeper.stand_by()
+
+    def opened_piece(self) -> None:
+        """A backup was opened, or made, for a late line."""
+        if self._finishes():
+            self.keeper.wake()
+
+    def forked(self) -> None:
+        """This is a new process."""
+        self._starting = True
+
+    # What.
+
+    def extension(self) -> str:
+        """What a rolled file has behind its backup name until a rotator or `on_rollover` has had its turn."""
+        waits = self._has_rotator() or (self._handler.on_rollover is not None and self._codec is None)
+        return ROLLED_EXTENSION if waits else ""
+
+    def limits(self) -> Limits:
+        """What may be kept."""
+        handler = self._handler
+        return Limits(handler.backupCount, handler.max_age, handler.max_total_bytes, handler.min_free_bytes)
+
+    def tending(self) -> Tending:
+        """One round over the backups."""
+        return Tending(self._directory(), self._names(), self._watch, self._report)
+
+    def do_round(self) -> float | None:
+        """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
+        tending = self.tending()
+        expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
+        tending.remove(expired)
+        # A lock of its own, because `close` gives back the one that the handler holds.
+        lock = FileLock(self._lock_path)
+        # What is yet to be compressed is final only then.
+        done = self._tell_final if self._codec is None else tending.again
+        try:
+            if self._has_rotator():
+                tending.rotate(self._handler.rotate, done)
+            else:
+                # Always: a process with other settings may have left something.
+                tending.release(lock, done)
+            # Not before the application has had its turn.
+            tending.give_up(expired)
+            if self._codec is not None:
+                tending.compress(self._codec, lock, self._tell_final)
+        finally:
+            lock.close()
+        self._watch.end_round()
+        return tending.wait
+
+    def _tell_final(self, path: str) -> None:
+        """Tell the application that a backup is final."""
+        if self._handler.on_rollover is not None:
+            names = self._names()
+            backup = names.parse(os.path.basename(path))
+            interval = names.interval(backup) if backup else None
+            if interval is not None:
+                self._handler.on_rollover(path, interval)
+
+    def _is_unfinished(self) -> bool:
+        """Whether a process that was killed has left something to a round."""
+        return self.tending().is_unfinished(self._codec is not None)
+
+    def _has_duties(self) -> bool:
+        """Whether there is anything to do after a rollover."""
+        return self.limits().any or self._removes_more or self._finishes()
+
+    def _finishes(self) -> bool:
+        """Whether there is anything to do with a backup of this moment."""
+        return self._codec is not None or self._handler.on_rollover is not None or self._has_rotator()
+
+    def _has_rotator(self) -> bool:
+        """Whether the application does more than rename."""
+        return callable(self._handler.rotator) or self._rotates_more
