@@ -25,13 +25,10 @@ from typing import Any, Final, Protocol
 
 from rollsafe.background import Pace, sleep
 from rollsafe.errors import ConfigurationError
-from rollsafe.locks import FileLock
+from rollsafe.locks import FileLock, Identity, identity_of
 
 Compress = Callable[[str, str], object]
 """Writes an archive of the file `source_path` to the new file `target_path`."""
-
-Identity = tuple[int, int]
-"""Device and inode: what tells two files apart, whatever their names."""
 
 DRAFT_EXTENSION: Final = ".tmp"
 # Nanoseconds since the epoch: the mtime of a file, all of which is in its archive. A write sets another.
@@ -105,7 +102,7 @@ class CallableCodec(Codec):
             if not stat.S_ISREG(status.st_mode) or (not status.st_size and os.fstat(descriptor).st_size):
                 raise OSError(errno.EIO, f"compress={self._compress!r} has written nothing to it", draft_path)
             os.fsync(draft)
-            return status.st_dev, status.st_ino
+            return identity_of(status)
 
 
 class StreamCodec(Codec):
@@ -137,8 +134,7 @@ class StreamCodec(Codec):
             os.fsync(draft)
             if self._digest_of(draft, pace) != read:
                 raise OSError(errno.EIO, "the archive does not hold what was compressed", draft_path)
-            status = os.fstat(draft)
-            return status.st_dev, status.st_ino
+            return identity_of(os.fstat(draft))
 
     def _digest_of(self, draft: int, pace: Pace) -> _Digest:
         """What the archive holds when it is read back."""
@@ -289,19 +285,19 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
             draft = codec.write(source_path, source, draft_path)
             _make_like(draft_path, os.fstat(source))
             with _held(lock):
-                if not _names(draft_path, draft):
+                if not _is_path_of(draft_path, draft):
                     raise Changed(draft_path)
                 taken = codec.may_take_source and not exists(source_path)
                 if not taken:
                     _mark(source, source_path, sign)
-                elif not _names(draft_path, _identity_of(source)):
+                elif not _is_path_of(draft_path, identity_of(os.fstat(source))):
                     _mark_taken(source, size)
                 publish(draft_path, final_path)
                 published = True
                 if not taken:
                     os.unlink(source_path)
         except BaseException as error:
-            if not (_names(draft_path, draft) if draft else not isinstance(error, FileExistsError)):
+            if not (_is_path_of(draft_path, draft) if draft else not isinstance(error, FileExistsError)):
                 # Another process is at the same work, because the lock of the election was removed: the draft is its.
                 raise
             with suppress(OSError):
@@ -315,19 +311,13 @@ def archive(source_path: str, final_path: str, sign: Sign, codec: Codec, lock: F
             raise
 
 
-def _names(path: str, identity: Identity) -> bool:
+def _is_path_of(path: str, identity: Identity) -> bool:
     """Whether this path is of that file."""
     try:
         status = os.lstat(path)
     except OSError:
         return False
-    return (status.st_dev, status.st_ino) == identity
-
-
-def _identity_of(descriptor: int) -> Identity:
-    """What tells an open file."""
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
+    return identity_of(status) == identity
 
 
 def _mark(source: int, source_path: str, sign: Sign) -> None:
@@ -429,7 +419,7 @@ def are_one(path: str, other: str) -> bool:
         first, second = os.lstat(path), os.lstat(other)
     except FileNotFoundError:
         return False
-    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+    return identity_of(first) == identity_of(second)
 
 
 def exists(path: str) -> bool:

@@ -24,7 +24,7 @@ from rollsafe.archives import (
     sign_of,
 )
 from rollsafe.background import lower_priority, sleep, start_thread
-from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock
+from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import Limits, Removal, Stored, expired
 
@@ -425,11 +425,11 @@ class Tending:
 
 def size_of(paths: Iterable[str]) -> int:
     """Bytes of the files of a backup; one that has two names counts once."""
-    sizes: dict[tuple[int, int], int] = {}
+    sizes: dict[Identity, int] = {}
     for path in paths:
         with suppress(FileNotFoundError):
             status = os.lstat(path)
-            sizes[status.st_dev, status.st_ino] = status.st_size
+            sizes[identity_of(status)] = status.st_size
     return sum(sizes.values())
 
 

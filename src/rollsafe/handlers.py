@@ -428,8 +428,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 (asks and self.shouldRollover(record))
                 or min(newest, now + AHEAD) >= file.end
                 or file.start > now + AHEAD
-                or (self._lacks_room(file) and self._close_for_size(file))
+                or self._lacks_room(file)
             ):
+                if self._lacks_room(file):
+                    self._close_for_size(file)
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, min(max(record.created, newest), now + AHEAD))
                 try:
@@ -455,12 +457,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         more = len(self._spill.lines[0][0]) if self._spill.lines else 0
         return not file.has_room(more, self.maxBytes)
 
-    def _close_for_size(self, file: OpenFile) -> bool:
+    def _close_for_size(self, file: OpenFile) -> None:
         """Have the lines that other workers are writing land under the live name, where log shippers still read."""
         if not file.shared:
             file.mark_full()
             time.sleep(SIZE_LINGER)
-        return True
 
     def _attached(self) -> OpenFile:
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""

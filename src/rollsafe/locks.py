@@ -32,6 +32,14 @@ _SHORTEST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.01
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
+Identity = tuple[int, int]
+"""Device and inode: what tells two files apart, whatever their names."""
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """The identity of a file."""
+    return status.st_dev, status.st_ino
+
 
 class _Handle:
     """The one descriptor that this process has of a lock file, and the guards between its threads."""
@@ -40,7 +48,7 @@ class _Handle:
         self.path = path
         self.users = 0
         self.descriptor = -1
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
         self._new_guards()
 
     def _new_guards(self) -> None:
@@ -52,8 +60,7 @@ class _Handle:
         """The descriptor, opened if it is not open yet."""
         if self.descriptor < 0:
             self.descriptor = os.open(self.path, _OPEN_FLAGS, 0o666)
-            status = os.fstat(self.descriptor)
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = identity_of(os.fstat(self.descriptor))
         return self.descriptor
 
     def names_its_file(self) -> bool:
@@ -65,7 +72,7 @@ class _Handle:
             if error.errno not in (errno.EBADF, errno.ENOENT):
                 raise
             return False
-        return self._identity == (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+        return self._identity == identity_of(opened) == identity_of(named)
 
     def close(self) -> None:
         """Close the descriptor, unless its number means another file by now (a daemon closes all it inherits)."""
@@ -76,7 +83,7 @@ class _Handle:
             status = os.fstat(descriptor)
         except OSError:
             return
-        if (status.st_dev, status.st_ino) == self._identity:
+        if identity_of(status) == self._identity:
             # Gone in any case (close(2), "Dealing with error returns"), and nothing of value is in a lock file.
             with suppress(OSError):
                 os.close(descriptor)

@@ -22,12 +22,10 @@ from typing import NamedTuple
 
 from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
-from rollsafe.locks import GRACE, LATE, LEASE, FileLock
+from rollsafe.locks import GRACE, LATE, LEASE, FileLock, Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.renames import rename_new
 from rollsafe.schedule import Interval
-
-Identity = tuple[int, int]
 
 # Seconds between looks at a file that ends inside a line: a write in progress is over sooner, a piece stays.
 _WRITING_PAUSES = (0.0005, 0.002)
@@ -134,7 +132,7 @@ class OpenFile:
     def _write_within(self, line: bytes) -> int | None:
         """Append a line that fits."""
         status = os.lstat(self._path)
-        if (status.st_dev, status.st_ino) != self.identity or not _has_room(status, len(line), self._bound):
+        if identity_of(status) != self.identity or not _has_room(status, len(line), self._bound):
             raise NoRoom
         return self.append(line)
 
@@ -278,11 +276,6 @@ def _has_room(status: os.stat_result, more: int, bound: float) -> bool:
 def _mode_of(status: os.stat_result) -> int:
     """The permissions of a file, without the mark of a full one."""
     return stat.S_IMODE(status.st_mode) & ~_FULL
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    """What tells two files apart, whatever their names."""
-    return status.st_dev, status.st_ino
 
 
 def _has_inode(directory: str, inode: int) -> bool:
@@ -430,18 +423,18 @@ class Rollover:
         """
         try:
             if not self._acquire(patience):
-                if self._names(file):
+                if self._has_own_name(file):
                     return self.is_live(file) or None
                 return file.was_archived(end)
         except OSError:
             # Nobody of us can be locked out by an archiver, nor tell more.
-            return self._names(file) or file.was_archived(end)
+            return self._has_own_name(file) or file.was_archived(end)
         try:
-            return self._names(file) or file.was_archived(end)
+            return self._has_own_name(file) or file.was_archived(end)
         finally:
             self.lock.release()
 
-    def _names(self, file: OpenFile) -> bool:
+    def _has_own_name(self, file: OpenFile) -> bool:
         """Whether `file` has a name; if it was archived, one beside the live file or its backups.
 
         Another one may be the hard link of a snapshot, which stays when the backup goes.
