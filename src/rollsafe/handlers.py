@@ -39,7 +39,7 @@ from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.inflight import IN_PAGE, Flag
-from rollsafe.locks import LATE
+from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
 from rollsafe.rollover import LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
@@ -66,8 +66,6 @@ SPILL_BYTES = 1 << 20
 AHEAD = 1.0
 # How often one line follows a shared live file that other hosts roll before it waits.
 MOVES = 3
-# Files that are kept open for late lines at most.
-KEPT_FILES = 8
 # Lines at most of which it is still to be seen whether their file was archived without them.
 UNSURE_LINES = 1000
 
@@ -216,7 +214,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
         )
         self._file = _NOWHERE
-        self._kept: list[OpenFile] = []
+        self._late = LateFiles(lambda file: any(written.file is file for written in self._unsure))
         self._spill = Spill(SPILL_BYTES)
         self._unsure: list[_Unsure] = []
         self._flag = Flag(self.baseFilename)
@@ -406,7 +404,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
         if self._unsure:
             self._look_again(0.0)
-        self._close_forgotten()
+        self._late.close_forgotten()
         self._flag.notice_the_dead()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
         newest = -inf if self._asks_for_each_line() else self._spill.newest()
@@ -511,29 +509,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
         if file.was_leased() and not file.shared:
-            self._keep(file)
+            self._late.keep(file)
         else:
             file.due = -inf
             file.close()
-
-    def _keep(self, file: OpenFile) -> None:
-        """Keep `file` open for late lines of its interval."""
-        file.due = -inf
-        file.forget_at = _monotonic() + LATE
-        self._kept.append(file)
-        self._close_forgotten()
-
-    def _close_forgotten(self) -> None:
-        """Close the files that were kept long enough, and those that no line can be saved in."""
-        now = _monotonic()
-        surplus = self._kept[:-KEPT_FILES]
-        unsure = [written.file for written in self._unsure]
-        for file in self._kept[:]:
-            if file in unsure:
-                continue
-            if file in surplus or file.forget_at < now or file.interval is None or not file.has_name():
-                self._kept.remove(file)
-                file.close()
 
     def _write_spill(self) -> None:
         """Write what waits, oldest first; an error leaves the rest waiting."""
@@ -588,10 +567,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Turn for good from a file that does not keep what is written into it."""
         if file is self._file:
             self._detach()
-        if file in self._kept:
-            self._kept.remove(file)
-            if not any(written.file is file for written in self._unsure):
-                file.close()
+        self._late.discard(file)
         self._attached()
 
     def _append_waiting(self) -> None:
@@ -648,11 +624,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         live = self._file
         if live.holds(created):
             return live
-        self._close_forgotten()
-        for file in self._kept:
-            if file.holds(created):
-                file.forget_at = _monotonic() + LATE
-                return file
+        kept = self._late.find(created)
+        if kept is not None:
+            return kept
         if created < live.start:
             try:
                 piece = self._rollover.open_piece(self._interval_at(created), self._patience)
@@ -660,7 +634,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._refused("a late line", error)
             else:
                 self._patience = LOCK_WAIT
-                self._keep(piece)
+                self._late.keep(piece)
                 self._housekeeping.opened_piece()
                 return piece
         return live
@@ -877,8 +851,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._file = _NOWHERE
             # Their files have names still.
             self._unsure = []
-            while self._kept:
-                self._kept.pop().close()
+            self._late.close()
             self._rollover.close()
             try:
                 super().close()

@@ -878,7 +878,7 @@ def test_files_kept_for_late_lines_are_closed_without_waiting_for_the_next_rollo
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
-    (kept,) = handler._kept
+    (kept,) = handler._late
     kept.forget_at = 0.0
     handler._file.due = 0.0
     log(handler, "third")

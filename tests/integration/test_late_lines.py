@@ -101,7 +101,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
-    (kept,) = handler._kept
+    (kept,) = handler._late
     backup = live.with_name(f"app.log.{suffix_of(first)}")
     (tmp_path / "snapshot").mkdir()
     os.link(backup, tmp_path / "snapshot" / "kept")
@@ -123,7 +123,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     monkeypatch.setattr(SafeTimedRotatingFileHandler, "_file_of", counting)
     log(handler, "late", first)
     assert Path(f"{backup}.1").read_text() == "late\n"
-    assert kept not in handler._kept
+    assert kept not in handler._late
 
 
 @pytest.mark.parametrize("step", ["_file_of", "_look_after"])

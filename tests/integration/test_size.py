@@ -177,8 +177,7 @@ def test_late_lines_of_an_earlier_interval_go_to_its_last_piece(live: Path, make
         log(handler, message, first)
     wait_for_second_after(first)
     log(handler, "dddd")
-    while handler._kept:
-        handler._kept.pop().close()
+    handler._late.close()
     log(handler, "late", first)
     assert live.with_name(f"app.log.{suffix_of(first)}.1").read_text() == "cccc\nlate\n"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, archives, background, backups, handlers
+from rollsafe import SafeTimedRotatingFileHandler, archives, background, backups, late
 from rollsafe.archives import DRAFT_EXTENSION
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
@@ -61,7 +61,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for long, because the one handler of the test is all that writes."""
     for name in ("LATE", "LEASE", "GRACE"):
         monkeypatch.setattr(backups, name, 0.05)
-    monkeypatch.setattr(handlers, "LATE", 0.05)
+    monkeypatch.setattr(late, "LATE", 0.05)
 
 
 def backup_beside(live: Path, hour: int, content: bytes = b"of an earlier run\n") -> Path:

@@ -387,7 +387,7 @@ class Protocol:
         writer = writer._replace(file=OpenFile(writer.opened, interval), opened=NONE, clock=NONE)
         return (self._placing if writer.placing else self._renewing)(state, index, writer)
 
-    # The place of the line: handlers._place and _file_of.
+    # The place of the line: handlers._place_first and _file_of.
 
     def _placing(self, state: State, index: int, writer: Writer) -> State:
         """The branches of `_file_of` that look at no file."""

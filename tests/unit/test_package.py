@@ -37,6 +37,7 @@ CORE = {
     "events",
     "renames",
     "housekeeping",
+    "late",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -83,7 +84,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "renames": set(),
     "rollover": {"schedule", "names", "locks", "renames", "archives", "backups", "events", "errors"},
     "housekeeping": {"archives", "backups", "retention", "names", "locks", "schedule"},
+    "late": {"rollover", "locks"},
     "handlers": {
+        "late",
         "arguments",
         "housekeeping",
         "spill",

@@ -1,0 +1,67 @@
+"""The files that a process keeps open for late lines: former live files, and backups that were opened for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf
+from time import monotonic
+from typing import Final
+
+from rollsafe.locks import LATE
+from rollsafe.rollover import OpenFile
+
+# Files that are kept at most.
+_MOST: Final = 8
+
+
+class LateFiles:
+    """Open files of former intervals.
+
+    Args:
+        is_needed: Whether a file must stay open whatever its age.
+    """
+
+    def __init__(self, is_needed: Callable[[OpenFile], bool]) -> None:
+        self._files: list[OpenFile] = []
+        self._is_needed = is_needed
+
+    def __iter__(self) -> Iterator[OpenFile]:
+        return iter(self._files)
+
+    def keep(self, file: OpenFile) -> None:
+        """Keep a file open until no line has come for it for LATE seconds."""
+        file.due = -inf
+        file.forget_at = monotonic() + LATE
+        self._files.append(file)
+        self.close_forgotten()
+
+    def find(self, created: float) -> OpenFile | None:
+        """The file for a line of this time (seconds since the epoch), if it is kept."""
+        self.close_forgotten()
+        for file in self._files:
+            if file.holds(created):
+                file.forget_at = monotonic() + LATE
+                return file
+        return None
+
+    def discard(self, file: OpenFile) -> None:
+        """Keep a file no longer, if it is kept."""
+        if file in self._files:
+            self._files.remove(file)
+            if not self._is_needed(file):
+                file.close()
+
+    def close_forgotten(self) -> None:
+        """Close the files that were kept long enough, and those that no line can be saved in."""
+        now = monotonic()
+        surplus = self._files[:-_MOST]
+        for file in self._files[:]:
+            over = file in surplus or file.forget_at < now or file.interval is None or not file.has_name()
+            if over and not self._is_needed(file):
+                self._files.remove(file)
+                file.close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._files:
+            self._files.pop().close()
