@@ -417,7 +417,9 @@ def are_one(path: str, other: str) -> bool:
     """Whether two names are of one file."""
     try:
         first, second = os.lstat(path), os.lstat(other)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise
         return False
     return identity_of(first) == identity_of(second)
 
@@ -473,6 +475,8 @@ def adopt(draft_path: str, source_path: str, lock: FileLock) -> bool:
     with _held(lock):
         if exists(source_path) or not os.lstat(draft_path).st_size:
             return False
+        # The lock file has the mode of the live file.
+        os.chmod(draft_path, stat.S_IMODE(os.stat(lock.path).st_mode))
         publish(draft_path, draft_path.removesuffix(DRAFT_EXTENSION))
     return True
 

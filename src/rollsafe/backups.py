@@ -185,15 +185,15 @@ class Watch:
     def forget_all_but(self, directory: str, names: Iterable[str]) -> None:
         """Forget the files that are no more."""
         kept = {os.path.join(directory, name) for name in names}
-        for path in self._seen.keys() - kept:
-            del self._seen[path]
-        for action, path in [key for key in self._failed if key[1] not in kept]:
+        for path in set(self._seen) - kept:
+            self._seen.pop(path, None)
+        for action, path in [key for key in list(self._failed) if key[1] not in kept]:
             self.forget_failure(action, path)
 
     def end_round(self) -> None:
         """Forget what could have been tried again by now, and was not due in this round."""
         now = time.monotonic()
-        for key in [key for key, (moment, _) in self._failed.items() if moment <= now and key not in self._met]:
+        for key in [key for key, (moment, _) in list(self._failed.items()) if moment <= now and key not in self._met]:
             self.forget_failure(*key)
         self._met.clear()
 
@@ -274,6 +274,10 @@ class Tending:
             # While `on_rollover` is not told of it, an archive has a second name.
             if are_one(path, path + DRAFT_EXTENSION):
                 os.unlink(path + DRAFT_EXTENSION)
+            # Alone, a draft would be taken for the archive of a compression that has removed its source.
+            for extension in self._names.extensions:
+                with suppress(FileNotFoundError):
+                    os.unlink(path + extension + DRAFT_EXTENSION)
             os.unlink(path)
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))

@@ -508,7 +508,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
-        if file.was_leased() and not file.shared:
+        unsure = any(written.file is file for written in self._unsure)
+        if (file.was_leased() or unsure) and not file.shared:
             self._late.keep(file)
         else:
             file.due = -inf
@@ -545,8 +546,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             OSError: It could not be written, or not wholly.
         """
         line, created = self._spill.take()
+        before = None
         try:
             file = self._file_of(created)
+            before = file.end_of_written()
             text = b"\n" + line if file.ends_in_fragment else line
             self._flag.flags[self._flag.slot] = 1
             # Room was made, if it could be.
@@ -555,9 +558,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if rest:
                 line = rest if file.interval is None else line
                 raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
-        except BaseException:
-            # The application was told that it is logged: a signal handler's sys.exit must not take it along.
-            self._spill.put_back(line, created)
+        except BaseException as error:
+            # The application was told that it is logged: a signal handler's sys.exit must not take it along. But one
+            # that came during the write(2) is raised when the line is there.
+            if isinstance(error, Exception) or before is None or file.end_of_written() == before:
+                self._spill.put_back(line, created)
             raise
         if not self._look_after(file, text, created):
             self._spill.put_back(line, created)
@@ -589,7 +594,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._refused("a late line", error)
                 start, most = -inf, 1
         taken: list[tuple[bytes, float]] = []
-        while spill.lines and start <= spill.lines[0][1] < end and len(taken) < most:
+        # The first in any case: its time may be no number.
+        while spill.lines and len(taken) < most and (not taken or start <= spill.lines[0][1] < end):
             taken.append(spill.take())
         lines = [line for line, _ in taken]
         written = 0

@@ -38,14 +38,13 @@ def rename_new(source: str, target: str) -> bool:
 
     Raises:
         FileExistsError: There is something under the name `target`.
-        OSError: Anything else.
     """
-    if _renameat2 is None:
+    if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
         return False
     if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE) == 0:
         return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS):
-        # The file system does not know the flag (NFS, FUSE), or the kernel the call.
-        return False
-    raise OSError(code, os.strerror(code), source, None, target)
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    # The kernel or the file system cannot (EINVAL, ENOSYS), a container forbids it (EPERM), or no rename would do: the
+    # plain one will tell.
+    return False

@@ -31,7 +31,8 @@ class Spill:
 
     def newest(self) -> float:
         """The latest time of a line that waits, minus infinity if none does."""
-        return max((created for _, created in self.lines), default=-inf)
+        # Of a copy, because a signal handler that logs adds to the lines.
+        return max((created for _, created in tuple(self.lines)), default=-inf)
 
     def add(self, line: bytes, created: float) -> bool:
         """Append a line, if it fits in the limit (bytes) or is the only one; False if not."""

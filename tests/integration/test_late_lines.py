@@ -16,6 +16,7 @@ from rollsafe import backups
 from rollsafe.archives import archive, codec_for, sign_of
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.locks import FileLock
+from rollsafe.spill import Spill
 from tests.faults.crew import lock_path
 from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
 from tests.integration.servers import wait_until
@@ -143,6 +144,52 @@ def test_an_exit_while_a_line_that_waited_is_written_neither_loses_nor_doubles_i
             handler.flush()
     handler.flush()
     assert live.read_text().split() == ["one", "waited"]
+
+
+def test_an_exit_at_the_end_of_the_write_of_a_line_that_waited_does_not_double_it(live: Path, make: Make) -> None:
+    handler = make(when="H")
+    log(handler, "one")
+    handler._spill.add(b"waited\n", time.time())
+    write = handler._file.write
+
+    def write_and_leave(line: bytes) -> int | None:
+        write(line)
+        raise SystemExit(1)  # as the handler of a signal that came during the call
+
+    handler._file.write = write_and_leave
+    with pytest.raises(SystemExit):
+        handler.flush()
+    handler._file.write = write
+    handler.flush()
+    assert live.read_text().split() == ["one", "waited"]
+
+
+def test_lines_may_be_added_while_the_newest_is_looked_for() -> None:
+    spill = Spill(1000)
+
+    class Time(float):
+        """A time whose comparison is interrupted by a signal handler that logs."""
+
+        def __gt__(self, other: float) -> bool:
+            spill.add(b"nested", 3.0)
+            return super().__gt__(other)
+
+    spill.add(b"one", 1.0)
+    spill.add(b"two", Time(2.0))
+    assert spill.newest() == 2.0
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), -1e18])
+def test_a_line_without_a_sensible_time_ends_up_in_the_file_under_the_lock(
+    created: float, live: Path, make: Make
+) -> None:
+    handler = make(when="H", lock_writes=True)
+    log(handler, "one")
+    log(handler, "strange", created)
+    log(handler, "two")
+    handler.take_reports()
+    files = [live, *live.parent.glob("app.log.*")]
+    assert sorted("".join(path.read_text() for path in files).split()) == ["one", "strange", "two"]
 
 
 def test_a_line_of_a_new_interval_that_waits_makes_the_rollover_though_an_older_one_is_in_hand(

@@ -59,12 +59,13 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_done(tmp_path: Path) -> 
 
 
 @needs_call
-def test_any_other_failure_is_an_error_with_both_paths(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing.*target"):
-        rename_new(str(tmp_path / "missing"), str(tmp_path / "target"))
+def test_a_name_that_no_file_can_have_is_not_cut_to_one_that_it_can(tmp_path: Path) -> None:
+    (tmp_path / "source").touch()
+    assert not rename_new(str(tmp_path / "source"), str(tmp_path / "target\0rest"))
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP])
 def test_where_the_call_is_not_to_be_had_nothing_is_done_and_that_is_said(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
