@@ -80,8 +80,12 @@ def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     return environment | dict(extra or {})
 
 
-def run_program(code: str, *arguments: object, seconds: float = 120.0) -> None:
-    """Run `code` in a Python of its own, which must end well and have nothing to say on its standard error."""
+def run_program(code: str, *arguments: object, seconds: float = 120.0) -> str:
+    """Run `code` in a Python of its own, which must end well and have nothing to say on its standard error.
+
+    Returns:
+        What it prints.
+    """
     ran = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=server_environment(),
@@ -91,6 +95,7 @@ def run_program(code: str, *arguments: object, seconds: float = 120.0) -> None:
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
 
 
 class ServerProcess:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, inflight
+from rollsafe.handlers import living_handlers
 from tests.faults.crew import Crew, stop_myself
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="pieces are blanked on Linux only")
@@ -35,7 +36,11 @@ def die_inside_a_write(live: Path, pages: int = 0) -> None:
     """A forked writer whose write only gets to the end of the page, or some pages further, before it is killed."""
 
     def begin_to_write() -> None:
+        # By chance one in 256 would share the place of the parent's, which is not what is tested here.
+        taken = {one._flag.slot for one in living_handlers()}
         handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
+        while handler._flag.slot in taken:
+            handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
         log(handler, "of the child")
 
         def write_a_piece(line: bytes) -> int:
