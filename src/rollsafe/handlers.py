@@ -443,6 +443,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     return
             else:
                 self._housekeeping.leased()
+                file.blank_left()
                 file.bind(self.maxBytes or inf, self.baseFilename)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
@@ -550,7 +551,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             file = self._file_of(created)
             before = file.end_of_written()
-            text = b"\n" + line if file.ends_in_fragment else line
+            blanked = file.blank_left()
+            text = b"\n" + line if file.ends_in_fragment and not blanked else line
             self._flag.flags[self._flag.slot] = 1
             # Room was made, if it could be.
             written = file.append(text) if self.maxBytes else file.write(text)
@@ -854,6 +856,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._spill.waits:
                 waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
+            self._file.blank_left()
             self._file = _NOWHERE
             # Their files have names still.
             self._unsure = []

@@ -72,6 +72,7 @@ class OpenFile:
 
     __slots__ = (
         "_bound",
+        "_left",
         "_path",
         "append",
         "due",
@@ -100,6 +101,7 @@ class OpenFile:
         self.look_after = -inf
         self.forget_at = inf
         self.ends_in_fragment = False
+        self._left: tuple[int, bytes] | None = None
         self.shared = False
 
     @property
@@ -146,10 +148,27 @@ class OpenFile:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
 
         In place, so a line that another process has appended meanwhile is cut off from it too, and no space is
-        needed. Only our own bytes are touched: see `_start_of_written`.
+        needed, except on Btrfs, which writes nothing in place. Only our own bytes are touched: see `_start_of_written`.
         """
         start = self._start_of_written(fragment)
-        return start is not None and self._blank(start, fragment)
+        if start is None:
+            return False
+        self._left = (start, fragment)
+        return self.blank_left()
+
+    def blank_left(self) -> bool:
+        """Overwrite the fragment of ours that could not be overwritten yet, if there is one; False if it stays."""
+        if self._left is None:
+            return False
+        start, fragment = self._left
+        try:
+            there = os.pread(self.stream.fileno(), len(fragment), start) == fragment
+        except (OSError, ValueError):
+            return False
+        blanked = there and self._blank(start, fragment)
+        if blanked or not there:
+            self._left = None
+        return blanked
 
     def cut_off_from_fragment(self, line: bytes) -> None:
         """If `line`, which our last write has written, is glued to a piece of a dead writer's line, blank that piece.

@@ -814,6 +814,24 @@ def test_a_piece_that_cannot_be_blanked_ends_before_our_next_line(
     assert live.read_text().splitlines() == ["before", "cut", "cut short"]
 
 
+def test_a_piece_that_could_not_be_blanked_at_once_is_blanked_before_the_next_line(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    log(handler, "before")
+    cut_next_write_short(handler)
+    real = os.pwrite
+
+    def refuse_once(descriptor: int, data: bytes, offset: int) -> int:
+        # As Btrfs while its disk is full: it writes nothing in place.
+        monkeypatch.setattr(os, "pwrite", real)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse_once)
+    log(handler, "cut short")
+    assert live.read_text().splitlines() == ["before", "  ", "cut short"]
+
+
 @pytest.mark.parametrize(("created", "reports"), [(float("nan"), 0), (-1e20, 1), (1e20, 0), (-1e12, 1)])
 def test_a_record_of_an_impossible_time_is_written_and_holds_up_nothing(
     live: Path, make: Make, created: float, reports: int
