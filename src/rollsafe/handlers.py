@@ -551,8 +551,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             file = self._file_of(created)
             before = file.end_of_written()
-            blanked = file.blank_left()
-            text = b"\n" + line if file.ends_in_fragment and not blanked else line
+            file.blank_left()
+            text = b"\n" + line if file.ends_in_fragment else line
             self._flag.flags[self._flag.slot] = 1
             # Room was made, if it could be.
             written = file.append(text) if self.maxBytes else file.write(text)

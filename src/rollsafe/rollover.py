@@ -157,7 +157,7 @@ class OpenFile:
         return self.blank_left()
 
     def blank_left(self) -> bool:
-        """Overwrite the fragment of ours that could not be overwritten yet, if there is one; False if it stays."""
+        """Overwrite the fragment of ours that could not be overwritten yet; False if there is none or it stays."""
         if self._left is None:
             return False
         start, fragment = self._left
@@ -166,6 +166,8 @@ class OpenFile:
         except (OSError, ValueError):
             return False
         blanked = there and self._blank(start, fragment)
+        if blanked:
+            self.ends_in_fragment = False
         if blanked or not there:
             self._left = None
         return blanked

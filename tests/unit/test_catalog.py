@@ -84,11 +84,11 @@ def test_new_settings_are_told_when_the_file_is_opened_again(tmp_path: Path) -> 
 
 
 def test_backups_of_another_when_stay_in_the_log_in_the_order_of_time(tmp_path: Path) -> None:
-    write_log(tmp_path / "app.log", range(-72, -69))
+    write_log(tmp_path / "app.log", range(-96, -93))
     write_log(tmp_path / "app.log", range(-48, 1, 24), when="D")
     (log,) = logs_at([tmp_path])
     assert log.settings.when == "D"
-    hours = [f"hour {hour}\n" for hour in (-72, -71, -70, -48, -24, 0)]
+    hours = [f"hour {hour}\n" for hour in (-96, -95, -94, -48, -24, 0)]
     assert [Path(file.path).read_text() for file in log.files] == hours
     # How long an interval was under the settings of that time is not known.
     assert [file.interval is None for file in log.files[:2]] == [True, True]
