@@ -269,15 +269,18 @@ class Tending:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at, and those that await the application."""
+        drafts: dict[str, list[str]] = {}
+        for draft, source in self._drafts():
+            drafts.setdefault(source, []).append(draft)
 
         def unlink(path: str, sign: Sign) -> None:
             # While `on_rollover` is not told of it, an archive has a second name.
             if are_one(path, path + DRAFT_EXTENSION):
                 os.unlink(path + DRAFT_EXTENSION)
             # Alone, a draft would be taken for the archive of a compression that has removed its source.
-            for extension in self._names.extensions:
+            for draft in drafts.get(path, ()):
                 with suppress(FileNotFoundError):
-                    os.unlink(path + extension + DRAFT_EXTENSION)
+                    os.unlink(draft)
             os.unlink(path)
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))

@@ -46,6 +46,17 @@ def test_max_age_goes_by_the_name_of_a_backup_and_not_by_its_time_stamp(live: Pa
     assert young.exists()
 
 
+def test_a_backup_takes_its_draft_along_and_nobody_elses_file(live: Path, make: Make) -> None:
+    old = backup_of(live, 4)
+    draft, foreign = Path(f"{old}.gz.tmp"), Path(f"{old}.tmp")
+    draft.touch()
+    foreign.touch()
+    roll(make(max_age="3 days"))
+    wait_until(lambda: not old.exists(), "the old backup is removed")
+    assert not draft.exists()
+    assert foreign.exists()
+
+
 def test_max_age_may_be_a_timedelta(live: Path, make: Make) -> None:
     old = backup_of(live, 4)
     assert make(max_age=datetime.timedelta(days=3)).getFilesToDelete() == [str(old)]
