@@ -40,6 +40,5 @@ def shuffled(things: Iterable[_Thing], seed: object) -> list[_Thing]:
 
 def in_a_process(module: str, *arguments: object) -> float:
     """What `bench.<module>.microseconds_per_line(*arguments)` gives in a fresh interpreter."""
-    call = f"microseconds_per_line{arguments!r}" if len(arguments) != 1 else f"microseconds_per_line({arguments[0]!r})"
-    code = f"from bench.{module} import microseconds_per_line; print({call})"
+    code = f"from bench.{module} import microseconds_per_line; print(microseconds_per_line(*{arguments!r}))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

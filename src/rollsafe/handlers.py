@@ -214,7 +214,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
         )
         self._file = _NOWHERE
-        self._late = LateFiles(lambda file: any(written.file is file for written in self._unsure))
+        self._late = LateFiles(self._is_unsure)
         self._spill = Spill(SPILL_BYTES)
         self._unsure: list[_Unsure] = []
         self._flag = Flag(self.baseFilename)
@@ -421,14 +421,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     # A backup by now, which may be archived at any moment: each line is looked after.
                     file.end_lease()
                     return
+                continue
             # A live file of the future was made while the clock was ahead.
-            elif (
+            over = (
                 (asks and self.shouldRollover(record))
                 or min(newest, now + AHEAD) >= file.end
                 or file.start > now + AHEAD
-                or self._lacks_room(file)
-            ):
-                if self._lacks_room(file):
+            )
+            if over or self._lacks_room(file):
+                if not over:
                     self._close_for_size(file)
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, min(max(record.created, newest), now + AHEAD))
@@ -509,8 +510,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
-        unsure = any(written.file is file for written in self._unsure)
-        if (file.was_leased() or unsure) and not file.shared:
+        if (file.was_leased() or self._is_unsure(file)) and not file.shared:
             self._late.keep(file)
         else:
             file.due = -inf
@@ -687,6 +687,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._unsure.append(_Unsure(file, line, created, end))
         return kept is not False
 
+    def _is_unsure(self, file: OpenFile) -> bool:
+        """Whether a line in `file` is yet to be looked after."""
+        return any(written.file is file for written in self._unsure)
+
     def _look_again(self, patience: float) -> None:
         """Look after the lines of which that could not be done; those whose file is gone are written again."""
         unsure, self._unsure = self._unsure, []
@@ -856,7 +860,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._spill.waits:
                 waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
-            self._file.blank_left()
+            self._file.blank_left()  # before the base class closes it
             self._file = _NOWHERE
             # Their files have names still.
             self._unsure = []

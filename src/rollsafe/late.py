@@ -59,12 +59,9 @@ class LateFiles:
             over = file in surplus or file.forget_at < now or file.interval is None or not file.has_name()
             if over and not self._is_needed(file):
                 self._files.remove(file)
-                file.blank_left()
                 file.close()
 
     def close(self) -> None:
         """Close all."""
         while self._files:
-            file = self._files.pop()
-            file.blank_left()
-            file.close()
+            self._files.pop().close()

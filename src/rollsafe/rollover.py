@@ -281,6 +281,7 @@ class OpenFile:
 
     def close(self) -> None:
         """Close it, unless the number of its descriptor means another file by now."""
+        self.blank_left()
         if self.stream.closed or self.is_open():
             # The write was looked after; what close(2) reports is only news on network file systems.
             with suppress(OSError):

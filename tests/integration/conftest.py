@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rollsafe import FileLock, backups
 from tests.faults.crew import WatchedHandler
 from tests.integration.logs import Make
 
@@ -16,6 +18,37 @@ from tests.integration.logs import Make
 def live(tmp_path: Path) -> Path:
     """The live file of a test."""
     return tmp_path / "app.log"
+
+
+@pytest.fixture
+def lines() -> bytes:
+    """What `source` holds; a module may have its own."""
+    return b"a line of a log\n" * 1000
+
+
+@pytest.fixture
+def source(tmp_path: Path, lines: bytes) -> Path:
+    """A backup."""
+    path = tmp_path / "app.log.2026-11-24"
+    path.write_bytes(lines)
+    path.chmod(0o640)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    return path
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[FileLock]:
+    """The lock of `live`."""
+    lock = FileLock(tmp_path / ".app.log.lock")
+    yield lock
+    lock.close()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper waits hardly at all until a backup is quiet: nobody else writes here."""
+    for name in ("LEASE", "GRACE", "LATE"):
+        monkeypatch.setattr(backups, name, 0.05)
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from rollsafe import FileLock
+from rollsafe.archives import Codec, archive, codec_for, sign_of
 from tests.faults.crew import WatchedHandler
 from tests.integration.servers import wait_until
 
@@ -50,3 +53,22 @@ def read_archive(path: Path) -> bytes:
         module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
         return importlib.import_module(module).decompress(path.read_bytes())  # type: ignore[no-any-return]
     return {".gz": gzip.decompress, ".xz": lzma.decompress}[path.suffix](path.read_bytes())
+
+
+def codec_of(compress: Any, level: int | None = None) -> Codec:
+    """The codec for the handler's arguments."""
+    codec = codec_for(compress, level)
+    assert codec is not None
+    return codec
+
+
+def make_archive(source: Path, codec: Codec, lock: FileLock) -> Path:
+    """Archive a file as it is now."""
+    final = Path(f"{source}{codec.extension}")
+    archive(str(source), str(final), sign_of(source.lstat()), codec, lock)
+    return final
+
+
+def names_beside(source: Path) -> set[str]:
+    """What there is in the directory, but for the lock file."""
+    return {path.name for path in source.parent.iterdir()} - {".app.log.lock"}

@@ -10,7 +10,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,23 @@ from rollsafe import ConfigurationError, FileLock, archives, backups
 from rollsafe.archives import (
     DRAFT_EXTENSION,
     Changed,
-    Codec,
-    archive,
     clear_draft,
-    codec_for,
     has_archived,
     mark,
     sign_of,
 )
 from rollsafe.locks import GRACE, LEASE, TENDING_BYTE
 from tests.faults.crew import Crew, WatchedHandler, lock_path
-from tests.integration.logs import Make, log, read_archive, suffix_of, wait_for_second_after
+from tests.integration.logs import (
+    Make,
+    codec_of,
+    log,
+    make_archive,
+    names_beside,
+    read_archive,
+    suffix_of,
+    wait_for_second_after,
+)
 from tests.integration.servers import run_program, wait_until
 
 # Lines for more than one chunk, which compress as those of a log do.
@@ -42,39 +48,8 @@ needs_gevent = pytest.mark.skipif(
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A backup."""
-    path = tmp_path / "app.log.2026-11-24"
-    path.write_bytes(LINES)
-    path.chmod(0o640)
-    os.utime(path, (1_700_000_000, 1_700_000_000))
-    return path
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Iterator[FileLock]:
-    lock = FileLock(tmp_path / ".app.log.lock")
-    yield lock
-    lock.close()
-
-
-def codec_of(compress: Any, level: int | None = None) -> Codec:
-    """The codec for the handler's arguments."""
-    codec = codec_for(compress, level)
-    assert codec is not None
-    return codec
-
-
-def make_archive(source: Path, codec: Codec, lock: FileLock) -> Path:
-    """Archive a file as it is now."""
-    final = Path(f"{source}{codec.extension}")
-    archive(str(source), str(final), sign_of(source.lstat()), codec, lock)
-    return final
-
-
-def names_beside(source: Path) -> set[str]:
-    """What there is in the directory, but for the lock file."""
-    return {path.name for path in source.parent.iterdir()} - {".app.log.lock"}
+def lines() -> bytes:
+    return LINES
 
 
 class Bzip2:

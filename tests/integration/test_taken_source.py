@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, backups
+from rollsafe import FileLock
 from rollsafe.archives import (
     DRAFT_EXTENSION,
     Changed,
     Compress,
     StreamCodec,
-    archive,
     clear_draft,
-    codec_for,
     has_archived,
-    sign_of,
 )
 from tests.faults.crew import WatchedHandler
-from tests.integration.logs import log, suffix_of
+from tests.integration.logs import Make, codec_of, log, make_archive, names_beside, suffix_of
 from tests.integration.servers import wait_until
 
-LINES = b"a line of a log\n" * 1000
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A backup."""
-    path = tmp_path / "app.log.2026-11-24"
-    path.write_bytes(LINES)
-    path.chmod(0o640)
-    os.utime(path, (1_700_000_000, 1_700_000_000))
-    return path
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Iterator[FileLock]:
-    lock = FileLock(tmp_path / ".app.log.lock")
-    yield lock
-    lock.close()
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 def copy_and_remove(source_path: str, target_path: str) -> None:
@@ -51,24 +30,12 @@ def copy_and_remove(source_path: str, target_path: str) -> None:
     os.remove(source_path)
 
 
-def make_archive(source: Path, compress: Compress, lock: FileLock) -> Path:
-    """Archive a file as it is now."""
-    codec = codec_for(compress, None)
-    assert codec is not None
-    final = Path(f"{source}.archive")
-    archive(str(source), str(final), sign_of(source.lstat()), codec, lock)
-    return final
-
-
-def names_beside(source: Path) -> set[str]:
-    """What there is in the directory, but for the lock file."""
-    return {path.name for path in source.parent.iterdir()} - {".app.log.lock"}
-
-
 @pytest.mark.parametrize("compress", [copy_and_remove, os.rename])
-def test_the_archive_is_final_though_the_source_is_gone(source: Path, lock: FileLock, compress: Compress) -> None:
-    final = make_archive(source, compress, lock)
-    assert final.read_bytes() == LINES
+def test_the_archive_is_final_though_the_source_is_gone(
+    source: Path, lock: FileLock, compress: Compress, lines: bytes
+) -> None:
+    final = make_archive(source, codec_of(compress), lock)
+    assert final.read_bytes() == lines
     assert (final.stat().st_mode & 0o777, final.stat().st_mtime) == (0o640, 1_700_000_000)
     draft = f"{final}{DRAFT_EXTENSION}"
     assert names_beside(source) == {final.name, os.path.basename(draft)}
@@ -77,7 +44,7 @@ def test_the_archive_is_final_though_the_source_is_gone(source: Path, lock: File
 
 @pytest.mark.parametrize("late", [b"", b"late\n"])
 def test_a_writer_can_tell_what_the_archive_has_though_the_source_was_removed(
-    source: Path, lock: FileLock, late: bytes
+    source: Path, lock: FileLock, late: bytes, lines: bytes
 ) -> None:
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
@@ -85,30 +52,30 @@ def test_a_writer_can_tell_what_the_archive_has_though_the_source_was_removed(
         file.flush()
 
     with source.open("ab") as file:
-        make_archive(source, compress, lock)
-        assert has_archived(os.fstat(file.fileno()), len(LINES))
-        assert not late or not has_archived(os.fstat(file.fileno()), len(LINES + late))
+        make_archive(source, codec_of(compress), lock)
+        assert has_archived(os.fstat(file.fileno()), len(lines))
+        assert not late or not has_archived(os.fstat(file.fileno()), len(lines + late))
 
 
-def test_a_name_that_somebody_has_taken_costs_no_archive(source: Path, lock: FileLock) -> None:
+def test_a_name_that_somebody_has_taken_costs_no_archive(source: Path, lock: FileLock, lines: bytes) -> None:
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
         Path(f"{source_path}.archive").write_text("somebody's")
 
     with pytest.raises(FileExistsError):
-        make_archive(source, compress, lock)
+        make_archive(source, codec_of(compress), lock)
     assert Path(f"{source}.archive").read_text() == "somebody's"
-    assert Path(f"{source}.archive{DRAFT_EXTENSION}").read_bytes() == LINES
+    assert Path(f"{source}.archive{DRAFT_EXTENSION}").read_bytes() == lines
 
 
-def test_an_error_after_the_removal_costs_no_archive(source: Path, lock: FileLock) -> None:
+def test_an_error_after_the_removal_costs_no_archive(source: Path, lock: FileLock, lines: bytes) -> None:
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
         raise ConnectionError("nobody to tell")
 
     with pytest.raises(ConnectionError):
-        make_archive(source, compress, lock)
-    assert Path(f"{source}.archive{DRAFT_EXTENSION}").read_bytes() == LINES
+        make_archive(source, codec_of(compress), lock)
+    assert Path(f"{source}.archive{DRAFT_EXTENSION}").read_bytes() == lines
 
 
 def test_a_source_that_others_remove_while_rollsafe_compresses_leaves_nothing(
@@ -122,18 +89,9 @@ def test_a_source_that_others_remove_while_rollsafe_compresses_leaves_nothing(
         return identity
 
     monkeypatch.setattr(StreamCodec, "write", write_and_lose)
-    codec = codec_for("gz", None)
-    assert codec is not None
     with pytest.raises(Changed):
-        archive(str(source), f"{source}.gz", sign_of(source.lstat()), codec, lock)
+        make_archive(source, codec_of("gz"), lock)
     assert names_beside(source) == set()
-
-
-@pytest.fixture
-def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("LEASE", "GRACE", "LATE"):
-        monkeypatch.setattr(backups, name, 0.05)
-    return tmp_path / "app.log"
 
 
 def test_the_handler_publishes_and_tells_of_it(live: Path) -> None:
@@ -152,14 +110,23 @@ def test_the_handler_publishes_and_tells_of_it(live: Path) -> None:
 
 @pytest.mark.parametrize("extension", [".archive", ".gz"])
 def test_after_a_kill_a_draft_whose_source_is_gone_is_published_if_the_application_made_it(
-    live: Path, extension: str
+    live: Path, extension: str, lines: bytes
 ) -> None:
     final = live.with_name(f"app.log.2020-01-01_00{extension}")
     draft = Path(f"{final}{DRAFT_EXTENSION}")
-    draft.write_bytes(LINES)
+    draft.write_bytes(lines)
     handler = WatchedHandler(live, when="H", utc=True, compress=copy_and_remove)
     log(handler, "first")
     wait_until(lambda: not draft.exists(), "the draft's name goes")
     handler.close()
     assert final.exists() is (extension == ".archive")
     assert handler.reported == []
+
+
+def test_what_is_published_after_a_kill_has_the_permissions_of_the_log(live: Path, make: Make) -> None:
+    draft = live.with_name(f"app.log.2020-01-01_00.archive{DRAFT_EXTENSION}")
+    draft.write_bytes(b"an archive")
+    draft.chmod(0o644)
+    log(make(when="H", permissions=0o600, compress=copy_and_remove), "first")
+    wait_until(lambda: not draft.exists(), "the draft's name goes")
+    assert draft.with_suffix("").stat().st_mode & 0o777 == 0o600

@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
 from tests.faults.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.faults.mounts import mounted
-from tests.integration.logs import log, read_archive, suffix_of
+from tests.integration.logs import Make, log, read_archive, suffix_of
 from tests.integration.servers import wait_until
 from tests.integration.test_archives import LINES, Bzip2
 from tests.load import Plan, run_load, suffix_of_seconds
@@ -30,37 +30,26 @@ from tests.oracle import ARCHIVES, audit
 
 NOBODY = 65534
 PROCESSES = 3
-Build = Callable[..., WatchedHandler]
 needs_zst = pytest.mark.skipif(".zst" not in ARCHIVES, reason="needs backports.zstd")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others and become another user")
 
 
 @pytest.fixture
-def log_path(tmp_path: Path) -> Path:
+def live(tmp_path: Path) -> Path:
+    """The live file, in a directory with nothing else in it."""
     (tmp_path / "logs").mkdir()
     return tmp_path / "logs" / "app.log"
 
 
 @pytest.fixture
-def build(log_path: Path) -> Iterator[Build]:
-    """Makes hourly handlers of `log_path`, UTC, and closes them."""
-    built: list[WatchedHandler] = []
-
-    def build_handler(path: Path = log_path, /, **arguments: Any) -> WatchedHandler:
-        handler = WatchedHandler(path, **({"when": "H", "utc": True} | arguments))
-        built.append(handler)
-        return handler
-
-    yield build_handler
-    for handler in built:
-        handler.close()
+def usual() -> dict[str, Any]:
+    """Hours in UTC."""
+    return {"when": "H", "utc": True}
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for long, because the one handler of the test is all that writes."""
-    for name in ("LATE", "LEASE", "GRACE"):
-        monkeypatch.setattr(backups, name, 0.05)
     monkeypatch.setattr(late, "LATE", 0.05)
 
 
@@ -126,14 +115,14 @@ class Told:
     ],
 )
 def test_a_higher_level_of_compression_makes_smaller_archives(
-    tmp_path: Path, build: Build, compress: str, lowest: int, highest: int
+    tmp_path: Path, make: Make, compress: str, lowest: int, highest: int
 ) -> None:
     sizes = []
     for level in (lowest, highest):
         live = tmp_path / f"level {level}" / "app.log"
         live.parent.mkdir()
         source = backup_beside(live, 0, LINES)
-        log(build(live, compress=compress, compress_level=level), "first")
+        log(make(live, compress=compress, compress_level=level), "first")
         final = Path(f"{source}.{compress}")
         wait_until_gone(source)
         assert read_archive(final) == LINES
@@ -145,12 +134,12 @@ def test_a_higher_level_of_compression_makes_smaller_archives(
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", ["gz", Bzip2()])
 def test_an_archive_that_root_makes_has_owner_group_and_mode_of_the_backup(
-    log_path: Path, build: Build, compress: Any
+    live: Path, make: Make, compress: Any
 ) -> None:
-    source = backup_beside(log_path, 0)
+    source = backup_beside(live, 0)
     os.chown(source, NOBODY, NOBODY - 1)
     source.chmod(0o640)
-    handler = build(compress=compress)
+    handler = make(compress=compress)
     log(handler, "first")
     wait_until_gone(source)
     status = Path(f"{source}{getattr(compress, 'extension', '.gz')}").stat()
@@ -196,20 +185,20 @@ def test_a_process_that_is_not_root_leaves_the_backups_of_others_alone(public_di
     ids=["the suffix in the middle", "another directory"],
 )
 def test_archives_have_the_names_of_a_namer_and_are_told_and_counted_by_them(
-    log_path: Path, build: Build, namer: Callable[[str], str]
+    live: Path, make: Make, namer: Callable[[str], str]
 ) -> None:
-    (log_path.parent / "old").mkdir()
+    (live.parent / "old").mkdir()
     told = Told()
-    handler = build(compress="gz", backupCount=1, on_rollover=told)
+    handler = make(compress="gz", backupCount=1, on_rollover=told)
     handler.namer = namer
-    surplus = Path(namer(f"{log_path}.2020-01-01_00") + ".gz")
+    surplus = Path(namer(f"{live}.2020-01-01_00") + ".gz")
     surplus.touch()
     created = roll(handler, "first")
-    final = Path(namer(f"{log_path}.{suffix_of(created, 'H')}") + ".gz")
+    final = Path(namer(f"{live}.{suffix_of(created, 'H')}") + ".gz")
     wait_until(lambda: bool(told.paths) and not surplus.exists(), "it is archived, and the earlier one removed")
     wait_until_tended(handler)
     assert (told.paths, told.contents) == ([final], [b"first\n"])
-    assert names_in(log_path.parent) | names_in(final.parent) == {"app.log", "old", final.name}
+    assert names_in(live.parent) | names_in(final.parent) == {"app.log", "old", final.name}
     assert handler.reported == []
 
 
@@ -217,18 +206,18 @@ def test_archives_have_the_names_of_a_namer_and_are_told_and_counted_by_them(
 
 
 @pytest.mark.usefixtures("alone")
-def test_min_free_bytes_that_are_free_cost_no_backup(log_path: Path, build: Build) -> None:
-    kept = [backup_beside(log_path, hour) for hour in range(3)]
-    handler = build(min_free_bytes=1, compress="gz")
+def test_min_free_bytes_that_are_free_cost_no_backup(live: Path, make: Make) -> None:
+    kept = [backup_beside(live, hour) for hour in range(3)]
+    handler = make(min_free_bytes=1, compress="gz")
     assert handler.getFilesToDelete() == []
     roll(handler, "first")
     wait_until_gone(*kept)
     wait_until_tended(handler)
-    assert {f"{path.name}.gz" for path in kept} < names_in(log_path.parent)
+    assert {f"{path.name}.gz" for path in kept} < names_in(live.parent)
 
 
 @pytest.mark.usefixtures("alone")
-def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(build: Build) -> None:
+def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(make: Make) -> None:
     size = 256 << 10
     with mounted("tmpfs", 4 << 20) as disk:
         live = disk.logs / "app.log"
@@ -236,7 +225,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(build: Build) ->
         status = os.statvfs(disk.logs)
         free = status.f_bavail * status.f_frsize
         # The half more than two of them is for what the handler writes itself.
-        handler = build(live, min_free_bytes=free + 2 * size - size // 2)
+        handler = make(live, min_free_bytes=free + 2 * size - size // 2)
         roll(handler, "first")
         wait_until_gone(*made[:2])
         wait_until_tended(handler)
@@ -250,7 +239,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(build: Build) ->
 
 @pytest.mark.parametrize("compress", [pytest.param(None, marks=pytest.mark.slow), "gz"])
 def test_of_several_processes_one_is_told_of_each_backup_once(
-    log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: str | None
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
     monkeypatch.setattr(backups, "LATE", 0.1)
     heard, stop = tmp_path / "heard", tmp_path / "stop"
@@ -263,14 +252,14 @@ def test_of_several_processes_one_is_told_of_each_backup_once(
             file.write(f"{os.path.basename(path)}\n")
 
     def work(stream: str) -> None:
-        handler = WatchedHandler(log_path, when="S", utc=True, compress=compress, on_rollover=tell)
+        handler = WatchedHandler(live, when="S", utc=True, compress=compress, on_rollover=tell)
         log_across_rollovers(handler, stream, rollovers=2)
         (tmp_path / f"{stream} has logged").touch()
         wait_until(stop.exists, "the end")
         handler.close()
 
     def is_told() -> bool:
-        names = names_in(log_path.parent) - {log_path.name}
+        names = names_in(live.parent) - {live.name}
         waiting = [name for name in names if name.endswith((DRAFT_EXTENSION, ROLLED_EXTENSION))]
         final = all(name.endswith(".gz") for name in names) if compress else True
         logged = len(list(tmp_path.glob("* has logged"))) == PROCESSES
@@ -283,17 +272,17 @@ def test_of_several_processes_one_is_told_of_each_backup_once(
         for child in children:
             child.join()
     told = heard.read_text().split()
-    assert sorted(told) == sorted(names_in(log_path.parent) - {log_path.name})
+    assert sorted(told) == sorted(names_in(live.parent) - {live.name})
     assert len(told) >= 2
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
 def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_is_told_too(
-    log_path: Path, build: Build, compress: str | None
+    live: Path, make: Make, compress: str | None
 ) -> None:
     told = Told()
-    handler = build(when="S", compress=compress, on_rollover=told)
+    handler = make(when="S", compress=compress, on_rollover=told)
     created = log(handler, "first")
     wait_for_next_second()
     log(handler, "second")
@@ -307,18 +296,16 @@ def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_i
     assert [path.name for path in told.paths] == [f"{name}{ending}", f"{name}.1{ending}"]
     assert told.contents == [b"first\n", b"late\n"]
     assert {interval.start for interval in told.intervals} == {int(created)}
-    assert names_in(log_path.parent) == {"app.log", *(path.name for path in told.paths)}
+    assert names_in(live.parent) == {"app.log", *(path.name for path in told.paths)}
     assert handler.reported == []
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(
-    log_path: Path, build: Build, compress: str | None
-) -> None:
-    folder = log_path.parent / "old"
+def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(live: Path, make: Make, compress: str | None) -> None:
+    folder = live.parent / "old"
     told = Told()
-    handler = build(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
+    handler = make(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
     created = log(handler, "aaaaaa")
     log(handler, "bbbbbb")
     log(handler, "cccccc")
@@ -335,18 +322,18 @@ def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(
     assert told.calls == 3
     assert {interval.suffix for interval in told.intervals} == {suffix_of(created, "H")}
     assert names_in(folder) == {path.name for path in expected}
-    assert names_in(log_path.parent) == {"app.log", "old"}
+    assert names_in(live.parent) == {"app.log", "old"}
     assert handler.reported == []
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
 def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_more(
-    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, compress: str | None
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
     monkeypatch.setattr(backups, "_RETRY", 0.05)
     told = Told(failures=2)
-    handler = build(compress=compress, on_rollover=told)
+    handler = make(compress=compress, on_rollover=told)
     roll(handler, "first")
 
     def renew() -> None:
@@ -362,13 +349,13 @@ def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_mo
     # What is still to be tended would be tended now.
     for _ in range(2):
         roll(handler, "last")
-        wait_until(lambda: len(names_in(log_path.parent)) == len(told.paths) + 1, "the next is told of")
+        wait_until(lambda: len(names_in(live.parent)) == len(told.paths) + 1, "the next is told of")
         wait_until_tended(handler)
     assert told.calls == 2 + 3
     assert told.contents[0] == b"first\n"
     assert len(set(told.paths)) == 3
     assert [text for text in handler.reported if "no network" in text] == handler.reported
-    assert len(handler.reported) == 1
+    assert len(handler.take_reports()) == 1
 
 
 # The process that does the work goes on serving.
@@ -376,7 +363,7 @@ def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own here")
 @pytest.mark.usefixtures("alone")
-def test_the_thread_that_compresses_is_nicer_than_the_others(log_path: Path, build: Build) -> None:
+def test_the_thread_that_compresses_is_nicer_than_the_others(live: Path, make: Make) -> None:
     niceness: list[int] = []
 
     def compress(source_path: str, target_path: str) -> None:
@@ -384,7 +371,7 @@ def test_the_thread_that_compresses_is_nicer_than_the_others(log_path: Path, bui
         Path(target_path).write_bytes(Path(source_path).read_bytes())
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    roll(build(compress=compress), "first")
+    roll(make(compress=compress), "first")
     wait_until(lambda: bool(niceness), "it is compressed")
     assert niceness == [min(before + background.NICER, 19)]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
@@ -393,13 +380,13 @@ def test_the_thread_that_compresses_is_nicer_than_the_others(log_path: Path, bui
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", ["gz", "xz", pytest.param("zst", marks=needs_zst)])
 def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
-    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, compress: str
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str
 ) -> None:
     monkeypatch.setattr(archives, "_CHUNK", 1 << 18)
     rests: list[float] = []
     monkeypatch.setattr(background, "sleep", rests.append)
-    source = backup_beside(log_path, 0, LINES)
-    log(build(compress=compress, compress_level=0 if compress == "gz" else None), "first")
+    source = backup_beside(live, 0, LINES)
+    log(make(compress=compress, compress_level=0 if compress == "gz" else None), "first")
     final = Path(f"{source}.{compress}")
     wait_until_gone(source)
     parts = [-(-size // archives._CHUNK) for size in (len(LINES), final.stat().st_size)]
@@ -409,14 +396,14 @@ def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
 
 
 def test_a_round_over_many_files_gives_turns_to_other_threads(
-    log_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = build(delay=True, when="M", compress="gz", max_age="1 day", max_total_bytes="1 GiB")
+    handler = make(delay=True, when="M", compress="gz", max_age="1 day", max_total_bytes="1 GiB")
     # As if each file took as long as may be without a turn.
     monkeypatch.setattr(backups, "_AT_A_TIME", -1.0)
     files = 30
     for number in range(files):
-        log_path.with_name(f"app.log.2020-01-01_{number // 60:02}-{number % 60:02}").touch()
+        live.with_name(f"app.log.2020-01-01_{number // 60:02}-{number % 60:02}").touch()
     turns: list[float] = []
     monkeypatch.setattr(backups, "sleep", turns.append)
 
@@ -454,19 +441,19 @@ class Compressing:
 @pytest.mark.parametrize(
     "compress", [pytest.param("zst", marks=needs_zst), "xz", pytest.param(Compressing(), id="callable")]
 )
-def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(log_path: Path, compress: Any) -> None:
+def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(live: Path, compress: Any) -> None:
     def make_handler() -> SafeTimedRotatingFileHandler:
-        return SafeTimedRotatingFileHandler(log_path, when="S", utc=True, compress=compress)
+        return SafeTimedRotatingFileHandler(live, when="S", utc=True, compress=compress)
 
     plan = Plan(seconds=6.0, rate=2000, kills_per_second=0.5, stops_per_second=1)
-    load = run_load(make_handler, log_path, plan)
+    load = run_load(make_handler, live, plan)
     extension = getattr(compress, "extension", f".{compress}")
-    print(f"{len(list(log_path.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
-    after = WatchedHandler(log_path, when="S", utc=True, compress=compress, delay=True)
+    print(f"{len(list(live.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
+    after = WatchedHandler(live, when="S", utc=True, compress=compress, delay=True)
     while (wait := after._housekeeping.do_round()) is not None:
         time.sleep(wait)
     assert after.reported == []
-    report = audit(log_path, load.acknowledged, suffix_of_seconds(1))
+    report = audit(live, load.acknowledged, suffix_of_seconds(1))
     assert report.flawless, f"{report}\n{report.examples}"
-    assert {path.suffix for path in log_path.parent.glob("app.log.*")} == {extension}
+    assert {path.suffix for path in live.parent.glob("app.log.*")} == {extension}
     assert report.files > 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,16 @@ from rollsafe.retention import Limits
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import removals, remove
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import log, read_archive
+from tests.integration.logs import Make, log, read_archive
 from tests.integration.servers import wait_until
 
-Make = Callable[..., WatchedHandler]
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are not waited for so long: nobody else writes here."""
-    for name in ("LEASE", "GRACE", "LATE"):
-        monkeypatch.setattr(backups, name, 0.05)
-
-
-@pytest.fixture
-def make(live: Path) -> Iterator[Make]:
-    """Makes hourly handlers of `live`, UTC, and closes them."""
-    made: list[WatchedHandler] = []
-
-    def make_handler(**arguments: Any) -> WatchedHandler:
-        handler = WatchedHandler(live, **({"when": "H", "utc": True} | arguments))
-        made.append(handler)
-        return handler
-
-    yield make_handler
-    for handler in made:
-        handler.close()
+def usual() -> dict[str, Any]:
+    """Hours in UTC."""
+    return {"when": "H", "utc": True}
 
 
 def waiting(live: Path, hour: int, size: int = 10) -> Path:
@@ -90,6 +67,7 @@ def test_what_keeps_failing_does_not_keep_more_backups_than_the_limits_allow(
     wait_until(are_gone, "the older ones are removed")
     assert {name.removesuffix(".rolled")[-3:] for name in names_beside(live)} == {"_02", "_03"}
     assert {name[-3:] for name in failing.called_for} == {"_00", "_01", "_02", "_03"}, "each had its turn"
+    assert handler.take_reports()
 
 
 def test_a_backup_that_is_in_time_heard_of_is_not_removed_before(live: Path, make: Make) -> None:
@@ -142,14 +120,17 @@ def test_an_expired_file_goes_with_both_its_names(live: Path, make: Make) -> Non
     handler.on_rollover = Failing()
     log(handler, "first")
     wait_until(lambda: names_beside(live) == [], "both names are gone")
+    assert handler.take_reports()
 
 
 def test_an_expired_archive_goes_with_its_second_name(live: Path, make: Make) -> None:
     archive = live.with_name("app.log.2020-01-01_00.gz")
     archive.write_bytes(b"an archive")
     os.link(archive, f"{archive}.tmp")
-    log(make(max_age="1 day", compress="gz", on_rollover=Failing()), "first")
+    handler = make(max_age="1 day", compress="gz", on_rollover=Failing())
+    log(handler, "first")
     wait_until(lambda: names_beside(live) == [], "both names are gone")
+    assert handler.take_reports()
 
 
 def test_what_waits_for_settings_that_are_no_more_gets_its_final_name(live: Path, make: Make) -> None:
