@@ -8,14 +8,13 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rollsafe import backups
 from rollsafe.archives import archive, codec_for, sign_of
-from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.locks import FileLock
+from rollsafe.rollover import OpenFile
 from rollsafe.spill import Spill
 from tests.faults.crew import lock_path
 from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
@@ -96,7 +95,7 @@ def test_a_line_of_a_time_that_is_in_no_interval_is_not_in_the_way_of_others_und
 
 
 def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines(
-    live: Path, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: Path, make: Make, tmp_path: Path
 ) -> None:
     handler = make()
     first = log(handler, "first")
@@ -114,14 +113,14 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     # As after a stop of its process.
     kept.look_after = -1.0
     asked: list[float] = []
-    file_of = SafeTimedRotatingFileHandler._file_of
+    file_of = handler._file_of
 
-    def counting(self: SafeTimedRotatingFileHandler, created: float) -> Any:
+    def counting(created: float) -> OpenFile:
         asked.append(created)
         assert len(asked) < 10, "the line is written again and again"
-        return file_of(self, created)
+        return file_of(created)
 
-    monkeypatch.setattr(SafeTimedRotatingFileHandler, "_file_of", counting)
+    handler._file_of = counting  # type: ignore[method-assign]  # to its end, so that closing it ends, too
     log(handler, "late", first)
     assert Path(f"{backup}.1").read_text() == "late\n"
     assert kept not in handler._late
