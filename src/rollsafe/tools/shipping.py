@@ -196,6 +196,8 @@ def _rsyslog(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
     relp = to.scheme == "relp"
     lines = [
         "# In /etc/rsyslog.d/. A line that reaches a file after its rename is not read by imfile.",
+        '# From 8.2508 on, add deleteStateOnFileMove="on" to imfile, or it may miss the beginning of a new file that',
+        "# gets the inode number of a removed one of less than 512 bytes.",
         f"global(workDirectory={_quoted(state)} maxMessageSize={_quoted(str(MAX_LINE))})",
         'module(load="imfile" mode="inotify")',
         *(['module(load="omrelp")'] if relp else []),
