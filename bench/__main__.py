@@ -2,7 +2,7 @@
 
     python -m bench [--quick] [--rounds 3] [--seconds 1] [--only TEXT …] [--out docs/figures]
 
-It takes about eight minutes; the tables and the chart in docs/figures are its output.
+It takes about twelve minutes; the tables and the chart in docs/figures are its output.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -52,11 +53,16 @@ from bench.speed import (
 )
 
 # Rounds in one process for each round of several.
-ALONE = 70
+ALONE = 40
 # Whose instructions are counted, which takes some ten seconds each.
 COUNTED = (NULL, FLOOR, PLAIN, STANDARD, CONCURRENT, "picologging", OURS_STANDARD, OURS)
+# Where figures are to be reached, who decides about that, and how many times as often these are run: the same once
+# more differs by some per cent.
+DECISIVE = ((FEW, SMALL), (MANY, SMALL))
+DECIDERS = (PLAIN, STANDARD, CONCURRENT, OURS)
+OFTEN = 7
 # What --quick leaves.
-QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS = 1, 0.3, ((4, 80), (64, 80))
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS = 1, 0.3, DECISIVE
 
 Counted = TypeVar("Counted")
 
@@ -92,7 +98,7 @@ class Results:
 def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line asks for; return the exit code."""
     options = _options(arguments)
-    results = Results(_circumstances(options.rounds, options.seconds))
+    results = Results(_circumstances(options))
     results.left_out = {peer.name: why for peer in options.peers if (why := peer.missing())}
     peers = [peer for peer in options.peers if peer.name not in results.left_out]
     results.about["versions"] = {peer.package: peer.version() for peer in peers if peer.package}
@@ -100,10 +106,15 @@ def main(arguments: list[str] | None = None) -> int:
     for turn in _watched(measure_alone(peers, rounds), rounds * len(peers) * len(BATCHES), lambda turn: turn.peer):
         results.turns.append(turn)
     crowd = [peer for peer in peers if not peer.alone]
-    total = options.rounds * len(options.crowds) * len(crowd)
-    for run in _watched(
-        measure_together(crowd, options.crowds, options.rounds, options.seconds), total, lambda run: run.peer
-    ):
+    courses = [
+        (crowd, [one for one in options.crowds if one[1] == SMALL], range(options.rounds)),
+        ([peer for peer in crowd if peer.name in DECIDERS], DECISIVE, range(options.rounds, options.often)),
+        # Last, because the gigabytes that long lines leave to the disk would be in the way of the others.
+        (crowd, [one for one in options.crowds if one[1] != SMALL], range(options.rounds)),
+    ]
+    total = sum(len(peers) * len(crowds) * len(turns) for peers, crowds, turns in courses)
+    runs = chain.from_iterable(measure_together(*course, options.seconds) for course in courses)
+    for run in _watched(runs, total, lambda run: run.peer):
         results.runs.append(run)
     if not options.quick:
         results.calls = _count("calls", crowd, system_calls, results)
@@ -144,7 +155,7 @@ def _count(what: str, peers: Iterable[Peer], count: Callable[[Peer], Counted], r
     return counted
 
 
-def _circumstances(rounds: int, seconds: float) -> dict[str, Any]:
+def _circumstances(options: argparse.Namespace) -> dict[str, Any]:
     """What was measured where; no names of machines or paths."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
@@ -153,8 +164,9 @@ def _circumstances(rounds: int, seconds: float) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "rollsafe": importlib.metadata.version("rollsafe"),
-        "rounds": rounds,
-        "seconds": seconds,
+        "rounds": options.rounds,
+        "decisive rounds": options.often,
+        "seconds": options.seconds,
         "format": FORMAT,
     }
 
@@ -185,15 +197,16 @@ def _report(results: Results) -> str:
         f"**One process**, messages of {SMALL} characters",
         _one_process(results),
         f"A line's time is the median of {ALONE * about['rounds']} rounds; its factors are medians of the ratios within"
-        " a round, in which all peers log a batch one after the other. The floor is a handler that writes a line that"
-        " was made before.",
+        f" a round, in which all peers log a batch of {BATCHES[SMALL]} lines one after the other. The floor is a"
+        " handler that writes a line that was made before.",
         "**Lines a second in one process, by length of the message**",
         _table(
             ["", *(f"{size} characters" for size in BATCHES)], [_by_size(results, peer) for peer in results.alone()]
         ),
         f"**Lines a second of several processes on one file**, messages of {SMALL} characters, a rollover each second",
         _crowds(results),
-        f"Medians of {about['rounds']} rounds of {about['seconds']:g} s. Factors, and processor time for a line, are"
+        f"Medians of {about['rounds']} rounds of {about['seconds']:g} s; of {about['decisive rounds']} rounds for"
+        f" {', '.join(DECIDERS)} with {FEW} and {MANY} processes. Factors, and processor time for a line, are"
         f" those of {FEW} processes. Lines are counted in all files afterwards.",
     ]
     long = [(processes, size) for processes, size in _measured_crowds(results) if size != SMALL]
@@ -352,8 +365,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if importlib.util.find_spec("matplotlib") is None:
         parser.error("matplotlib must be installed: pip install --group bench -e .")
     options.crowds = CROWDS
+    options.often = OFTEN * options.rounds
     if options.quick:
         options.rounds, options.seconds, options.crowds = QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS
+        options.often = options.rounds
     measures = (STANDARD, PLAIN, OURS)
     options.peers = [
         peer

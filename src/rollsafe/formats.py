@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from logging import LogRecord
 from typing import Any
 
-# (record, text for `asctime`) -> text
-Compiled = Callable[[LogRecord, str], str]
+# (record, text for `asctime` up to the second, what follows for the millisecond) -> text
+Compiled = Callable[[LogRecord, str, str], str]
 
 _PERCENT = re.compile(r"%(?:(?P<escaped>%)|\((?P<name>\w+)\)(?P<how>[#0+ -]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]))")
 _DOLLAR = string.Template.pattern
@@ -27,8 +27,8 @@ _Part = str | tuple[str, str]
 def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
     """The function that gives the same text as `logging` with `fmt`, or None if that needs `logging` itself.
 
-    The text of `asctime` is handed in, all other fields are attributes of the record, `message` among them. Where a
-    field is missing, the function raises AttributeError.
+    The text of `asctime` is handed in, in two parts that need not be joined first; all other fields are attributes of
+    the record, `message` among them. Where a field is missing, the function raises AttributeError.
 
     Args:
         fmt: A format string.
@@ -50,7 +50,7 @@ def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | No
             return None
         value = f"record.{field}"
         if field == "asctime":
-            value = field
+            value = "second}{thousandth" if how in ("", "!s") else "(second + thousandth)"
         elif field in defaults:
             names[f"name{len(names)}"], value = field, f"getattr(record, name{len(names)}, "
             names[f"default{len(names)}"], value = defaults[field], f"{value}default{len(names)})"
@@ -58,7 +58,7 @@ def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | No
             names[f"how{len(names)}"], value, how = how, f"how{len(names)} % ({value},)", ""
         source.append(f"{{{value}{how}}}")
     # repr() quotes the literal text; the fields between hold nothing that it would change.
-    function: Compiled = eval(f"lambda record, asctime: f{''.join(source)!r}", names)
+    function: Compiled = eval(f"lambda record, second, thousandth: f{''.join(source)!r}", names)
     return function
 
 

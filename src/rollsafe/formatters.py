@@ -107,7 +107,7 @@ class LineFormatter(logging.Formatter):
         self._stamp_is_last = ends_with_stamp(self._style._fmt)
         self._uses_time = self.usesTime()
         overridden = any(getattr(type(self), name).__module__ != "logging" for name in _OVERRIDABLE)
-        self._compiled = None if overridden else compiled(self._style._fmt, style, defaults or {})
+        self._make = None if overridden else compiled(self._style._fmt, style, defaults or {})
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
@@ -117,16 +117,17 @@ class LineFormatter(logging.Formatter):
     def render(self, record: logging.LogRecord) -> str | bytes:
         """What `format` returns, as bytes if it is printable ASCII: whoever writes it is spared the encoding."""
         text = None
-        if not (record.exc_info or record.exc_text or record.stack_info) and self._compiled is not None:
+        make = self._make
+        if make is not None and not (record.exc_info or record.exc_text or record.stack_info):
             record.message = record.getMessage()
             try:
-                since, asctime, thousandths = self._second
+                since, second, thousandths = self._second
                 if self._uses_time:
                     if not 0.0 <= record.created - since < 1.0:
-                        since, asctime, thousandths = self._begin_second(record.created)
-                    if thousandths is not None:
-                        asctime += thousandths[record.msecs]
-                text = self._compiled(record, asctime)
+                        since, second, thousandths = self._begin_second(record.created)
+                    text = make(record, second, "" if thousandths is None else thousandths[record.msecs])
+                else:
+                    text = make(record, "", "")
             except (AttributeError, LookupError, TypeError):
                 # A field is missing, or the time is unusual: the base class knows what to do or to say.
                 pass
@@ -138,7 +139,8 @@ class LineFormatter(logging.Formatter):
             return text
         if text.isascii():
             plain = text.encode()
-            if plain.translate(_KEEP_PLAIN) == plain:
+            # The same object where nothing is replaced, so that the bytes need not be compared.
+            if plain.translate(_KEEP_PLAIN) is plain:
                 return plain
         return escape(text)
 
@@ -158,7 +160,7 @@ class LineFormatter(logging.Formatter):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickled formatter consists of; the compiled format is left out, so that `logging` does its work."""
-        return {**self.__dict__, "_compiled": None}
+        return {**self.__dict__, "_make": None}
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.

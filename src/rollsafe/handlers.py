@@ -335,14 +335,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         written = None
         try:
             if file.start <= created < file.due:
-                flag.flags[flag.slot] = 1
-                written = file.write(line)
+                # Not called where they are looked up: CPython 3.11 has no fast way to call what is in a slot.
+                write, tell, flags = file.write, file.tell, flag.flags
+                flags[flag.slot] = 1
+                written = write(line)
                 if (
                     written == len(line)
-                    and (flag.flags[flag.everyone] == flag.alone or (file.tell() - written) & IN_PAGE)
+                    and (flags[flag.everyone] == flag.alone or (tell() - written) & IN_PAGE)
                     and _monotonic() < file.look_after
                 ):
-                    flag.flags[flag.slot] = 0
+                    flags[flag.slot] = 0
                     return
         except Exception:
             # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
