@@ -6,18 +6,22 @@ import gzip
 import importlib
 import logging
 import lzma
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rollsafe import FileLock
+from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.archives import Codec, archive, codec_for, sign_of
 from tests.faults.crew import WatchedHandler
 from tests.integration.servers import wait_until
 
-DAY = 86400.0
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+LINES = b"".join(b"%08d a line of a log, and what it says\n" % number for number in range(60_000))
 
 Make = Callable[..., WatchedHandler]
 """What the fixture `make` is: (path, kind, **arguments), all with a default."""
@@ -47,6 +51,21 @@ def backup_of(live: Path, days: float, extension: str = "", size: int = 10) -> P
     return path
 
 
+def write_log(live: Path, hours: range = range(-2, 1), **keywords: Any) -> None:
+    """Have a real handler write lines, one an hour, counted from now."""
+    handler = SafeTimedRotatingFileHandler(live, **{"when": "H", "utc": True, **keywords})
+    now = time.time()
+    for hour in hours:
+        handler.handle(logging.makeLogRecord({"msg": f"hour {hour}", "created": now + hour * HOUR}))
+    handler.close()
+
+
+def touch(directory: Path, *names: str) -> None:
+    """Make empty files."""
+    for name in names:
+        (directory / name).touch()
+
+
 def read_archive(path: Path) -> bytes:
     """What an archive holds."""
     if path.suffix == ".zst":
@@ -72,3 +91,13 @@ def make_archive(source: Path, codec: Codec, lock: FileLock) -> Path:
 def names_beside(source: Path) -> set[str]:
     """What there is in the directory, but for the lock file."""
     return {path.name for path in source.parent.iterdir()} - {".app.log.lock"}
+
+
+class Bzip2:
+    """A compression of the application's."""
+
+    extension = ".bz2"
+
+    def __call__(self, source_path: str, target_path: str) -> None:
+        with open(source_path, "rb") as source, open(target_path, "wb") as target:
+            shutil.copyfileobj(source, target)

@@ -28,6 +28,8 @@ from rollsafe.archives import (
 from rollsafe.locks import GRACE, LEASE, TENDING_BYTE
 from tests.faults.crew import Crew, WatchedHandler, lock_path
 from tests.integration.logs import (
+    LINES,
+    Bzip2,
     Make,
     codec_of,
     log,
@@ -40,8 +42,6 @@ from tests.integration.logs import (
 from tests.integration.servers import run_program, wait_until
 
 # Lines for more than one chunk, which compress as those of a log do.
-LINES = b"".join(b"%08d a line of a log, and what it says\n" % number for number in range(60_000))
-
 needs_gevent = pytest.mark.skipif(
     importlib.util.find_spec("gevent") is None, reason="gevent is not installed: pip install gevent"
 )
@@ -50,16 +50,6 @@ needs_gevent = pytest.mark.skipif(
 @pytest.fixture
 def lines() -> bytes:
     return LINES
-
-
-class Bzip2:
-    """A compression of the application's."""
-
-    extension = ".bz2"
-
-    def __call__(self, source_path: str, target_path: str) -> None:
-        with open(source_path, "rb") as source, open(target_path, "wb") as target:
-            shutil.copyfileobj(source, target)
 
 
 # One archive.

@@ -34,11 +34,10 @@ from rollsafe.tools.checks import (
 )
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.logrotate import rules
+from tests.integration.commands import process, run
 from tests.integration.faulty_fs import mounted
+from tests.integration.logs import write_log
 from tests.integration.servers import server_environment
-from tests.integration.test_status import process
-from tests.unit.test_catalog import write_log
-from tests.unit.test_cli import run
 
 NOBODY = (65534, 65534)
 PRESET = """

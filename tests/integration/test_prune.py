@@ -18,11 +18,9 @@ from rollsafe.settings import Settings
 from rollsafe.tools import prune, trials
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import limits_of, removals, remove
-from tests.integration.logs import backup_of
+from tests.integration.commands import HOLDER, process, run
+from tests.integration.logs import backup_of, touch, write_log
 from tests.integration.servers import backups, wait_until
-from tests.integration.test_status import HOLDER, process
-from tests.unit.test_catalog import touch, write_log
-from tests.unit.test_cli import run
 
 
 def names(paths: list[Path]) -> list[str]:

@@ -6,11 +6,7 @@ import gzip
 import io
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,9 +17,8 @@ from rollsafe.settings import Settings
 from rollsafe.tools import screen, words
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.status import Lock, Openers, Status, lock_holder, status_of
-from tests.integration.servers import server_environment
-from tests.unit.test_catalog import HOUR, write_log
-from tests.unit.test_cli import run
+from tests.integration.commands import HOLDER, process, run
+from tests.integration.logs import HOUR, write_log
 
 DAY = 86400.0
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -35,30 +30,6 @@ handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", utc=True)
 handler.handle(logging.makeLogRecord({"msg": "line"}))
 """
 READER = "import sys; file = open(sys.argv[1])"
-HOLDER = """
-import sys
-from rollsafe import FileLock
-lock = FileLock(sys.argv[1], byte=int(sys.argv[2]))
-assert lock.acquire(timeout=20)
-"""
-STAY = '\nprint("ready", flush=True)\nsys.stdin.read()\n'
-
-
-@contextmanager
-def process(code: str, *arguments: object) -> Iterator[int]:
-    """A process that has run `code` and stays; its id."""
-    with subprocess.Popen(
-        [sys.executable, "-c", code + STAY, *map(str, arguments)],
-        env=server_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as child:
-        assert child.stdout
-        try:
-            assert child.stdout.readline() == b"ready\n"
-            yield child.pid
-        finally:
-            child.kill()
 
 
 def status(live: Path) -> Status:

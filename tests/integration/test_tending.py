@@ -22,9 +22,8 @@ from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
 from tests.faults.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.faults.mounts import mounted
-from tests.integration.logs import Make, log, read_archive, suffix_of
+from tests.integration.logs import LINES, Bzip2, Make, log, read_archive, suffix_of
 from tests.integration.servers import wait_until
-from tests.integration.test_archives import LINES, Bzip2
 from tests.load import Plan, run_load, suffix_of_seconds
 from tests.oracle import ARCHIVES, audit
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import html.parser
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,19 +206,3 @@ def test_files_without_a_known_time_are_listed_though_they_cannot_be_drawn() -> 
     assert "app.log.0" in text
     assert "Lines over time" not in text
     assert "Lines over time" in drawn(Report([backup(0, start=None, end=None)], [stream("one")]))
-
-
-def test_the_command_writes_the_page_and_refuses_where_it_cannot(tmp_path: Path) -> None:
-    (tmp_path / "app.log").write_text("2027-01-15 12:00:00,000 hello\n")
-
-    def run(target: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "rollsafe.cli", "verify", "app.log", "--html", target]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-
-    ran = run("report.html")
-    assert ran.returncode in (0, 1), ran.stderr
-    assert "<h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    ran = run("nowhere/report.html")
-    assert ran.returncode == 2
-    assert ran.stderr.count("\n") == 1
-    assert "nowhere/report.html" in ran.stderr

