@@ -31,7 +31,7 @@ EXAMPLES_PER_KIND = 5
 KINDS = ("lost", "doubled", "torn", "misfiled", "strangers")
 
 _FILLER = string.ascii_lowercase * (LARGEST // 26 + 2)
-# Ten digits of seconds (2001 to 2286), so that a piece of a time stamp is never taken for a whole one.
+# Ten digits of seconds (2001 to 2286), so that a fragment of a time stamp is never taken for a whole one.
 _HEAD = re.compile(rb"(\d{10}\.\d{1,9}) (\S+) (\d+) (\d{5,7}) ")
 _CRC = len(" 01234567")
 _BLANK = re.compile(rb" *\n")
@@ -87,17 +87,17 @@ class Report:
     lines: int
     """Whole lines, doubled ones included."""
     lost: int
-    """Acknowledged lines of which no file has a trace. One of which a torn piece was found counts as torn."""
+    """Acknowledged lines of which no file has a trace. One of which a torn fragment was found counts as torn."""
     doubled: int
     torn: int
-    """Pieces between newlines, or before the end of a file, that are not one whole line; and unreadable archives."""
+    """Fragments between newlines, or before the end of a file, that are not one whole line; and unreadable archives."""
     misfiled: int
     strangers: int
     """Files beside the log file whose name is not suffix[.N], or that and what archives end in."""
     unacknowledged: int
     """Lines that are there though their emit never returned: allowed, once each."""
     blanked: int = 0
-    """Lines of spaces only, or of nothing: what isolates a piece of a line that could not be written. Allowed."""
+    """Lines of spaces only, or of nothing: what isolates a fragment of a line that could not be written. Allowed."""
     notices: int = 0
     """Lines that the caller expects of the handler itself."""
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -225,7 +225,7 @@ class _Reading:
         self._notices = notices
         self._shape = _shape(suffix_of(0.0))
         self._seen: defaultdict[bytes, set[int]] = defaultdict(set)
-        self._pieces: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._fragments: defaultdict[bytes, set[int]] = defaultdict(set)
         self._counts = dict.fromkeys((*KINDS, "files", "lines", "blanked", "notices"), 0)
         self._examples: dict[str, list[str]] = {kind: [] for kind in KINDS}
         self._newest_backup = 0
@@ -254,7 +254,7 @@ class _Reading:
             due = set(range(numbers) if isinstance(numbers, int) else numbers)
             seen = self._seen[stream.encode()]
             unacknowledged -= len(due & seen)
-            for number in sorted(due - seen - self._pieces[stream.encode()]):
+            for number in sorted(due - seen - self._fragments[stream.encode()]):
                 self._fault("lost", f"stream {stream} number {number}")
         examples = {kind: tuple(cases) for kind, cases in self._examples.items()}
         return Report(**self._counts, unacknowledged=unacknowledged, examples=examples)
@@ -309,7 +309,7 @@ class _Reading:
         """Count a torn line, and remember the lines whose beginnings are in it."""
         self._fault("torn", f"{path.name}:{row}: {len(line)} bytes {line[:60]!r}")
         for _, stream, number, _ in _HEAD.findall(line):
-            self._pieces[stream].add(int(number))
+            self._fragments[stream].add(int(number))
 
     def _judge_backup(self, path: Path, suffix: str, seconds: _Seconds) -> None:
         """Lines in a backup must belong to the interval of its name."""

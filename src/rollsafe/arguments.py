@@ -193,7 +193,7 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
         raise ConfigurationError(
             f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or another one without mark"
         )
-    # A piece of a line is told from a line by that byte, and so it is by everything else that reads logs.
+    # A fragment of a line is told from a line by that byte, and so it is by everything else that reads logs.
     end = once.removeprefix("line".encode(name))
     if end != b"\n":
         raise ConfigurationError(

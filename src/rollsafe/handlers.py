@@ -650,7 +650,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         return live
 
     def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
-        """What of `line` is yet to be written: nothing, or all of it, because a piece that was cut short is blanked."""
+        """What of `line` is yet to be written: nothing, or all of it, because a fragment is blanked."""
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
             line = line[written:]

@@ -1,10 +1,10 @@
-"""Who is inside a write(2): the one moment at which a SIGKILL can leave a piece of a line.
+"""Who is inside a write(2): the one moment at which a SIGKILL can leave a fragment of a line.
 
-The kernel gives up a killed write between two pages (measured on ext4, tmpfs, xfs and overlay: each piece ends on a
-multiple of 4096 bytes of the file, also of lines of 200 bytes that cross it). The next line is then glued to the piece,
-and nobody who is alive knows of it. So each writer raises a flag in memory that it shares with its relatives while it
-is inside a write, and a dead one's flag stays up. Who sees another's flag after its own write, and whose line begins on
-such a multiple, looks at the byte before it, and overwrites a piece that ends there by an empty line.
+The kernel gives up a killed write between two pages (measured on ext4, tmpfs, xfs and overlay: each fragment ends on a
+multiple of 4096 bytes of the file, also of lines of 200 bytes that cross it). The next line is then glued to it, and
+nobody who is alive knows of it. So each writer raises a flag in memory that it shares with its relatives while it is
+inside a write, and a dead one's flag stays up. Who sees another's flag after its own write, and whose line begins on
+such a multiple, looks at the byte before it, and overwrites a fragment that ends there by an empty line.
 
 The memory is shared with the processes forked after this module was imported (gunicorn's workers, when the preset is
 imported by gunicorn.conf.py). It is anonymous, so that nobody can truncate it under us (SIGBUS).
@@ -19,7 +19,7 @@ import zlib
 from itertools import count
 
 SLOTS = 256
-# What a file's offset has to be zero under for a piece to end there; a larger page is a multiple of this one.
+# What a file's offset has to be zero under for a fragment to end there; a larger page is a multiple of this one.
 IN_PAGE = 4095
 
 # Behind the flags: whose each slot is, a pid and a hash of the live file's path.

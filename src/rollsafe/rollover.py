@@ -27,7 +27,7 @@ from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.renames import rename_new
 from rollsafe.schedule import Interval
 
-# Seconds between looks at a file that ends inside a line: a write in progress is over sooner, a piece stays.
+# Seconds between looks at a file that ends inside a line: a write in progress is over sooner, a fragment stays.
 _WRITING_PAUSES = (0.0005, 0.002)
 
 
@@ -173,7 +173,7 @@ class OpenFile:
         return blanked
 
     def cut_off_from_fragment(self, line: bytes) -> None:
-        """If `line`, which our last write has written, is glued to a piece of a dead writer's line, blank that piece.
+        """If `line`, which our last write has written, is glued to a fragment of a dead writer's line, blank that.
 
         What is before our line is nobody's any more: appends exclude each other, and a whole line ends in a newline.
         """
@@ -555,7 +555,7 @@ class Rollover:
     def _write_through(self, stream: FileIO, lines: list[bytes]) -> int:
         """Write `lines` and see them to the server; returns how many are there wholly.
 
-        A piece of a line that a killed writer or a full disk has left is cut off first.
+        A fragment of a line that a killed writer or a full disk has left is cut off first.
         """
         start = b"\n" if _ends_in_fragment(stream) else b""
         written = stream.write(start + b"".join(lines)) or 0

@@ -259,11 +259,11 @@ def suffix_of_day(created: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(created))
 
 
-# The size of the line and how much of it still fits: a piece of one byte, of one page and a bit, all but the newline.
+# The size of the line and how much of it still fits: one byte, one page and a bit, all but the newline.
 @pytest.mark.parametrize(("size", "fits"), [(200, 1), (200, 100), (9000, 4100), (9000, 9020), (200, 220)])
-@pytest.mark.parametrize("moment", ["before the piece is blanked", "after it is blanked"])
+@pytest.mark.parametrize("moment", ["before the fragment is blanked", "after it is blanked"])
 @pytest.mark.parametrize("made", ["after fork", "before fork"])
-def test_a_line_of_another_process_just_after_a_short_write_is_not_glued_to_the_piece(
+def test_a_line_of_another_process_just_after_a_short_write_is_not_glued_to_the_fragment(
     tmp_path: Path, daily: Callable[[], OutageHandler], size: int, fits: int, moment: str, made: str
 ) -> None:
     live = tmp_path / "app.log"
@@ -316,7 +316,7 @@ def test_a_line_of_another_process_just_after_a_short_write_is_not_glued_to_the_
             process.join()
     report = audit(live, {"limited": 4, "other": 2}, suffix_of_day)
     assert not report.faults(), f"{report}\n{report.examples}"
-    # Where each of the two takes care of the piece, there is an empty line more.
+    # Where each of the two takes care of the fragment, there is an empty line more.
     assert report.blanked >= 1
     assert report.lines == 6
 

@@ -1,6 +1,6 @@
-"""Promises P2 and P6 when a writer is killed inside write(2): the piece of a line that stays spoils no other line.
+"""Promises P2 and P6 when a writer is killed inside write(2): the fragment of a line that stays spoils no other line.
 
-The kernel gives up the write of a killed process between two pages, so the longer the line, the likelier the piece.
+The kernel gives up the write of a killed process between two pages, so the longer the line, the likelier the fragment.
 """
 
 from __future__ import annotations
@@ -99,32 +99,32 @@ def test_lines_of_others_are_whole_when_writers_are_killed_at_random_moments(kin
             counts.wait_for(process, 1)
             time.sleep(chance.uniform(0, LONGEST_LIFE))
             victim.end()
-            # Who cuts a line off from the piece is not killed meanwhile.
+            # Who cuts a line off from the fragment is not killed meanwhile.
             counts.wait_for(0, counts.logged[0] + 2)
         counts.end()
         for child in small:
             child.join()
         acknowledged = {f"w{process}": counts.logged[process] for process in range(SMALL_WRITERS + KILLS)}
         report = audit(live, acknowledged, suffix_of_seconds(1))
-        # A victim that wrote over the boundary leaves its piece at the end of a backup, where no line follows.
+        # A victim that wrote over the boundary leaves its fragment at the end of a backup, where no line follows.
         at_the_end = sum(not path.read_bytes().endswith(b"\n") for path in backups(live))
-    print(f"{kind}, {size} bytes, {KILLS} kills: {report.blanked} pieces isolated, {report}")
+    print(f"{kind}, {size} bytes, {KILLS} kills: {report.blanked} fragments isolated, {report}")
     assert report.torn <= at_the_end, f"{report}\n{report.examples}"
     assert report.faults().keys() <= {"torn"}, f"{report}\n{report.examples}"
 
 
-def die_inside_a_write(live: Path, size: int, piece: int) -> NoReturn:
-    """Log a line of `size` of which `piece` bytes get into the file before this process is killed."""
+def die_inside_a_write(live: Path, size: int, fragment: int) -> NoReturn:
+    """Log a line of `size` of which `fragment` bytes get into the file before this process is killed."""
     handler = Maker(live, when="D")()
     log(handler, "victim", 0, SMALL)
     write = handler._file.write
 
-    def write_a_piece(line: bytes) -> NoReturn:
-        write(line[:piece])
+    def write_a_fragment(line: bytes) -> NoReturn:
+        write(line[:fragment])
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("never reached")
 
-    handler._file.write = write_a_piece
+    handler._file.write = write_a_fragment
     log(handler, "victim", 1, size)
     raise AssertionError("never reached")
 
@@ -136,8 +136,8 @@ def wait_for_death(victim: Child) -> None:
     assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGKILL)
 
 
-def piece_to_the_end_of_a_page(live: Path, pages: int) -> int:
-    """The length of a piece that ends with a page of the file, as those do that the kernel leaves."""
+def fragment_to_the_end_of_a_page(live: Path, pages: int) -> int:
+    """The length of a fragment that ends with a page of the file, as those do that the kernel leaves."""
     return PAGE * pages - (live.stat().st_size + SMALL + len("1700000000.123456789 \n")) % PAGE
 
 
@@ -148,8 +148,8 @@ def test_the_next_line_of_a_process_that_has_the_file_open_is_whole(tmp_path: Pa
     handler = Maker(live, when="D")()
     log(handler, "w0", 0, SMALL)
     with Crew() as crew:
-        piece = piece_to_the_end_of_a_page(live, pages)
-        wait_for_death(crew.start(lambda: die_inside_a_write(live, PAGE * (pages + 1), piece)))
+        fragment = fragment_to_the_end_of_a_page(live, pages)
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, PAGE * (pages + 1), fragment)))
     for number in range(1, 4):
         log(handler, "w0", number, next_size)
     handler.close()
@@ -160,7 +160,7 @@ def test_the_next_line_of_a_process_that_has_the_file_open_is_whole(tmp_path: Pa
     assert handler.reported == []
 
 
-def test_a_piece_that_somebody_else_blanks_at_the_same_moment_costs_the_next_line_nothing(
+def test_a_fragment_that_somebody_else_blanks_at_the_same_moment_costs_the_next_line_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = tmp_path / "app.log"
@@ -187,19 +187,19 @@ def test_a_piece_that_somebody_else_blanks_at_the_same_moment_costs_the_next_lin
     monkeypatch.undo()
     handler.close()
 
-    assert looked not in ([], [b"\n"]), "nobody has looked, or the piece was blanked before"
+    assert looked not in ([], [b"\n"]), "nobody has looked, or the fragment was blanked before"
     report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day)
     assert not report.faults(), f"{report}\n{report.examples}"
     assert (report.lines, report.blanked) == (3, 1)
 
 
-def test_a_piece_in_one_file_is_isolated_after_lines_went_into_another(tmp_path: Path) -> None:
+def test_a_fragment_in_one_file_is_isolated_after_lines_went_into_another(tmp_path: Path) -> None:
     live, other = tmp_path / "app.log", tmp_path / "access.log"
     handler, other_handler = Maker(live, when="D")(), Maker(other, when="D")()
     log(handler, "w0", 0, SMALL)
     with Crew() as crew:
-        piece = piece_to_the_end_of_a_page(live, 1)
-        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, piece)))
+        fragment = fragment_to_the_end_of_a_page(live, 1)
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, fragment)))
     for number in range(3):
         other_handler._file.due = 0.0
         log(other_handler, "other", number, SMALL)

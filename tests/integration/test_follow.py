@@ -271,7 +271,7 @@ def test_what_the_archiver_saw_counts_and_not_what_was_written_after_it(tail: Ta
         assert sorted([*tail.polled(), *tail.polled()]) == ["again elsewhere", "seen by the archiver"]
 
 
-def test_a_piece_of_a_line_is_told_when_it_is_whole(tail: Tail) -> None:
+def test_a_fragment_of_a_line_is_told_when_it_is_whole(tail: Tail) -> None:
     with tail.live.open("ab", buffering=0) as writer:
         writer.write(b"first half, ")
         assert tail.polled() == []
@@ -279,7 +279,7 @@ def test_a_piece_of_a_line_is_told_when_it_is_whole(tail: Tail) -> None:
         assert tail.polled() == ["first half, second half"]
 
 
-def test_a_piece_that_is_blanked_is_not_told(tail: Tail) -> None:
+def test_a_fragment_that_is_blanked_is_not_told(tail: Tail) -> None:
     with tail.live.open("r+b", buffering=0) as writer:
         end = writer.seek(0, os.SEEK_END)
         writer.write(b"of a dead writer")

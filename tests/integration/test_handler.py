@@ -783,7 +783,9 @@ def cut_next_write_short(handler: WatchedHandler, then: Callable[[], object] = l
     handler._file.write = short
 
 
-def test_the_piece_of_a_line_that_was_cut_short_is_blanked_and_the_line_written_again(live: Path, make: Make) -> None:
+def test_the_fragment_of_a_line_that_was_cut_short_is_blanked_and_the_line_written_again(
+    live: Path, make: Make
+) -> None:
     handler = make(when="H")
     log(handler, "before")
     cut_next_write_short(handler)
@@ -792,7 +794,7 @@ def test_the_piece_of_a_line_that_was_cut_short_is_blanked_and_the_line_written_
     assert handler.reported == []
 
 
-def test_a_line_that_another_process_glued_to_the_piece_is_cut_off_from_it(live: Path, make: Make) -> None:
+def test_a_line_that_another_process_glued_to_the_fragment_is_cut_off_from_it(live: Path, make: Make) -> None:
     handler, other = make(when="H"), make(when="H")
     log(handler, "before")
     log(other, "before too")
@@ -803,7 +805,7 @@ def test_a_line_that_another_process_glued_to_the_piece_is_cut_off_from_it(live:
     assert lines[2] == "  "
 
 
-def test_a_piece_that_cannot_be_blanked_ends_before_our_next_line(
+def test_a_fragment_that_cannot_be_blanked_ends_before_our_next_line(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = make(when="H")
@@ -814,7 +816,7 @@ def test_a_piece_that_cannot_be_blanked_ends_before_our_next_line(
     assert live.read_text().splitlines() == ["before", "cut", "cut short"]
 
 
-def test_a_piece_that_could_not_be_blanked_at_once_is_blanked_before_the_next_line(
+def test_a_fragment_that_could_not_be_blanked_at_once_is_blanked_before_the_next_line(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = make(when="H")

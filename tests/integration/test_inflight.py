@@ -1,4 +1,4 @@
-"""A writer killed inside its write(2) leaves a piece of a line: it must not spoil the next one."""
+"""A writer killed inside its write(2) leaves a fragment of a line: it must not spoil the next one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rollsafe import SafeTimedRotatingFileHandler, inflight
 from rollsafe.handlers import living_handlers
 from tests.faults.crew import Crew, stop_myself
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="pieces are blanked on Linux only")
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="fragments are blanked on Linux only")
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def die_inside_a_write(live: Path, pages: int = 0) -> None:
             handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
         log(handler, "of the child")
 
-        def write_a_piece(line: bytes) -> int:
+        def write_a_fragment(line: bytes) -> int:
             size = live.stat().st_size
             os.write(handler._file.stream.fileno(), b"x" * (4096 - size % 4096 + pages * 4096))
             stop_myself()
             return 0
 
-        handler._file.write = write_a_piece
+        handler._file.write = write_a_fragment
         log(handler, "never finished")
 
     with Crew() as crew:
@@ -63,7 +63,7 @@ def flags_up() -> int:
 
 
 @pytest.mark.parametrize("pages", [0, 24])
-def test_the_next_line_blanks_the_piece_that_it_was_glued_to(live: Path, pages: int) -> None:
+def test_the_next_line_blanks_the_fragment_that_it_was_glued_to(live: Path, pages: int) -> None:
     handler = make(live)
     die_inside_a_write(live, pages)
     log(handler, "next")
@@ -105,7 +105,7 @@ def test_no_flag_is_lowered_while_a_living_writer_is_inside_a_write(live: Path) 
     handler.close()
 
 
-def test_a_process_that_opens_a_file_that_ends_in_a_piece_begins_on_a_new_line(live: Path) -> None:
+def test_a_process_that_opens_a_file_that_ends_in_a_fragment_begins_on_a_new_line(live: Path) -> None:
     live.write_bytes(b"whole\npiece of a li")
     handler = SafeTimedRotatingFileHandler(live, when="W0", utc=True)
     log(handler, "first")

@@ -133,7 +133,7 @@ class TestHandMadeFiles:
         assert report.blanked == 1
 
     @pytest.mark.parametrize("blank", [b"\n", b" \n", b" " * 9000 + b"\n"], ids=["empty", "one space", "long"])
-    def test_a_line_of_spaces_only_is_an_isolated_piece_counted_and_allowed(self, live: Path, blank: bytes) -> None:
+    def test_a_line_of_spaces_only_is_an_isolated_fragment_counted_and_allowed(self, live: Path, blank: bytes) -> None:
         live.write_bytes(line(FIRST, 0) + blank + line(FIRST, 1) + blank)
         report = audit(live, {"w0t0": 2}, SUFFIX_OF)
         assert report.flawless
@@ -153,21 +153,21 @@ class TestHandMadeFiles:
         assert report.notices == 1
 
     @pytest.mark.parametrize(
-        "piece",
+        "fragment",
         [
             pytest.param(bytes(100) + b"\n", id="zeros"),
             pytest.param(b"some other text\n", id="other text"),
-            pytest.param(line(FIRST, 9)[:50] + b"\n", id="piece of a line in flight"),
+            pytest.param(line(FIRST, 9)[:50] + b"\n", id="fragment of a line in flight"),
             pytest.param(line(FIRST, 9)[:-1], id="no newline at the end"),
         ],
     )
-    def test_anything_that_is_not_a_whole_line_is_torn(self, live: Path, piece: bytes) -> None:
-        live.write_bytes(line(FIRST, 0) + piece)
+    def test_anything_that_is_not_a_whole_line_is_torn(self, live: Path, fragment: bytes) -> None:
+        live.write_bytes(line(FIRST, 0) + fragment)
         report = audit(live, {"w0t0": 1}, SUFFIX_OF)
         assert report.faults() == {"torn": 1}
         assert report.examples["torn"][0].startswith("app.log:2: ")
 
-    def test_a_piece_beside_the_whole_line_is_torn_and_not_doubled(self, live: Path) -> None:
+    def test_a_fragment_beside_the_whole_line_is_torn_and_not_doubled(self, live: Path) -> None:
         live.write_bytes(line(FIRST, 0)[:60] + b"\n" + line(FIRST, 0))
         assert audit(live, {"w0t0": 1}, SUFFIX_OF).faults() == {"torn": 1}
 
@@ -292,7 +292,7 @@ class TestWrongHandlers:
         assert report.strangers == 0
 
     # Not kills with large lines: Linux abandons the write(2) of a killed process between two pages, and the next
-    # line is glued to the piece. Few short lines a second make that rare enough; no handler without a lock is safe.
+    # line is glued to the fragment. Few short lines a second make that rare enough; no handler without a lock is safe.
     @pytest.mark.parametrize(
         "plan",
         [

@@ -107,7 +107,7 @@ def test_lines_wait_in_memory_while_another_host_holds_the_lock_and_are_written_
     assert "could not be locked within" in shared.reported[0]
 
 
-def test_a_piece_of_a_line_that_a_dead_writer_left_spoils_no_other(live: Path, shared: WatchedHandler) -> None:
+def test_a_fragment_of_a_line_that_a_dead_writer_left_spoils_no_other(live: Path, shared: WatchedHandler) -> None:
     log_lines(shared, "w", range(2))
     with live.open("ab") as file:
         file.write(b"a line of another host, whose plug was pu")

@@ -119,7 +119,7 @@ def test_lines_with_tracebacks_are_clean_among_others(fmt: str, tmp_path: Path) 
     assert (report.found, report.stamped) == ({}, 2 * PER_FILE + 1)
 
 
-def test_a_piece_of_a_line_with_a_traceback_is_torn(tmp_path: Path) -> None:
+def test_a_fragment_of_a_line_with_a_traceback_is_torn(tmp_path: Path) -> None:
     handler = handler_for(tmp_path / "app.log")
     log_hours(handler, range(0, 1))
     log_failure(handler)
@@ -145,7 +145,7 @@ def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def cut(lines: list[bytes]) -> list[bytes]:
-    """The piece of a line between two lines."""
+    """The fragment of a line between two lines."""
     return [*lines[:10], lines[10][:30] + b"\n", *lines[11:]]
 
 
@@ -153,7 +153,7 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], dict[str, int]]] 
     "a line doubled": (lambda lines: [*lines, lines[7]], {"doubled": 1}),
     "all lines doubled": (lambda lines: lines * 2, {"doubled": PER_FILE}),
     "a line cut short": (cut, {"torn": 1, "gap": 1}),
-    "two pieces glued": (lambda ls: [*ls[:10], ls[10][:30] + ls[11], *ls[12:]], {"gap": 1}),
+    "two fragments glued": (lambda ls: [*ls[:10], ls[10][:30] + ls[11], *ls[12:]], {"gap": 1}),
     "a stranger's line": (lambda lines: [*lines[:5], b"hello\n", *lines[5:]], {"foreign": 1}),
     "zero bytes": (lambda lines: [*lines[:5], b"\0" * 100 + b"\n", *lines[6:]], {"torn": 1, "gap": 1}),
     "the last newline cut off": (lambda lines: [*lines[:-1], lines[-1][:-1]], {"torn": 1, "gap": 1}),

@@ -331,7 +331,7 @@ def _file_row(file: Mapping[str, Any]) -> dict[str, Any]:
     span = (file["start"], file["end"])
     remarks = [
         f"{counted(file[key], noun)}"
-        for key, noun in (("blanked", "blanked piece"), ("notices", "notice"))
+        for key, noun in (("blanked", "blanked fragment"), ("notices", "notice"))
         if file[key]
     ]
     return {

@@ -87,7 +87,7 @@ class Scan:
     Attributes:
         bytes: After decompression.
         stamped, unstamped: Lines with a stamp, and those before the first that has one.
-        blanked: Empty lines and lines of spaces, which rollsafe puts in the place of a killed writer's piece.
+        blanked: Empty lines and lines of spaces, which rollsafe puts in the place of a killed writer's fragment.
         notices: Lines that say how many lines were dropped.
         runs: Stream -> its numbers, in the order of the lines.
         found: Kind -> how many.
@@ -363,7 +363,7 @@ class _Reader:
         if _NOTICE.search(line):
             self.scan.notices += 1
         elif self._tail == "none":
-            return  # without stamps, a line without time is a traceback's as well as a piece of one
+            return  # without stamps, a line without time is a traceback's as well as a fragment of one
         elif not self.scan.stamped:
             self.scan.unstamped += 1
         else:

@@ -80,7 +80,7 @@ class FileReport:
     unstamped: int
     """Lines before the first one with a stamp."""
     blanked: int
-    """Empty lines and lines of spaces: what rollsafe puts in the place of a killed writer's piece."""
+    """Empty lines and lines of spaces: what rollsafe puts in the place of a killed writer's fragment."""
     notices: int
     """Lines that rollsafe itself wrote: how many lines were dropped."""
     first_time: float | None
