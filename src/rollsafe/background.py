@@ -33,6 +33,10 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         # Two threads that make their first hubs at the same time wait for each other's imports for ever.
         sys.modules["gevent"].get_hub()
         _original("_thread", "start_new_thread")(_run_without_hub, (run,))
+    elif "gevent" in sys.modules:
+        # It may yet replace `threading` (gunicorn's worker has logged that it boots by then), and a `Thread` that was
+        # begun before ends in a KeyError after that: it looks for itself by the number of a greenlet.
+        _original("_thread", "start_new_thread")(run, ())
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
 

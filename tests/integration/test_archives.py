@@ -519,6 +519,43 @@ sys.exit(0 if done else "the greenlets stood still")
 
 
 @needs_gevent
+def test_a_keeper_that_began_before_gevent_replaced_threads_ends_in_silence(live: Path) -> None:
+    """gunicorn's gevent worker logs that it boots before it replaces them."""
+    program = """
+import gevent, logging, os, sys, time
+from rollsafe import SafeTimedRotatingFileHandler
+
+begun = patched = False
+sleep = time.sleep
+
+def compress(source_path, target_path):
+    global begun
+    begun = True
+    while not patched:
+        sleep(0.01)
+    open(target_path, "w").write("an archive")
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+before = threads()
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+while not begun:
+    sleep(0.01)
+from gevent import monkey; monkey.patch_all()
+patched = True
+while threads() > before:
+    sleep(0.01)
+handler.close()
+"""
+    run_program(program, live)
+    assert [path.read_text() for path in live.parent.glob("*.archive")] == ["an archive"]
+
+
+@needs_gevent
 def test_a_keeper_under_gevent_leaves_no_descriptors_behind(live: Path) -> None:
     """What a callback uses of gevent in that thread is given back at its end."""
     program = """
