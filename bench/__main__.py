@@ -2,7 +2,7 @@
 
     python -m bench [--quick] [--rounds 3] [--seconds 1] [--only TEXT …] [--out docs/figures]
 
-It takes about twelve minutes; the tables and the chart in docs/figures are its output.
+It takes about a quarter of an hour; the tables and the chart in docs/figures are its output.
 """
 
 from __future__ import annotations

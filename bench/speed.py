@@ -179,14 +179,13 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
             if shared:
                 shared.end()
         # Who hands its lines to another process is not done before that one is.
-        settled = time.monotonic() if shared else 0.0
+        ended = time.monotonic() if shared else max(one.ended for one in told)
         found = sum(_count_lines(file) for file in setting.live.parent.glob("app*"))
-    if shared:
-        rate = sum(one.lines for one in told) / (settled - min(one.begun for one in told))
-    else:
-        rate = sum(one.lines / (one.ended - one.begun) for one in told)
+    # Not the sum of their own rates: many processes begin one after the other, and each has its time.
+    logged = sum(one.lines for one in told)
+    rate = logged / (ended - min(one.begun for one in told))
     cpu = sum(one.cpu for one in told) + (time.process_time() - spent if shared else 0.0)
-    return Run(turn, processes, size, peer.name, rate, cpu, sum(one.lines for one in told), found)
+    return Run(turn, processes, size, peer.name, rate, cpu, logged, found)
 
 
 def _count_lines(file: Path) -> int:
