@@ -124,6 +124,11 @@ def test_a_destination_that_is_none_is_refused(to: str) -> None:
         configuration("rsyslog", LOGS, to)
 
 
+def test_rsyslog_looks_each_second_unless_a_file_may_be_full_sooner() -> None:
+    assert 'mode="polling"' in configuration("rsyslog", LOGS)
+    assert 'mode="inotify"' in configuration("rsyslog", [*LOGS, ShippedLog("big", "/srv/logs/big.log", by_size=True)])
+
+
 def test_nothing_to_ship_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="nothing to ship"):
         configuration("rsyslog", [])

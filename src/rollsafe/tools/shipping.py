@@ -61,6 +61,7 @@ class ShippedLog:
         default_time: Whether `asctime` is as `logging` writes it without a `datefmt`.
         is_json: Whether each line is a JSON object.
         archive: How archives end that a function of the application makes; "" if there is none.
+        by_size: Whether it is rolled over for its size too, which may be several times a second.
         backups: Full paths of backups that rsyslog has still to read (see `catch_up`).
     """
 
@@ -70,6 +71,7 @@ class ShippedLog:
     default_time: bool = True
     is_json: bool = False
     archive: str = ""
+    by_size: bool = False
     backups: tuple[str, ...] = ()
 
     @property
@@ -130,6 +132,7 @@ def logs_of(config: ServerConfig) -> list[ShippedLog]:
                 default_time=formatter.get("datefmt") is None,
                 is_json="json" in maker.lower(),
                 archive=getattr(handler.options.get("compress"), "extension", ""),
+                by_size=bool(handler.options.get("maxBytes")),
             )
         )
     return found
@@ -194,12 +197,23 @@ def configuration(engine: str, logs: Sequence[ShippedLog], to: str | None = None
 def _rsyslog(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
     """For rsyslog 8: imfile, and the queue on disk that outlives the receiver."""
     relp = to.scheme == "relp"
+    if any(log.by_size for log in logs):
+        module = [
+            "# By inotify, because a file that is rolled for its size may come and go between two looks. From 8.2508",
+            '# on, add deleteStateOnFileMove="on": or imfile may miss the beginning of a file that gets the inode of a',
+            "# small one.",
+            'module(load="imfile" mode="inotify")',
+        ]
+    else:
+        module = [
+            "# Not by inotify: imfile then keeps the place of a small file that was renamed by the number of its",
+            "# inode. If the next file gets this number, its beginning is not read.",
+            'module(load="imfile" mode="polling" pollingInterval="1")',
+        ]
     lines = [
-        "# In /etc/rsyslog.d/. A line that reaches a file after its rename is not read by imfile.",
-        '# From 8.2508 on, add deleteStateOnFileMove="on" to imfile, or it may miss the beginning of a new file that',
-        "# gets the inode number of a removed one of less than 512 bytes.",
+        "# In /etc/rsyslog.d/. A line that reaches a file long after its rename is not read by imfile.",
         f"global(workDirectory={_quoted(state)} maxMessageSize={_quoted(str(MAX_LINE))})",
-        'module(load="imfile" mode="inotify")',
+        *module,
         *(['module(load="omrelp")'] if relp else []),
         'ruleset(name="rollsafe" queue.type="LinkedList" queue.filename="rollsafe" queue.size="100000"',
         '        queue.maxDiskSpace="1g" queue.saveOnShutdown="on") {',
