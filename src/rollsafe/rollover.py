@@ -324,6 +324,8 @@ class _Note(NamedTuple):
     start: int
     """Of its interval; seconds since the epoch."""
     settings: bytes
+    made: int
+    """When a handler with these settings was made; milliseconds since the epoch."""
     number: int | None
     """The sequence number of its backup."""
 
@@ -367,6 +369,7 @@ class Rollover:
         self._extension = extension
         self._permissions = permissions
         self._describe = describe
+        self._made = int(1000 * time.time())
         self._taken = (*extensions, ROLLED_EXTENSION)
         self._shared = shared
         self._last_number = last_number
@@ -741,23 +744,33 @@ class Rollover:
     def _note(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
         """Write into the lock file what the live file is, what the settings are, and the number of its backup."""
         identity = b"%d %d %d" % (*self._noted_identity(status), int(interval.start))
+        before = self._read_note()
+        newest = before if before is not None and self._is_older_than(before) else None
+        settings, made = (newest.settings, newest.made) if newest else (self._describe(), self._made)
         last = b"" if number is None else b"%d\n" % number
         with suppress(OSError):
-            self.lock.write(b"%s\n%s\n%s" % (identity, self._describe(), last))
+            self.lock.write(b"%s\n%s\n%d\n%s" % (identity, settings, made, last))
 
     def _read_note(self) -> _Note | None:
         """What the lock file says, if it says anything."""
         try:
-            identity, settings, number, *_ = (*self.lock.read().split(b"\n"), b"")
+            identity, settings, made, number, *_ = (*self.lock.read().split(b"\n"), b"", b"")
             device, inode, start = map(int, identity.split())
-            return _Note((device, inode), start, settings, int(number) if number else None)
+            return _Note((device, inode), start, settings, int(made or 0), int(number) if number else None)
         except (OSError, ValueError):
             return None
+
+    def _is_older_than(self, note: _Note) -> bool:
+        """Whether the noted settings are of a handler that was made after ours: we are a worker that a reload ends.
+
+        Not if that lies ahead, because the clock was set back since.
+        """
+        return self._made < note.made <= 1000 * time.time()
 
     def _noted_interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
         """The noted interval, if the note is about this file and its last write was then or just after.
 
-        And whether the note has our settings.
+        And whether the note has our settings, or newer ones.
 
         Without the note, a process that starts just after the boundary would take a file of the old interval, to
         which somebody has just written a late line, for one of the new interval.
@@ -765,7 +778,7 @@ class Rollover:
         note = self._read_note()
         if note is None:
             return None, False
-        described = note.settings == self._describe()
+        described = note.settings == self._describe() or self._is_older_than(note)
         if note.identity != self._noted_identity(status):
             return None, described
         interval = self._interval_at(note.start)

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.settings import UNNAMED, Settings
 from rollsafe.tools.catalog import logs_at, noted
-from tests.integration.logs import HOUR, touch, write_log
+from tests.integration.logs import HOUR, log, touch, wait_for_second_after, write_log
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 
@@ -51,6 +52,35 @@ def test_a_zone_without_name_is_refused_only_when_intervals_are_asked_for(tmp_pa
     assert {file.interval for file in log.files} == {None}
     with pytest.raises(ConfigurationError, match="without a name"):
         log.schedule()
+
+
+def test_workers_that_a_reload_ends_leave_the_new_settings_in_the_lock_file(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    old, other = (SafeTimedRotatingFileHandler(live, when="S", utc=True) for _ in range(2))
+    log(other, "opens the file")
+    created = log(old, "opens it too")
+    time.sleep(0.002)  # the time at which a handler was made is told in milliseconds
+    new = SafeTimedRotatingFileHandler(live, when="MIDNIGHT", utc=True)
+    log(new, "after the reload")
+    wait_for_second_after(created)
+    for handler, message in ((old, "rolls"), (new, "follows"), (other, "follows and ends")):
+        log(handler, message)
+        (told,) = logs_at([live])
+        assert told.settings.when == "MIDNIGHT", message
+        assert len(told.files) == 2
+    for handler in (old, other, new):
+        handler.close()
+
+
+def test_settings_that_were_noted_before_the_clock_was_set_back_are_replaced(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    write_log(live, range(1), when="S")
+    lock_file = tmp_path / ".app.log.lock"
+    identity, settings, made, *_ = lock_file.read_bytes().split(b"\n")
+    lock_file.write_bytes(b"%s\n%s\n%d\n" % (identity, settings, int(made) + 3_600_000))
+    write_log(live, range(1), when="D")
+    (told,) = logs_at([live])
+    assert told.settings.when == "D"
 
 
 def test_files_are_in_the_order_of_time_and_know_their_intervals(tmp_path: Path) -> None:
