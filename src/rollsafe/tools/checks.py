@@ -467,7 +467,8 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
             config.path,
             "no logger has a handler of rollsafe",
             "nothing of what rollsafe promises holds",
-            'logconfig_dict = rotating_logs("logs"); or logger_class = "rollsafe.gunicorn.Logger", --access-logfile',
+            'logconfig_dict = rotating_logs("logs"); or logger_class = "rollsafe.gunicorn.Logger" and --access-logfile,'
+            " which is to be given here too, behind --",
         )
     by_path: defaultdict[str, list[ConfiguredHandler]] = defaultdict(list)
     for handler in config.handlers:
