@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -53,6 +55,9 @@ FEW, MANY = 4, 64
 BATCH = 20
 # Seconds that the processes of one run may take to get ready, and then to finish.
 PATIENCE = 60.0
+# Seconds from when all processes of a run are ready to their common start: begun one by one, and ended likewise, they
+# would not all run together for a part of the time.
+BEFOREHAND = 0.1
 # Batches between two truncations of the files.
 KEEP = 20
 # Calls and instructions are counted over this many lines; a call below the tolerance is the lease, or memory.
@@ -155,7 +160,12 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
         RuntimeError: A process did not come to its end.
     """
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(processes)
+    start = context.Value("d", inf)
+
+    def agree() -> None:
+        start.value = time.monotonic() + BEFOREHAND
+
+    barrier = context.Barrier(processes, agree)
     with tempfile.TemporaryDirectory(prefix="speed-") as directory:
         setting = Setting(Path(directory) / "app.log", "S", size, processes)
         spent = time.process_time()
@@ -163,7 +173,7 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
         crew = []
         for _ in range(processes):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_write, args=(peer, shared, setting, seconds, barrier, sender))
+            process = context.Process(target=_write, args=(peer, shared, setting, seconds, barrier, start, sender))
             process.start()
             # Ours is closed before the next fork, so that the end of the process is the end of the pipe.
             sender.close()
@@ -179,11 +189,10 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
             if shared:
                 shared.end()
         # Who hands its lines to another process is not done before that one is.
-        ended = time.monotonic() if shared else max(one.ended for one in told)
+        ended = time.monotonic() if shared else start.value + seconds
         found = sum(_count_lines(file) for file in setting.live.parent.glob("app*"))
-    # Not the sum of their own rates: many processes begin one after the other, and each has its time.
     logged = sum(one.lines for one in told)
-    rate = logged / (ended - min(one.begun for one in told))
+    rate = logged / (ended - start.value)
     cpu = sum(one.cpu for one in told) + (time.process_time() - spent if shared else 0.0)
     return Run(turn, processes, size, peer.name, rate, cpu, logged, found)
 
@@ -196,34 +205,41 @@ def _count_lines(file: Path) -> int:
 
 @dataclass(frozen=True)
 class _Told:
-    """What one process of a run tells: lines, begin and end (monotonic clock), processor seconds."""
+    """What one process of a run tells: lines, and processor seconds."""
 
     lines: int
-    begun: float
-    ended: float
     cpu: float
 
 
 def _write(
-    peer: Peer, shared: Logging | None, setting: Setting, seconds: float, barrier: Barrier, sender: Connection
+    peer: Peer,
+    shared: Logging | None,
+    setting: Setting,
+    seconds: float,
+    barrier: Barrier,
+    start: Synchronized[float],
+    sender: Connection,
 ) -> None:
-    """One process of a run: log until time is up, and tell about it."""
+    """One process of a run: log from the common start (monotonic clock) until time is up, and tell about it."""
     # The standard handler reports each rollover at which another process was first; the lines are counted anyway.
     logging.raiseExceptions = False
     logging_ = shared or peer.start(setting)
     info, text = logging_.info, message(setting.size)
+    # The first line makes what the others find.
+    info(text)
+    lines = 1
     barrier.wait(PATIENCE)
-    begun, cpu = time.monotonic(), time.process_time()
-    deadline = begun + seconds
-    lines = 0
+    time.sleep(max(start.value - time.monotonic(), 0.0))
+    cpu = time.process_time()
+    deadline = start.value + seconds
     while time.monotonic() < deadline:
         for _ in range(BATCH):
             info(text)
         lines += BATCH
-    ended, cpu = time.monotonic(), time.process_time() - cpu
+    cpu = time.process_time() - cpu
     if not shared:
         logging_.end()
-    sender.send(_Told(lines, begun, ended, cpu))
+    sender.send(_Told(lines, cpu))
 
 
 def _result(receiver: Connection, peer: Peer, seconds: float) -> _Told:
