@@ -55,6 +55,8 @@ FEW, MANY = 4, 64
 BATCH = 20
 # Seconds that the processes of one run may take to get ready, and then to finish.
 PATIENCE = 60.0
+# Seconds that one may take to hand over what it has logged: eight gigabytes of long lines go through a queue's pipe.
+LONG_PATIENCE = 600.0
 # Seconds from when all processes of a run are ready to their common start: begun one by one, and ended likewise, they
 # would not all run together for a part of the time.
 BEFOREHAND = 0.1
@@ -183,7 +185,7 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
         finally:
             for process, receiver in crew:
                 receiver.close()
-                process.join(PATIENCE)
+                process.join(LONG_PATIENCE)
                 process.kill()
                 process.join()
             if shared:
