@@ -145,6 +145,13 @@ def require(command: str) -> None:
         pytest.skip(f"{command} is not installed")
 
 
+def require_rsyslog() -> None:
+    """Skip the test if rsyslog or its RELP is not installed."""
+    require("rsyslogd")
+    if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
+        pytest.skip("rsyslog-relp is not installed")
+
+
 def _require_file(path: Path) -> None:
     """Skip the test if a file is missing."""
     if not path.exists():

@@ -36,6 +36,7 @@ def test_what_the_system_refuses_is_said_with_path_cause_and_remedy(tmp_path: Pa
     page = tmp_path / "none" / "page.html"
     ran = run("verify", "--html", str(page), str(tmp_path))
     assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
     assert f"rollsafe: {str(page)!r}: No such file or directory; " in ran.stderr
     assert "the directory of one to be written does not exist" in ran.stderr
 

@@ -16,7 +16,7 @@ import pytest
 
 from rollsafe.tools.shipping import ShippedLog, configuration
 from tests.faults.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
-from tests.integration.hosts import Host, network, require
+from tests.integration.hosts import Host, network, require, require_rsyslog
 from tests.integration.servers import Clients, Server, backups, wait_until
 from tests.load import suffix_of_seconds
 from tests.oracle import LINE_FORMAT, audit, read_line
@@ -96,9 +96,7 @@ class Line:
     """gunicorn on one host's files, a shipper for each protocol there, and the receiver of both on another host."""
 
     def __init__(self, directory: Path, stack: ExitStack, **rotation: Any) -> None:
-        require("rsyslogd")
-        if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
-            pytest.skip("rsyslog-relp is not installed")
+        require_rsyslog()
         site = directory / "site"
         self.live = site / "logs" / "app.log"
         self.live.parent.mkdir(parents=True)
@@ -300,7 +298,7 @@ def test_a_new_file_that_gets_the_inode_of_a_small_one_that_was_removed_is_read_
     small, removed = tmp_path / "app.log.1", tmp_path / "app.log.2"
     numbers = []
     with ExitStack() as stack:
-        require("rsyslogd")
+        require_rsyslog()
         far, near = stack.enter_context(network(2))
         receiver = Rsyslog(far, tmp_path / "receiver", stack)
         receiver.start(RECEIVER.format(directory=receiver.directory, relp=RELP_PORT, tcp=TCP_PORT))

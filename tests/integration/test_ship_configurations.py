@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import yaml
 from rollsafe.gunicorn import LINE_FORMAT
 from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
 from tests.integration.commands import run
+from tests.integration.hosts import require_rsyslog
 
 LOGS = [
     ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT),
@@ -25,14 +25,13 @@ logconfig_dict = rotating_logs("logs", error=None, json=True, compress="gz")
 """
 
 
-def test_rsyslog_accepts_its_configuration(tmp_path: Path) -> None:
-    if shutil.which("rsyslogd") is None:
-        pytest.skip("rsyslogd is not installed")
-    if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
-        pytest.skip("rsyslog-relp is not installed")
+@pytest.mark.parametrize("by_size", [False, True], ids=["polling", "inotify"])
+def test_rsyslog_accepts_its_configuration(tmp_path: Path, by_size: bool) -> None:
+    require_rsyslog()
+    logs = [*LOGS, ShippedLog("big", "/srv/logs/big.log", by_size=by_size)]
     path = tmp_path / "rsyslog.conf"
     for scheme in ENGINES["rsyslog"].schemes:
-        path.write_text(configuration("rsyslog", LOGS, f"{scheme}://127.0.0.1:2514", str(tmp_path)))
+        path.write_text(configuration("rsyslog", logs, f"{scheme}://127.0.0.1:2514", str(tmp_path)))
         checked = subprocess.run(["rsyslogd", "-N1", "-f", path], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
         assert "error" not in checked.stderr.lower().replace("error.log", "")
