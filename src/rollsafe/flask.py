@@ -36,8 +36,10 @@ _HANDLER_KEYS = {
     _PREFIX + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): name
     for name in inspect.signature(SafeTimedRotatingFileHandler).parameters
 }
-_FILENAME, _FORMAT, _DATEFMT, _LEVEL = (_PREFIX + key for key in ("FILENAME", "FORMAT", "DATEFMT", "LEVEL"))
-_KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _LEVEL)
+_FILENAME, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = (
+    _PREFIX + key for key in ("FILENAME", "FORMAT", "DATEFMT", "DEFAULTS", "LEVEL")
+)
+_KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL)
 
 
 def init_app(app: Flask) -> None:
@@ -51,7 +53,7 @@ def init_app(app: Flask) -> None:
       rollsafe handler already, that one is used, and no line is written twice.
     - ROLLSAFE_WHEN ("midnight"), ROLLSAFE_BACKUP_COUNT, ROLLSAFE_TZ, ...: every other parameter of
       `SafeTimedRotatingFileHandler`, in upper case with underscores.
-    - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT: as for `LineFormatter`, with the fields of `RequestFields`.
+    - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT, ROLLSAFE_DEFAULTS: as for `LineFormatter`, with the fields of `RequestFields`.
     - ROLLSAFE_LEVEL: level of the root logger, "INFO" if a file is opened.
 
     Each answer has the request's id as `X-Request-ID`: that of the request's own header, if it is made of 1 to 128
@@ -158,8 +160,11 @@ def _log_to_file(logger: logging.Logger, settings: Mapping[str, Any]) -> None:
             f"{_FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"
         ) from error
     arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
+    given = settings.get(_DEFAULTS, {})
     formatter = LineFormatter(
-        settings.get(_FORMAT, LINE_FORMAT), settings.get(_DATEFMT), defaults=dict.fromkeys(_FIELDS, OUTSIDE)
+        settings.get(_FORMAT, LINE_FORMAT),
+        settings.get(_DATEFMT),
+        defaults={**dict.fromkeys(_FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
     )
     try:
         new = SafeTimedRotatingFileHandler(**{"when": "midnight", "encoding": "utf-8"} | arguments)

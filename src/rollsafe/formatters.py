@@ -80,8 +80,9 @@ class LineFormatter(logging.Formatter):
     change of a class attribute such as `logging.Formatter.converter` takes effect with the next second. Unlike in
     the base class, `record.asctime` is set only for records with a traceback or stack.
 
-    Raises `ConfigurationError` for an unknown `style` and for a `fmt` that does not fit it (with ``validate=False``
-    such a `fmt` is found out only when a record is formatted).
+    Raises `ConfigurationError` for an unknown `style`, for `defaults` that map nothing, and for a `fmt` that does not
+    fit its style (with ``validate=False`` such a `fmt` is found out only when a record is formatted). A field that
+    neither the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries one.
     """
 
     def __init__(
@@ -96,8 +97,11 @@ class LineFormatter(logging.Formatter):
     ) -> None:
         if style not in ("%", "{", "$"):
             raise ConfigurationError(f"style={style!r} is unknown; use '%', '{{' or '$'")
+        if defaults is not None and not isinstance(defaults, Mapping):
+            # The base class would find out with each record, and lose it.
+            raise ConfigurationError(f"defaults={defaults!r} is no mapping; give one such as {{'trace': '-'}}")
         try:
-            super().__init__(fmt, datefmt, style, validate, defaults=defaults)
+            super().__init__(fmt, datefmt, style, validate, defaults=None if defaults is None else dict(defaults))
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"fmt={fmt!r} does not fit style={style!r} ({error}); "

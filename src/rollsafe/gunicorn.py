@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rollsafe.archives import Compress
@@ -59,6 +59,7 @@ def rotating_logs(
     format: str = LINE_FORMAT,
     access_format: str = "%(message)s",
     datefmt: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
     escape: bool = True,
     stamps: bool = False,
     lean_records: bool = False,
@@ -80,6 +81,8 @@ def rotating_logs(
         format: Format (%-style) of the error and app lines.
         access_format: Format of the access lines around gunicorn's `access_log_format`.
         datefmt: As for `logging.Formatter`.
+        defaults: Values for fields of the formats that not every record has, such as `{"otelTraceID": "-"}`: a record
+            without the field would be lost. (With `json` it has the field as null, and these are not needed.)
         escape: Escape control characters, so that each record is one line (see `LineFormatter`).
         stamps: End each line with its stream and its number there, by which `rollsafe verify` finds missing lines.
         lean_records: Do not find out for each record where it was logged and by which thread, task and process name:
@@ -114,7 +117,7 @@ def rotating_logs(
         "lock_writes": lock_writes,
     }
     formats = {"access": access_format, "error": format, "app": format}
-    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape}
+    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape, "defaults": defaults}
     if json:
         maker = {"()": _json_formatter()}
         if access_format == "%(message)s":
@@ -130,7 +133,7 @@ def rotating_logs(
         look_for_neighbours(handler)
         handler.close()
     for text in formats.values():
-        LineFormatter(text, datefmt)
+        LineFormatter(text, datefmt, defaults=defaults)
     filters: dict[str, Any] = {}
     if lean_records:
         # No filter: what the dict makes when it is applied, so that building it changes nothing.

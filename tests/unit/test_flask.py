@@ -195,6 +195,7 @@ def test_every_parameter_of_the_handler_has_its_key(tmp_path: Path) -> None:
         ({"ROLLSAFE_FILENAME": 3}, ["ROLLSAFE_FILENAME=3", "logs/app.log"]),
         ({"ROLLSAFE_WHEN": "fortnight"}, ["app.config", "when='fortnight'"]),
         ({"ROLLSAFE_FORMAT": "{message}"}, ["fmt='{message}'"]),
+        ({"ROLLSAFE_DEFAULTS": "-"}, ["defaults='-'"]),
         ({"ROLLSAFE_LEVEL": "LOUD"}, ["ROLLSAFE_LEVEL='LOUD'", "'INFO'"]),
     ],
 )
@@ -202,6 +203,13 @@ def test_a_wrong_key_or_value_fails_with_a_sentence(tmp_path: Path, config: dict
     with pytest.raises(ConfigurationError) as caught:
         shop(**{"ROLLSAFE_FILENAME": tmp_path / "app.log"} | config)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_defaults_fill_fields_that_records_lack_beside_those_of_the_request(tmp_path: Path) -> None:
+    config = {"FORMAT": "%(request_id)s %(trace)s %(message)s", "DEFAULTS": {"trace": "none"}}
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", **{f"ROLLSAFE_{key}": value for key, value in config.items()})
+    app.logger.warning("hello")
+    assert (tmp_path / "app.log").read_text() == "- none hello\n"
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -486,3 +487,37 @@ def test_dict_config_builds_it_by_class_and_by_factory() -> None:
         assert [handler.format(record_of("a\nb")) for handler in logger.handlers] == [r"a\nb", "a\nb"]
     finally:
         logger.handlers.clear()
+
+
+FIELDS_THAT_LACK = [("%(message)s %(trace)s", "%"), ("{message} {trace:>4}", "{"), ("$message ${trace}", "$")]
+
+
+@pytest.mark.parametrize(("fmt", "style"), FIELDS_THAT_LACK)
+@pytest.mark.parametrize("by", ["factory", "class"])
+def test_a_configuration_gives_defaults_for_fields_that_records_lack(fmt: str, style: Style, by: str) -> None:
+    if by == "class" and sys.version_info < (3, 12):
+        pytest.skip("dictConfig passes defaults to a class from Python 3.12 on")
+    settings = {
+        "factory": {"()": "rollsafe.LineFormatter", "fmt": fmt},
+        "class": {"class": "rollsafe.LineFormatter", "format": fmt},
+    }[by]
+    configurator = logging.config.DictConfigurator(
+        {"formatters": {"line": {**settings, "style": style, "defaults": {"trace": "none"}}}}
+    )
+    made = configurator.configure_formatter(configurator.config["formatters"]["line"])
+    assert made.format(record_of()) == "hello none"
+    assert made.format(record_of(trace="4bf9")) == "hello 4bf9"
+
+
+@pytest.mark.parametrize("defaults", ["trace", ["trace"], 3])
+def test_defaults_that_map_nothing_are_refused(defaults: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"defaults=.* is no mapping; give one such as"):
+        LineFormatter("%(trace)s", defaults=defaults)
+
+
+def test_defaults_may_be_any_mapping_and_are_copied() -> None:
+    given_defaults = {"trace": "none"}
+    formatter = LineFormatter("%(trace)s", defaults=types.MappingProxyType(given_defaults))
+    given_defaults["trace"] = "changed"
+    assert formatter.format(record_of()) == "none"
+    assert formatter.format(exception_record()).startswith("none")

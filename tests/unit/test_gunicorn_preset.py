@@ -30,6 +30,21 @@ def test_it_makes_the_directory_and_three_handlers(tmp_path: Path) -> None:
         assert isinstance(handler.formatter, LineFormatter)
 
 
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_defaults_fill_fields_that_not_every_record_has(tmp_path: Path, as_json: bool) -> None:
+    config = rotating_logs(
+        tmp_path, format="%(otelTraceID)s %(message)s", defaults={"otelTraceID": "none"}, json=as_json
+    )
+    logging.config.dictConfig(config)
+    logging.getLogger("shop").warning("without")
+    logging.getLogger("shop").warning("with", extra={"otelTraceID": "4bf9"})
+    lines = (tmp_path / "app.log").read_text().splitlines()
+    if as_json:
+        lines = ["{otelTraceID} {message}".format(**json.loads(line)) for line in lines]
+    assert lines == ["None without" if as_json else "none without", "4bf9 with"]
+
+
 def compress_nothing(source: str, target: str) -> None:
     """A compression of the application's own."""
 

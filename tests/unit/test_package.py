@@ -54,6 +54,7 @@ TOOLS = {
     "verify",
     "prune",
     "trials",
+    "rehearsal",
     "logrotate",
     "checks",
     "words",
@@ -118,6 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": {"scan", "lines", "catalog", "settings", "stamps", "names", "errors"},
     "prune": {"catalog", "backups", "retention", "names", "locks", "errors"},
     "trials": {"locks"},
+    "rehearsal": {"trials", "configs"},
     "logrotate": set(),
     "words": set(),
     "checks": {
@@ -125,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "configs",
         "status",
         "trials",
+        "rehearsal",
         "logrotate",
         "mounts",
         "words",

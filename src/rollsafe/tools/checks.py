@@ -23,13 +23,13 @@ from typing import Any
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe.settings import Settings
-from rollsafe.tools import trials
+from rollsafe.tools import rehearsal, trials
 from rollsafe.tools.catalog import Log, logs_at
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig
 from rollsafe.tools.logrotate import Rule, rules
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.trials import TrialFailed
-from rollsafe.tools.words import size_text
+from rollsafe.tools.words import counted, size_text
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (OK, WARNING, ERROR)
@@ -105,9 +105,7 @@ def check_logs(logs: Iterable[Log]) -> list[Finding]:
 def check_config(config: ServerConfig) -> list[Finding]:
     """The findings about the logs that a gunicorn.conf.py leads to, and about the configuration itself."""
     server = config.server
-    user: tuple[int, int] | None = None
-    if (server.uid, server.gid) != (os.geteuid(), os.getegid()):
-        user = (server.uid, server.gid)
+    user = _user_of(config)
     handed_over = os.geteuid() == 0 and getattr(server.post_fork, "__module__", "") == "rollsafe.gunicorn"
     targets = []
     for handler in config.handlers:
@@ -117,7 +115,7 @@ def check_config(config: ServerConfig) -> list[Finding]:
             with suppress(LogFileError):
                 (log,) = logs_at([path])
             targets.append(Target(path, handler.settings, user, handed_over, log))
-    findings = [*check_handlers(config), *check_flags(config), *check_loggers(config)]
+    findings = [*check_handlers(config), *check_flags(config), *check_loggers(config), *check_records(config)]
     return [*findings, *_check(targets)]
 
 
@@ -574,9 +572,8 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
     names = sorted({logger for handler in config.handlers if handler.is_ours for logger in handler.loggers})
     if not names:
         return
-    search = [str(config.server.chdir), *filter(None, (config.server.pythonpath or "").split(","))]
     try:
-        changed = trials.loggers_after_import(config.application, names, search)
+        changed = rehearsal.loggers_after_import(config, names, _tried_as(config))
     except TrialFailed as error:
         yield Finding(
             WARNING,
@@ -601,6 +598,54 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
         )
     if not changed:
         yield Finding(OK, "loggers", config.application, "importing it leaves the loggers as they are configured")
+
+
+_REMEDIES = {
+    rehearsal.UNMADE: ("gunicorn does not start with it", "give it what its class takes"),
+    rehearsal.FIELD: (
+        "every record that lacks it is lost",
+        "give the formatter defaults={...} with a value for it, as rotating_logs and LineFormatter take, or the handler"
+        " a filter that sets it",
+    ),
+    rehearsal.ENCODING: (
+        "a line with such a character is lost",
+        'leave errors out, which writes such characters as escapes, or give encoding="utf-8"',
+    ),
+}
+
+
+def check_records(config: ServerConfig) -> Iterator[Finding]:
+    """Whether each handler can be made, and takes a record: it is tried, because no look at a format tells."""
+    try:
+        faults = rehearsal.faults(config, _tried_as(config))
+    except TrialFailed as error:
+        yield Finding(
+            WARNING,
+            "records",
+            config.path,
+            f"no record could be tried: {error}",
+            "a handler with a format that no record fits loses every line",
+            "run the check where the server runs",
+        )
+        return
+    for handler in config.handlers:
+        if handler.name in faults:
+            kind, what = faults[handler.name]
+            where = handler.path or handler.name
+            yield Finding(ERROR, "records", where, f"handler {handler.name}: {what}", *_REMEDIES[kind])
+    if not faults:
+        yield Finding(OK, "records", config.path, f"each of {counted(len(config.handlers), 'handler')} took a record")
+
+
+def _user_of(config: ServerConfig) -> tuple[int, int] | None:
+    """Who the workers will be (uid, gid), None if they stay who asks."""
+    user = (config.server.uid, config.server.gid)
+    return None if user == (os.geteuid(), os.getegid()) else user
+
+
+def _tried_as(config: ServerConfig) -> tuple[int, int] | None:
+    """Who the configuration is tried as: the workers' user where that can be."""
+    return _user_of(config) if os.geteuid() == 0 else None
 
 
 def _is_zone(variable: str) -> bool:

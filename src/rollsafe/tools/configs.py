@@ -12,6 +12,7 @@ import logging
 import logging.config
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,7 @@ class ServerConfig:
         logging: The configuration that gunicorn gives to `logging.config.dictConfig`; empty if it does not.
         handlers: The handlers of it that a logger has, then those of `--access-logfile` and `--error-logfile`.
         application: The application to serve ("module:name"), if it is named.
+        search: Where modules are looked for after the file was executed.
     """
 
     path: str
@@ -76,6 +78,7 @@ class ServerConfig:
     logging: Mapping[str, Any]
     handlers: tuple[ConfiguredHandler, ...]
     application: str | None
+    search: tuple[str, ...]
 
 
 def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> ServerConfig:
@@ -125,6 +128,10 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
             reader = Reader()
         server = reader.cfg
         server.user, server.group  # noqa: B018  # an unknown user is refused when it is looked up
+        # While modules are looked for as by the configuration, which may name classes of its own.
+        logging_config = _logging_of(server, CONFIG_DEFAULTS)
+        handlers = tuple(_handlers(server, logging_config))
+        found_in = tuple(dict.fromkeys((str(server.chdir), *(server.pythonpath or "").split(","), *sys.path)))
     except SystemExit as error:
         sentence = next((line for line in reversed(said.getvalue().splitlines()) if line.strip()), "")
         raise ConfigurationError(f"gunicorn refuses {name!r}: {sentence.removeprefix('Error: ')}") from error
@@ -132,9 +139,16 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         sys.argv = argv
         sys.path[:] = search
         os.chdir(directory)
-    logging_config = _logging_of(server, CONFIG_DEFAULTS)
     application = reader.application or getattr(server, "wsgi_app", None)
-    return ServerConfig(name, server, logging_config, tuple(_handlers(server, logging_config)), application)
+    return ServerConfig(name, server, logging_config, handlers, application, tuple(filter(None, found_in)))
+
+
+def enter(config: ServerConfig) -> None:
+    """Give this process what gunicorn gives its own: working directory, environment, where modules are looked for."""
+    os.environ.update(config.server.env)
+    time.tzset()
+    os.chdir(config.server.chdir)
+    sys.path[:] = config.search
 
 
 def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,11 @@ All that is made is removed again. The processes are forked, and leave by `os._e
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
 import os
 import select
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +55,7 @@ def lock_faults(directory: str) -> str | None:
     with _place(directory) as place:
         lock, count = os.path.join(place, "lock"), os.path.join(place, "count")
         with FileLock(lock):
-            if _result(lambda: FileLock(lock).acquire(timeout=0.2)):
+            if in_child(lambda: FileLock(lock).acquire(timeout=0.2)):
                 return "two processes had the lock at once"
         with open(count, "w", encoding="ascii") as file:
             file.write("0")
@@ -99,7 +96,7 @@ def rename_refusal(directory: str, user: tuple[int, int] | None) -> str | None:
             return str(error.strerror)
         return None
 
-    refusal: str | None = _result(attempt, user)
+    refusal: str | None = in_child(attempt, user)
     return refusal
 
 
@@ -113,38 +110,8 @@ def write_refusal(path: str, user: tuple[int, int] | None) -> str | None:
             return str(error.strerror)
         return None
 
-    refusal: str | None = _result(attempt, user)
+    refusal: str | None = in_child(attempt, user)
     return refusal
-
-
-def loggers_after_import(application: str, loggers: Sequence[str], search: Sequence[str]) -> dict[str, str]:
-    """What importing a WSGI application does to loggers that are configured: name -> "disabled" or "replaced".
-
-    Args:
-        application: "module:name", as gunicorn is given it.
-        loggers: Names; "root" is the root logger.
-        search: Where modules are looked for first.
-
-    Raises:
-        TrialFailed: It could not be imported.
-    """
-
-    def attempt() -> dict[str, str]:
-        sys.path[:0] = search
-        marks = {name: logging.NullHandler() for name in loggers}
-        for name, mark in marks.items():
-            logging.getLogger(None if name == "root" else name).addHandler(mark)
-        importlib.import_module(application.partition(":")[0])
-        changed = {}
-        for name, mark in marks.items():
-            logger = logging.getLogger(None if name == "root" else name)
-            if logger.disabled:
-                changed[name] = "disabled"
-            elif mark not in logger.handlers:
-                changed[name] = "replaced"
-        return changed
-
-    return dict(_result(attempt, quiet=True))
 
 
 def _append(path: str, number: int) -> None:
@@ -188,8 +155,17 @@ def _together(attempts: Sequence[Callable[[], None]]) -> None:
             raise TrialFailed(answer["error"])
 
 
-def _result(attempt: Callable[[], Any], user: tuple[int, int] | None = None, *, quiet: bool = False) -> Any:
-    """What a function returns in a process of its own, as another user if one is given."""
+def in_child(attempt: Callable[[], Any], user: tuple[int, int] | None = None, *, quiet: bool = False) -> Any:
+    """What a function returns in a process of its own, as another user if one is given.
+
+    Args:
+        attempt: What it returns has to be JSON.
+        user: Who the process becomes (uid, gid).
+        quiet: Whether its standard streams lead nowhere.
+
+    Raises:
+        TrialFailed: It raised, or took longer than PATIENCE.
+    """
     answer = _answer(*_start(attempt, user, quiet))
     if "error" in answer:
         raise TrialFailed(answer["error"])

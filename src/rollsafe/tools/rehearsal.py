@@ -1,0 +1,210 @@
+"""The handlers of a logging configuration, each given one record: what a format or an option would lose is found here.
+
+Only a record tells whether a format can be filled: its fields may come from a filter, from `defaults`, or from a record
+factory that the application sets. So the application is imported and formatters and filters are made, in a process of
+its own; a handler of ours is made too, on a temporary file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import logging.config
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from rollsafe.tools import trials
+from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig, enter
+
+# A filter may want one level only.
+_LEVELS = (logging.INFO, logging.ERROR, logging.DEBUG)
+_PLAIN = "rollsafe check"
+_ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
+
+
+UNMADE, FIELD, ENCODING = "unmade", "field", "encoding"
+"""What may be wrong with a handler: it cannot be made, no record fits its format, its encoding lacks characters."""
+
+Fault = tuple[str, str]
+"""One of the three, and what is so."""
+
+
+def faults(config: ServerConfig, user: tuple[int, int] | None = None) -> dict[str, Fault]:
+    """Name of a handler -> why it would lose a line; only of those that would.
+
+    Args:
+        config: What gunicorn is started with.
+        user: Who the workers will be (uid, gid); None is the user who asks.
+
+    Raises:
+        TrialFailed: It could not be tried.
+    """
+
+    def attempt() -> dict[str, Fault]:
+        enter(config)
+        if config.application:
+            # `loggers_after_import` tells why it cannot be imported.
+            with suppress(BaseException):
+                _import(config.application)
+        return dict(_faults(config))
+
+    found = trials.in_child(attempt, user, quiet=True)
+    return {name: (kind, text) for name, (kind, text) in found.items()}
+
+
+def loggers_after_import(
+    config: ServerConfig, loggers: Sequence[str], user: tuple[int, int] | None = None
+) -> dict[str, str]:
+    """What importing the application does to loggers that are configured: name -> "disabled" or "replaced".
+
+    Args:
+        config: What gunicorn is started with; it names an application.
+        loggers: Names; "root" is the root logger.
+        user: As for `faults`.
+
+    Raises:
+        TrialFailed: It could not be imported.
+    """
+
+    def attempt() -> dict[str, str]:
+        enter(config)
+        marks = {name: logging.NullHandler() for name in loggers}
+        for name, mark in marks.items():
+            _logger(name).addHandler(mark)
+        assert config.application
+        _import(config.application)
+        changed = {}
+        for name, mark in marks.items():
+            if _logger(name).disabled:
+                changed[name] = "disabled"
+            elif mark not in _logger(name).handlers:
+                changed[name] = "replaced"
+        return changed
+
+    return dict(trials.in_child(attempt, user, quiet=True))
+
+
+def _import(application: str) -> None:
+    """Import the module of an application that is named as for gunicorn, "module:name"."""
+    importlib.import_module(application.partition(":")[0])
+
+
+def _logger(name: str) -> logging.Logger:
+    """The logger of a name; "root" is the root logger."""
+    return logging.getLogger(None if name == ROOT else name)
+
+
+def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
+    """The faults, found in the process that may be changed."""
+    configurator = logging.config.DictConfigurator(dict(config.logging))
+    unmade = dict(_make_parts(configurator))
+    for handler in config.handlers:
+        options = configurator.config.get("handlers", {}).get(handler.name)
+        if options is None:
+            continue  # of a flag: the server formats its lines itself
+        if handler.kind is None:
+            yield handler.name, (UNMADE, f"its class {options.get('()', options.get('class'))!r} cannot be imported")
+            continue
+        missing = [unmade[part] for part in _parts_of(options) if part in unmade]
+        if missing:
+            yield handler.name, (UNMADE, missing[0])
+            continue
+        with tempfile.TemporaryDirectory(prefix="rollsafe-check-") as place:
+            try:
+                made = _made(configurator, handler, options, os.path.join(place, "probe.log"))
+            except Exception as error:
+                yield handler.name, (UNMADE, f"it cannot be made: {error}")
+                continue
+            for logger in handler.loggers:
+                fault = _fault_of(made, configurator, logger)
+                if fault:
+                    yield handler.name, fault
+                    break
+            made.close()
+
+
+def _make_parts(configurator: Any) -> Iterator[tuple[tuple[str, str], str]]:
+    """Make formatters and filters in place; yields (kind, name) -> why, of those that cannot be made."""
+    for kind, make in (("formatters", configurator.configure_formatter), ("filters", configurator.configure_filter)):
+        parts = configurator.config.get(kind) or {}
+        for name in parts:
+            try:
+                parts[name] = make(parts[name])
+            except Exception as error:
+                yield (kind, name), f"its {kind[:-1]} {name!r} cannot be made: {error}"
+
+
+def _parts_of(options: Any) -> list[tuple[str, str]]:
+    """The formatter and the filters that a handler names."""
+    named = [("formatters", options["formatter"])] if options.get("formatter") else []
+    return named + [("filters", each) for each in options.get("filters") or () if isinstance(each, str)]
+
+
+def _made(configurator: Any, handler: ConfiguredHandler, options: Any, path: str) -> logging.Handler:
+    """A handler of ours as configured, but on another file; of any other, what formats and filters."""
+    if handler.is_ours:
+        elsewhere = {**options, "filename": path, "archive_dir": None, "delay": True}
+        made: logging.Handler = configurator.configure_handler(elsewhere)
+        return made
+    made = logging.Handler()
+    if options.get("formatter"):
+        made.setFormatter(configurator.config["formatters"][options["formatter"]])
+    configurator.add_filters(made, options.get("filters") or ())
+    # As `emit` of most handlers does.
+    made.emit = made.format  # type: ignore[assignment]  # what it returns is not looked at
+    return made
+
+
+def _fault_of(handler: logging.Handler, configurator: Any, logger: str) -> Fault | None:
+    """Why a handler loses what a logger logs, None if it does not."""
+    for text, failed in ((_PLAIN, False), (_PLAIN, True), (_ANY_CHARACTER, False)):
+        for level in _LEVELS:
+            record = _record(logger, level, text, failed=failed)
+            try:
+                if not (_passes_logger(record, configurator, logger) and handler.filter(record)):
+                    continue
+                _emit(handler, record)
+            except Exception as error:
+                kind = ENCODING if isinstance(error, UnicodeError) else FIELD
+                return kind, f"a record of logger {logger} is lost: {error}"
+            break
+    return None
+
+
+def _record(logger: str, level: int, text: str, *, failed: bool) -> logging.LogRecord:
+    """A record as a logger makes it, with an exception if something `failed`."""
+    try:
+        raise RuntimeError(text)
+    except RuntimeError:
+        error = sys.exc_info() if failed else None
+    return _logger(logger).makeRecord(logger, level, __file__, 0, text, (), error, "check")
+
+
+def _passes_logger(record: logging.LogRecord, configurator: Any, logger: str) -> bool:
+    """Whether the filters of the logger let the record pass; those of the root see only what is logged on it itself."""
+    configured = (configurator.config.get("loggers") or {}).get(logger) or {}
+    filterer = logging.Filterer()
+    configurator.add_filters(filterer, configured.get("filters") or ())
+    return bool(filterer.filter(record))
+
+
+def _emit(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Emit a record, and raise what the handler would only report."""
+    failures: list[BaseException] = []
+
+    def fail(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        failures.append(error or RuntimeError("handleError was called"))
+
+    handler.handleError = fail  # type: ignore[method-assign]  # it would go to standard error
+    handler.acquire()
+    try:
+        handler.emit(record)
+    finally:
+        handler.release()
+    if failures:
+        raise failures[0]
