@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,10 @@ LATE = 5.0
 
 ROLLOVER_BYTE = 0
 TENDING_BYTE = 1
+
+# The longest content of a lock file: settings with a path of 4096 bytes, each of which JSON writes in up to six, and
+# some archives (see `note`). No more is read, however large somebody has made the file.
+NOTE_BYTES = 1 << 16
 
 _SHORTEST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.01
@@ -151,6 +156,30 @@ def renew_handles() -> None:
             continue
 
 
+def read_lock_file(path: str) -> bytes:
+    """The first NOTE_BYTES of a lock file, which is not made.
+
+    Through the handle of this process if it has one: closing another descriptor would drop the locks that it holds.
+
+    Raises:
+        OSError: There is none, or it is no regular file, or it may not be read.
+    """
+    _handles.check_pid()
+    # Nobody gets a handle of this path meanwhile, so that none is locked when our descriptor is closed.
+    with _handles._lock:
+        handle = _handles._by_path.get(path)
+        if handle is not None:
+            return os.pread(handle.open(), NOTE_BYTES, 0)
+        # Without O_NONBLOCK the open of a FIFO would wait for its writer (fifo(7)).
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            return os.pread(descriptor, NOTE_BYTES, 0)
+        finally:
+            os.close(descriptor)
+
+
 class FileLock:
     """An exclusive lock on one byte of the file `path`, between processes and between the threads of each.
 
@@ -253,12 +282,12 @@ class FileLock:
         _handles.put_back(handle)
 
     def read(self) -> bytes:
-        """The note in the lock file (at most 4096 bytes); holding the lock is not needed."""
+        """The first NOTE_BYTES of the lock file; holding the lock is not needed."""
         _handles.check_pid()
-        return os.pread(self._usable_handle().open(), 4096, 0)
+        return os.pread(self._usable_handle().open(), NOTE_BYTES, 0)
 
     def write(self, note: bytes) -> None:
-        """Replace the note in the lock file; only while the lock is held."""
+        """Replace the content of the lock file by a note that tells its own end; only while the lock is held."""
         descriptor = self._usable_handle().open()
         os.pwrite(descriptor, note, 0)
         os.ftruncate(descriptor, len(note))

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from math import inf
-from typing import NamedTuple
 
 from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
-from rollsafe.locks import GRACE, LATE, LEASE, FileLock, Identity, identity_of
+from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
+from rollsafe.note import Note, lock_path, noted_identity, parse_note
 from rollsafe.renames import rename_new
 from rollsafe.schedule import Interval
 
@@ -316,20 +316,6 @@ def never_rolled(path: str, status: os.stat_result) -> bool:
     return path.startswith(("/dev/", "/proc/")) and os.path.islink(path)
 
 
-class _Note(NamedTuple):
-    """What the lock file says; a hint, to be believed only where it fits the files."""
-
-    identity: Identity
-    """Of the live file."""
-    start: int
-    """Of its interval; seconds since the epoch."""
-    settings: bytes
-    made: int
-    """When a handler with these settings was made; milliseconds since the epoch."""
-    number: int | None
-    """The sequence number of its backup."""
-
-
 class Rollover:
     """What one handler does under the lock of its live file.
 
@@ -360,8 +346,7 @@ class Rollover:
         last_number: Callable[[str], int] | None = None,
     ) -> None:
         self.path = path
-        directory, name = os.path.split(path)
-        self.lock = FileLock(os.path.join(directory, f".{name}.lock"))
+        self.lock = FileLock(lock_path(path))
         # Only a path such as /dev/stdout is still a link here; others were followed when the handler was made.
         self._no_follow = 0 if os.path.islink(path) else os.O_NOFOLLOW
         self._interval_at = interval_at
@@ -638,7 +623,7 @@ class Rollover:
         Not simply the first free one: retention takes the lowest, and the order of numbers is the order of time.
         """
         note = self._read_note()
-        known = note is not None and (note.identity, note.start) == (self._noted_identity(status), int(interval.start))
+        known = note is not None and note.is_about(status, self._shared) and note.start == int(interval.start)
         if known and note and note.number is not None:
             return max(interval.fold, note.number)
         return max(interval.fold, self._last_number(interval.suffix) + 1 if self._last_number else 0)
@@ -708,8 +693,7 @@ class Rollover:
 
     def _interval_of(self, stream: FileIO, now: float, patience: float) -> Interval:
         """The interval that the live file belongs to: the noted one, else that of its last write, else now's."""
-        status = os.fstat(stream.fileno())
-        noted, described = self._noted_interval(status)
+        noted, described = self._noted_interval(os.fstat(stream.fileno()))
         if noted is not None and described:
             return noted
 
@@ -725,7 +709,7 @@ class Rollover:
             stale = noted is None or not described
             if stale and locked and identity_of(os.lstat(self.path)) == identity_of(status):
                 note = self._read_note()
-                known = note is not None and note.identity == self._noted_identity(status)
+                known = note is not None and note.is_about(status, self._shared)
                 self._note(status, interval, note.number if note and known else None)
                 with suppress(OSError):
                     self.lock.set_mode(_mode_of(status))
@@ -743,24 +727,28 @@ class Rollover:
 
     def _note(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
         """Write into the lock file what the live file is, what the settings are, and the number of its backup."""
-        identity = b"%d %d %d" % (*self._noted_identity(status), int(interval.start))
         before = self._read_note()
         newest = before if before is not None and self._is_older_than(before) else None
         settings, made = (newest.settings, newest.made) if newest else (self._describe(), self._made)
-        last = b"" if number is None else b"%d\n" % number
+        note = Note(
+            noted_identity(status, self._shared),
+            int(interval.start),
+            settings,
+            made,
+            number,
+            before.archived if before is not None else (),
+        )
         with suppress(OSError):
-            self.lock.write(b"%s\n%s\n%d\n%s" % (identity, settings, made, last))
+            self.lock.write(note.content())
 
-    def _read_note(self) -> _Note | None:
+    def _read_note(self) -> Note | None:
         """What the lock file says, if it says anything."""
         try:
-            identity, settings, made, number, *_ = (*self.lock.read().split(b"\n"), b"", b"")
-            device, inode, start = map(int, identity.split())
-            return _Note((device, inode), start, settings, int(made or 0), int(number) if number else None)
-        except (OSError, ValueError):
+            return parse_note(self.lock.read())
+        except OSError:
             return None
 
-    def _is_older_than(self, note: _Note) -> bool:
+    def _is_older_than(self, note: Note) -> bool:
         """Whether the noted settings are of a handler that was made after ours: we are a worker that a reload ends.
 
         Not if that lies ahead, because the clock was set back since.
@@ -768,27 +756,16 @@ class Rollover:
         return self._made < note.made <= 1000 * time.time()
 
     def _noted_interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
-        """The noted interval, if the note is about this file and its last write was then or just after.
+        """The noted interval, if the note is about this file and the file agrees; and whether it has our settings.
 
-        And whether the note has our settings, or newer ones.
-
-        Without the note, a process that starts just after the boundary would take a file of the old interval, to
-        which somebody has just written a late line, for one of the new interval.
+        Newer settings than ours count as ours. Without the note, a process that starts just after the boundary would
+        take a file of the old interval, to which somebody has just written a late line, for one of the new interval.
         """
         note = self._read_note()
         if note is None:
             return None, False
         described = note.settings == self._describe() or self._is_older_than(note)
-        if note.identity != self._noted_identity(status):
-            return None, described
-        interval = self._interval_at(note.start)
-        # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
-        fits = interval.start - LATE <= status.st_mtime < interval.end + LATE
-        return interval if fits else None, described
-
-    def _noted_identity(self, status: os.stat_result) -> Identity:
-        """What the note has for a file's identity; each host has a device number of its own for a shared mount."""
-        return (0, status.st_ino) if self._shared else identity_of(status)
+        return note.believed_interval(status, self._interval_at, self._shared), described
 
     def _free_sequence(self, interval: Interval, sequence: int = 0) -> int:
         """The first sequence number from `sequence` on whose name nothing has, archived or not.

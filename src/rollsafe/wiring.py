@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
+from rollsafe.note import read_note
 from rollsafe.settings import Settings
-from rollsafe.tools.catalog import noted
 
 # By live file: what is to be said of another server that writes it.
 _neighbours: dict[str, str] = {}
@@ -63,8 +63,9 @@ def look_for_neighbours(handler: SafeTimedRotatingFileHandler) -> None:
     known = any(other.baseFilename == path for other in living_handlers() if other is not handler)
     if known or "GUNICORN_PID" in os.environ:
         return
-    note = noted(path)
-    theirs, ours = _way(note[2]) if note and note[2] else "", _way(handler.settings())
+    note = read_note(path)
+    settings = note.told_settings() if note else None
+    theirs, ours = _way(settings) if settings else "", _way(handler.settings())
     if theirs in ("", ours):
         return
     # Needed where somebody else was here before, and only there.

@@ -16,7 +16,7 @@ import pytest
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.settings import UNNAMED, Settings
-from rollsafe.tools.catalog import logs_at, noted
+from rollsafe.tools.catalog import logs_at
 from tests.integration.logs import HOUR, log, touch, wait_for_second_after, write_log
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
@@ -149,13 +149,6 @@ def test_names_that_a_namer_makes_are_found_by_their_suffix(tmp_path: Path) -> N
     handler.close()
     (log,) = logs_at([tmp_path])
     assert [file.is_live for file in log.files] == [False, True]
-
-
-@pytest.mark.parametrize("content", [b"", b"1 2\n", b"a b c\n", b"1 2 3", b'1 2 3\n{"when":'])
-def test_a_note_that_cannot_be_read_tells_nothing(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / ".app.log.lock").write_bytes(content)
-    note = noted(str(tmp_path / "app.log"))
-    assert note is None or note[2] is None
 
 
 def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:

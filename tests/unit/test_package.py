@@ -38,6 +38,7 @@ CORE = {
     "renames",
     "housekeeping",
     "late",
+    "note",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -83,7 +84,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retention": set(),
     "backups": {"archives", "background", "retention", "schedule", "names", "locks", "errors"},
     "renames": set(),
-    "rollover": {"schedule", "names", "locks", "renames", "archives", "backups", "events", "errors"},
+    "note": {"schedule", "settings", "locks"},
+    "rollover": {"schedule", "names", "note", "locks", "renames", "archives", "backups", "events", "errors"},
     "housekeeping": {"archives", "backups", "retention", "names", "locks", "schedule"},
     "late": {"rollover", "locks"},
     "handlers": {
@@ -106,7 +108,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "settings": {"schedule", "errors"},
-    "catalog": {"settings", "schedule", "names", "errors"},
+    "catalog": {"note", "settings", "schedule", "names", "errors"},
     "reading": {"errors"},
     "times": {"schedule", "errors"},
     "lines": {"catalog", "reading", "times", "settings", "names", "errors"},
@@ -131,6 +133,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "logrotate",
         "mounts",
         "words",
+        "note",
         "settings",
         "errors",
     },
@@ -139,7 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access", "wiring"},
-    "wiring": {"handlers", "settings", "catalog", "status"},
+    "wiring": {"handlers", "note", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring"},
 }

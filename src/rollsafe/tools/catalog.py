@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
+from rollsafe.note import Note, lock_path, read_note
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import Settings
 
@@ -34,9 +35,6 @@ _BACKUP = re.compile(
 # How often a directory is read at most until it is the same twice.
 _LOOKS = 10
 _LOCK = re.compile(r"\.(?P<live>.+)\.lock")
-
-Note = tuple[tuple[int, int], float, Settings | None]
-"""Device and inode of the live file, the start of its interval (seconds since the epoch), the handler's settings."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,6 @@ class Log:
         return self.settings.schedule()
 
 
-def lock_path(live: str) -> str:
-    """The lock file of a live file."""
-    directory, name = os.path.split(live)
-    return os.path.join(directory, f".{name}.lock")
-
-
 def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
     """The logs of `paths`: all those of a directory, or the one of a live file. In the order of `paths`, then by name.
 
@@ -139,21 +131,6 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
     return [log for log in logs if log.live not in given_whole]
 
 
-def noted(live: str) -> Note | None:
-    """What the lock file says: device and inode of the live file, the start of its interval, the settings.
-
-    None if there is no lock file, or nothing is noted in it. This opens and closes the lock file, which would drop a
-    lock that this very process holds on it (fcntl(2)); so it is not for processes that log.
-    """
-    try:
-        with open(lock_path(live), "rb") as file:
-            identity, _, rest = file.read(4096).partition(b"\n")
-        device, inode, start = map(int, identity.split())
-    except (OSError, ValueError):
-        return None
-    return (device, inode), float(start), Settings.read(rest.partition(b"\n")[0])
-
-
 def _lives_in(directory: str) -> Iterator[str]:
     """The live files that lock files or backups in `directory` speak of, by name."""
     entries = os.listdir(directory)
@@ -170,7 +147,7 @@ def _log(live: str) -> Log:
     # before it, would not be seen either way. So until nothing has changed meanwhile, within reason.
     for _ in range(_LOOKS):
         names = _names_in(directory)
-        note = noted(live)
+        note = read_note(live)
         settings, told = _settings(live, names, note)
         recogniser = Recogniser(live, settings)
         entries = _candidates(directory, names, settings)
@@ -206,7 +183,7 @@ def _single_backup(path: str) -> Log | None:
     directory = os.path.dirname(path)
     entries = os.listdir(directory)
     for live in _lives_in(directory):
-        settings, told = _settings(live, entries, noted(live))
+        settings, told = _settings(live, entries, read_note(live))
         backup = Recogniser(live, settings).backup(path)
         if live != path and backup is not None:
             return Log(path, settings, told, (backup,), ())
@@ -258,14 +235,15 @@ class Recogniser:
 
 
 def settings_now(live: str, names: Iterable[str]) -> Settings:
-    """What the lock file of a live file says now, else what the `names` in its directory suggest; see `noted`."""
-    return _settings(live, names, noted(live))[0]
+    """What the lock file of a live file says now, else what the `names` in its directory suggest; see `read_note`."""
+    return _settings(live, names, read_note(live))[0]
 
 
 def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Settings, bool]:
     """The settings, and whether the note tells them."""
-    if note and note[2]:
-        return note[2], True
+    told = note.told_settings() if note else None
+    if told is not None:
+        return told, True
     return _inferred(os.path.basename(live), names), False
 
 
@@ -298,12 +276,21 @@ def _live_file(live: str, note: Note | None, schedule: Schedule | None) -> Itera
     """The live file, if it exists: of the noted interval, else of that of its last write."""
     with suppress(FileNotFoundError):
         status = os.stat(live)
-        if not stat.S_ISREG(status.st_mode):
-            return
-        start = status.st_mtime
-        if note and note[0] == (status.st_dev, status.st_ino):
-            start = note[1]
-        yield LogFile(live, schedule.interval(start) if schedule else None, None)
+        if stat.S_ISREG(status.st_mode):
+            yield LogFile(live, _interval_of_live(status, note, schedule) if schedule else None, None)
+
+
+def _interval_of_live(status: os.stat_result, note: Note | None, schedule: Schedule) -> Interval | None:
+    """The interval of the live file, as the handlers tell it; None if its last write was at no date."""
+    if note is not None:
+        # The settings do not tell whether several hosts share it.
+        for shared in (False, True):
+            if interval := note.believed_interval(status, schedule.interval, shared):
+                return interval
+    try:
+        return schedule.interval(status.st_mtime)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _inferred(name: str, entries: Iterable[str]) -> Settings:

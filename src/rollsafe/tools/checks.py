@@ -22,6 +22,7 @@ from typing import Any
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe.note import lock_path
 from rollsafe.settings import Settings
 from rollsafe.tools import rehearsal, trials
 from rollsafe.tools.catalog import Log, logs_at
@@ -240,7 +241,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
     for target in targets:
         if target.handed_over:
             continue
-        for path in (target.live, os.path.join(directory, f".{os.path.basename(target.live)}.lock")):
+        for path in (target.live, lock_path(target.live)):
             if os.path.lexists(path) and (reason := trials.write_refusal(path, user)):
                 refused = True
                 yield Finding(
