@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import datetime
+import errno
 import locale
 import math
 import os
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe.renames import is_mount_point, try_rename
 from rollsafe.rollover import never_rolled
 
 
@@ -139,17 +141,34 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
     beside = os.path.dirname(live)
     try:
         _make_like(directory, os.stat(beside))
-        other = os.stat(directory).st_dev != os.stat(beside).st_dev
+        apart = _are_apart(beside, directory)
     except OSError as error:
         raise LogFileError(
             f"archive_dir={directory!r} cannot be made: {error.strerror}; make it, or give another"
         ) from error
-    if other:
+    if apart:
         raise LogFileError(
-            f"archive_dir={directory!r} is on another file system than {beside!r}, so that a rollover could not rename"
-            " the live file to it; give a directory on the same one, or move backups there in on_rollover"
+            f"archive_dir={directory!r} is on another file system than {beside!r}, or another mount of it, so that a"
+            " rollover could not rename the live file to it; give a directory on the same one, or move backups there in"
+            " on_rollover"
         )
     return directory
+
+
+def _are_apart(source: str, target: str) -> bool:
+    """Whether no file can be renamed from one directory to another, whoever asks; tried, see `renames`.
+
+    Raises:
+        OSError: One of them cannot be looked at.
+    """
+    if os.path.samefile(source, target):
+        return False
+    try:
+        try_rename(source, target)
+    except OSError as error:
+        # Another refusal may be over when the rollover comes: permission is given later, or the workers have it.
+        return error.errno == errno.EXDEV or os.stat(source).st_dev != os.stat(target).st_dev
+    return False
 
 
 def _make_like(directory: str, model: os.stat_result) -> None:
@@ -225,5 +244,10 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
         raise LogFileError(
             f"filename={path!r} cannot be written by user {os.geteuid()}; give that user write permission"
             f" on {directory!r} (and on the file if it exists)"
+        )
+    if is_mount_point(path):
+        raise LogFileError(
+            f"filename={path!r} is mounted by itself, as by docker run -v FILE:FILE, so that a rollover could not"
+            " rename it; mount its directory instead"
         )
     return path

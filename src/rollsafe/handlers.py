@@ -113,8 +113,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
         maxBytes: Roll over before the live file grows larger, too: bytes, or text such as "100 MiB"; 0 is no bound.
         suffix: The strftime format of backup names; None is that of `when` in the standard library.
-        archive_dir: Directory for the backups, on the same file system, made if it is missing; None is that of the
-            live file.
+        archive_dir: Directory for the backups, on the same file system and mount, made if it is missing; None is that
+            of the live file.
         compress: "gz", "zst" or "xz" to compress backups, in the background and in one process; or a callable
             (source_path, target_path) that does it, whose archives have its attribute `extension` (".archive" without).
         compress_level: The compression's own level; None is its usual one.

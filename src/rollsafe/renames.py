@@ -1,10 +1,16 @@
-"""A rename that replaces nothing: renameat2(2) with RENAME_NOREPLACE, which Python does not offer."""
+"""Renames: one that replaces nothing (renameat2(2) with RENAME_NOREPLACE, which Python does not offer), and a trial.
+
+Whether a file can be renamed is not told by what stat(2) says of two directories: two mounts of one file system have
+one device number, and so have two directories with different project quotas (xfs, ext4). Only a rename tells.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 try:
@@ -15,6 +21,9 @@ except (ImportError, MemoryError):  # built without it; forbidden by SELinux (it
 # From <linux/fs.h> and <fcntl.h>.
 _NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
+# The kernel or the file system lacks it (ENOSYS, EINVAL, EOPNOTSUPP), or a container forbids it (EPERM): a plain rename
+# will tell. Whatever else is wrong would be wrong with a plain rename as well.
+_NOT_OFFERED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def _found() -> Callable[..., int] | None:
@@ -38,13 +47,71 @@ def rename_new(source: str, target: str) -> bool:
 
     Raises:
         FileExistsError: There is something under the name `target`.
+        OSError: No rename would do.
     """
     if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
         return False
     if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE) == 0:
         return True
-    if ctypes.get_errno() == errno.EEXIST:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
-    # The kernel or the file system cannot (EINVAL, ENOSYS), a container forbids it (EPERM), or no rename would do: the
-    # plain one will tell.
+    code = ctypes.get_errno()
+    if code not in _NOT_OFFERED:
+        raise OSError(code, os.strerror(code), source, None, target)
     return False
+
+
+def try_rename(source: str, target: str) -> None:
+    """Rename an empty file of ours from one directory to another, and remove it there.
+
+    Raises:
+        OSError: It was refused; `filename2` is set if it was the rename that was refused.
+    """
+    name = f".rollsafe-probe-{secrets.token_hex(8)}"
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    # By descriptors: both directories stay the same for all steps, whoever else may write there.
+    origin = os.open(source, flags)
+    try:
+        destination = os.open(target, flags)
+        try:
+            _try_rename(name, origin, destination)
+        except OSError as error:
+            renamed = error.filename2 is not None
+            raise OSError(error.errno, error.strerror, source, None, target if renamed else None) from error
+        finally:
+            os.close(destination)
+    finally:
+        os.close(origin)
+
+
+def _try_rename(name: str, origin: int, destination: int) -> None:
+    """The steps of `try_rename` in open directories."""
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=origin))
+    try:
+        os.rename(name, name, src_dir_fd=origin, dst_dir_fd=destination)
+    finally:
+        for directory in (origin, destination):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether a file is mounted by itself, as by `docker run -v FILE:FILE`: no rename of it works then (EBUSY).
+
+    Told by the mounts of the file and of its directory (proc(5), "fdinfo"); False where the system does not tell them.
+    """
+    own, around = _mount_of(path), _mount_of(os.path.dirname(path) or ".")
+    return None not in (own, around) and own != around
+
+
+def _mount_of(path: str) -> int | None:
+    """The number of the mount that a path leads to, None if that cannot be told."""
+    try:
+        descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"mnt_id:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import renames, rollover
-from rollsafe.renames import rename_new
+from rollsafe.renames import rename_new, try_rename
 from tests.faults.crew import WatchedHandler
 
 needs_call = pytest.mark.skipif(renames._renameat2 is None, reason="the C library has no renameat2(2)")
@@ -81,6 +81,39 @@ def test_where_the_call_is_not_to_be_had_nothing_is_done_and_that_is_said(
     handler.close()
     assert backups(live) == {"": "first\n"}
     assert handler.reported == []
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EBUSY, errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_what_a_plain_rename_would_be_refused_too_is_raised_and_no_name_is_claimed(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    live = tmp_path / "app.log"
+    handler = handler_with_line(live)
+    monkeypatch.setattr(renames, "_renameat2", refuse)
+    monkeypatch.setattr(rollover.Rollover, "_claim", None)
+    with pytest.raises(OSError, match="target") as caught:
+        rename_new(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert caught.value.errno == code
+    handler.doRollover()
+    handler.handle(logging.makeLogRecord({"msg": "second"}))
+    handler.close()
+    assert (backups(live), live.read_text()) == ({}, "first\nsecond\n")
+    assert len(handler.reported) == 1
+
+
+def test_the_trial_of_a_rename_leaves_nothing_in_either_directory(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    try_rename(str(source), str(target))
+    assert not [*source.iterdir(), *target.iterdir()]
+    with pytest.raises(FileNotFoundError):
+        try_rename(str(source), str(tmp_path / "none"))
+    assert not [*source.iterdir()]
 
 
 def test_a_file_that_takes_the_name_at_the_last_moment_is_not_replaced(

@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stamps": set(),
     "records": {"errors"},
     "mounts": set(),
-    "arguments": {"rollover", "mounts", "errors"},
+    "arguments": {"rollover", "renames", "mounts", "errors"},
     "formats": set(),
     "formatters": {"formats", "stamps", "errors"},
     "background": set(),
