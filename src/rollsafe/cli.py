@@ -28,6 +28,7 @@ from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.times import moment
 from rollsafe.tools.verify import verify as verify_logs
+from rollsafe.tools.words import printable, printable_line
 
 try:
     import click
@@ -57,6 +58,13 @@ def _moment(context: click.Context, option: click.Parameter, value: str | None) 
 def reads_lines(command: Command) -> Command:
     """Give a command what it takes to choose lines."""
     for option in (
+        click.option(
+            "-r",
+            "--raw-control-chars",
+            "raw",
+            is_flag=True,
+            help="Write control characters to a terminal as they are, not as escapes. Pipes get them in any case.",
+        ),
         click.option("-H", "--with-name", is_flag=True, help="Put the path of its log before each line."),
         click.option("--until", metavar="TIME", callback=_moment, help="Only lines of before this time."),
         click.option(
@@ -136,7 +144,7 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
 
 @rollsafe.command(short_help="Print all lines in the order of time.")
 @reads_lines
-def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool) -> None:
+def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> None:
     """Print the lines of logs in the order of time: backups, archives, live file.
 
     PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
@@ -147,7 +155,7 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
         streams = [snapshots[0].lines(_complain)]
     else:
         streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
-    _print(merged(_named(streams, snapshots, with_name)))
+    _print(merged(_named(streams, snapshots, with_name)), raw)
 
 
 @rollsafe.command(short_help="Print the last lines, and follow the logs.")
@@ -155,7 +163,13 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
 @click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
 @reads_lines
 def tail(
-    paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, count: int | None, follow: bool
+    paths: tuple[str, ...],
+    since: float | None,
+    until: float | None,
+    with_name: bool,
+    raw: bool,
+    count: int | None,
+    follow: bool,
 ) -> None:
     """Print the last lines of logs, across backups and archives; go on with new ones.
 
@@ -173,12 +187,12 @@ def tail(
     else:
         streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
     lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
-    _print((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count)))
+    _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
     # Control-C is how one leaves.
     with suppress(KeyboardInterrupt):
         while followers:
             new = [[(0.0, line) for line in each.poll()] for each in followers]
-            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)))
+            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
             time.sleep(_POLL)
 
 
@@ -326,7 +340,7 @@ def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_n
 
 def _with_name(stream: Iterable[Entry], log: Log) -> Iterable[Entry]:
     """One stream with the path of its log before each line."""
-    name = f"{os.path.relpath(log.live)}: ".encode()
+    name = f"{printable(os.path.relpath(log.live))}: ".encode()
     for when, text in stream:
         yield when, b"".join(name + line for line in _split(text))
 
@@ -336,17 +350,18 @@ def _split(text: bytes) -> list[bytes]:
     return [line + b"\n" for line in text[:-1].split(b"\n")]
 
 
-def _print(entries: Iterable[Entry]) -> None:
-    """Write lines to standard output, and see them off."""
+def _print(entries: Iterable[Entry], raw: bool) -> None:
+    """Write lines to standard output, and see them off; to a terminal, which would obey them, as `printable_line`."""
     output = sys.stdout.buffer
+    encoding = sys.stdout.encoding if sys.stdout.isatty() and not raw else None
     for _, text in entries:
-        output.write(text)
+        output.write(text if encoding is None else b"".join(printable_line(line, encoding) for line in _split(text)))
     output.flush()
 
 
 def _complain(sentence: str) -> None:
     """Say on standard error what could not be read; what can be read is printed all the same."""
-    click.echo(f"rollsafe: {sentence}", err=True)
+    click.echo(f"rollsafe: {printable(sentence)}", err=True)
 
 
 def _number(text: str | None) -> int | str | None:
@@ -361,7 +376,7 @@ def _or(value: float | None, default: float) -> float:
 
 def _refused(sentence: str) -> int:
     """Say why something was not done."""
-    click.echo(f"rollsafe: {' '.join(sentence.split())}", err=True)
+    click.echo(f"rollsafe: {printable(' '.join(sentence.split()))}", err=True)
     return USAGE_ERROR
 
 

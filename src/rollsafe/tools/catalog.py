@@ -30,11 +30,12 @@ _SHAPES = {
 _EXTENSION = re.compile("|".join(re.escape(extension) for extension in EXTENSIONS if extension))
 _BACKUP = re.compile(
     rf"(?P<live>.+?)\.(?P<suffix>{'|'.join(shape.pattern for shape in _SHAPES.values())})"
-    rf"(?P<number>\.[1-9]\d*)?(?P<extension>{_EXTENSION.pattern})?"
+    rf"(?P<number>\.[1-9]\d*)?(?P<extension>{_EXTENSION.pattern})?",
+    re.DOTALL,
 )
 # How often a directory is read at most until it is the same twice.
 _LOOKS = 10
-_LOCK = re.compile(r"\.(?P<live>.+)\.lock")
+_LOCK = re.compile(r"\.(?P<live>.+)\.lock", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The report of `rollsafe verify` as one self-contained HTML page: no script, nothing loaded, light and dark.
 
-Everything that comes from log files or file names is escaped: by Jinja for HTML, and what cannot be printed (control
-characters, marks that turn the direction of text, lone surrogates) is written as an escape.
+Everything that comes from log files or file names is escaped: by Jinja for HTML, and by `words.printable`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rollsafe.tools.words import counted, size_text
+from rollsafe.tools.words import counted, printable, size_text
 
 # The most that is drawn or listed; beyond it the page says how much is left out.
 _BARS = 240
@@ -152,7 +151,7 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rollsafe.tools"),
         autoescape=True,
-        finalize=_printable,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -375,9 +374,7 @@ def _listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def _printable(value: Any) -> Any:
-    """A text with what cannot be printed as escapes; anything else as it is."""
+def _shown(value: Any) -> Any:
+    """A text in characters that do nothing; anything else as it is."""
     # What a macro of the template has made is Markup, and done.
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

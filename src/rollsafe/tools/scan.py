@@ -17,6 +17,7 @@ from rollsafe.stamps import STAMP
 from rollsafe.tools.catalog import LogFile
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock
+from rollsafe.tools.words import printable
 
 SHOWN = 20
 """How many cases of each kind are told of each file; all are counted."""
@@ -429,6 +430,5 @@ def _lines(chunk: bytes) -> list[bytes]:
 
 
 def _shown(line: bytes) -> str:
-    """The beginning of a line as text without control characters."""
-    text = line[:_SHOWN_BYTES].decode(errors="replace").rstrip("\n")
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """The beginning of a line as text."""
+    return printable(line[:_SHOWN_BYTES].decode(errors="surrogateescape").rstrip("\n"))

@@ -1,4 +1,7 @@
-"""What the command shows to people: pictures on a terminal, plain text for pipes. Nothing is looked up here."""
+"""What the command shows to people: pictures on a terminal, plain text for pipes. Nothing is looked up here.
+
+All text is made by `_text`, which lets nothing through that a terminal would obey.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from rollsafe.tools import checks
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.status import FileStatus, Lock, Process, Status
 from rollsafe.tools.verify import Finding, Report
-from rollsafe.tools.words import clock_text, counted, duration_text, size_text
+from rollsafe.tools.words import clock_text, counted, duration_text, printable, size_text
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24
@@ -47,19 +50,31 @@ class _Row:
     archived: bool
 
 
+def _text(*parts: str | tuple[str, str] | Text) -> Text:
+    """Text of parts, each with a style or without; the only way in which text gets to the console."""
+    made = Text()
+    for part in parts:
+        if isinstance(part, Text):
+            made.append_text(part)
+        else:
+            text, style = (part, "") if isinstance(part, str) else part
+            made.append(printable(text), style)
+    return made
+
+
 def show_status(console: Console, statuses: Iterable[Status], now: float) -> None:
     """Print the status of each log; a picture where `console` is a terminal."""
     for number, status in enumerate(statuses):
         if number:
             console.print()
-        console.print(Text(status.live, style="bold"), soft_wrap=True)
+        console.print(_text((status.live, "bold")), soft_wrap=True)
         for name, value in _facts(status, now):
-            console.print(Text.assemble((f"  {name:<10}", "dim"), value), soft_wrap=True)
+            console.print(_text((f"  {name:<10}", "dim"), value), soft_wrap=True)
         if console.is_terminal:
             console.print(_time_line(status, console.width))
         else:
             for line in _listing(status):
-                console.print(Text(line), soft_wrap=True)
+                console.print(_text(line), soft_wrap=True)
 
 
 def show_report(console: Console, report: Report) -> None:
@@ -71,22 +86,22 @@ def show_report(console: Console, report: Report) -> None:
         lines = counted(sum(file.lines for file in files), "line")
         size = size_text(sum(file.size for file in files))
         facts = f"{lines} of {counted(len(streams), 'stream')} in {counted(len(files), 'file')}, {size}"
-        console.print(Text.assemble((log, "bold"), f": {facts}"), soft_wrap=True)
+        console.print(_text((log, "bold"), f": {facts}"), soft_wrap=True)
     for finding in report.findings:
         place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
-        console.print(Text.assemble((f"  {finding.kind:<9} ", "red"), f"{place}: {_told(finding)}"), soft_wrap=True)
+        console.print(_text((f"  {finding.kind:<9} ", "red"), f"{place}: {_told(finding)}"), soft_wrap=True)
     shown = Counter(finding.kind for finding in report.findings)
     for kind, count in report.found.items():
         left = count - sum(each.count for each in report.findings if each.kind == kind)
         if left > 0:
             more = f"{left:,} more {kind} beside the {shown[kind]} above"
-            console.print(Text.assemble((f"  {kind:<9} ", "red"), more), soft_wrap=True)
+            console.print(_text((f"  {kind:<9} ", "red"), more), soft_wrap=True)
     for note in report.notes:
-        console.print(Text.assemble(("  note      ", "dim"), note), soft_wrap=True)
+        console.print(_text(("  note      ", "dim"), note), soft_wrap=True)
     if report.clean:
-        console.print(Text(_proved(report), style="green"), soft_wrap=True)
+        console.print(_text((_proved(report), "green")), soft_wrap=True)
     else:
-        console.print(Text(", ".join(f"{count:,} {kind}" for kind, count in report.found.items()), style="red"))
+        console.print(_text((", ".join(f"{count:,} {kind}" for kind, count in report.found.items()), "red")))
 
 
 def _proved(report: Report) -> str:
@@ -107,14 +122,14 @@ def show_findings(console: Console, findings: Sequence[checks.Finding]) -> None:
     """Print what a check has found, the worst last."""
     for finding in sorted(findings, key=lambda each: checks.LEVELS.index(each.level)):
         style, mark = _MARKS[finding.level]
-        head = Text.assemble((f"{mark:<8}", style), (f"{finding.about}: ", "bold"), f"{finding.where}: {finding.what}")
+        head = _text((f"{mark:<8}", style), (f"{finding.about}: ", "bold"), f"{finding.where}: {finding.what}")
         console.print(head, soft_wrap=True)
         for name, text in (("why", finding.why), ("remedy", finding.remedy)):
             if text:
-                console.print(Text.assemble((f"        {name:<7} ", "dim"), text), soft_wrap=True)
+                console.print(_text((f"        {name:<7} ", "dim"), text), soft_wrap=True)
     counts = [sum(each.level == level for each in findings) for level in checks.LEVELS]
     console.print(
-        f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}"
+        _text(f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}")
     )
 
 
@@ -122,16 +137,18 @@ def show_removals(
     console: Console, log: Log, limits: Limits, gone: Sequence[Removal], *, dry_run: bool = False
 ) -> None:
     """Print what retention removes of a log, or would remove, and why."""
-    console.print(Text(log.live, style="bold"), soft_wrap=True)
+    console.print(_text((log.live, "bold")), soft_wrap=True)
     for removal in gone:
         names = ", ".join(map(os.path.basename, removal.backup.paths))
-        line = Text.assemble(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
+        line = _text(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
         console.print(line, soft_wrap=True)
     if gone:
         total = f"{counted(len(gone), 'backup')}, {size_text(sum(removal.backup.size for removal in gone))}"
-        console.print(f"  {total} {'would be removed' if dry_run else 'removed'}")
+        console.print(_text(f"  {total} {'would be removed' if dry_run else 'removed'}"))
     else:
-        console.print(f"  {'nothing exceeds its limits' if limits.any else 'all backups are kept: there is no limit'}")
+        console.print(
+            _text(f"  {'nothing exceeds its limits' if limits.any else 'all backups are kept: there is no limit'}")
+        )
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
@@ -184,7 +201,7 @@ def _next(status: Status, now: float) -> str | Text:
     when = clock_text(status.next_rollover)
     left = status.next_rollover - now
     if left <= 0:
-        return Text(f"with the next line, due since {when}", style="yellow")
+        return _text((f"with the next line, due since {when}", "yellow"))
     return f"{when}, in {duration_text(left)}"
 
 
@@ -193,9 +210,9 @@ def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
     if not lock.held:
         return free
     if lock.pid is None:
-        return Text("held by a process of another container or host", style="yellow")
+        return _text(("held by a process of another container or host", "yellow"))
     command = next((process.command for process in processes if process.pid == lock.pid), "")
-    return Text(f"held by {lock.pid} {command}".rstrip(), style="yellow")
+    return _text((f"held by {lock.pid} {command}".rstrip(), "yellow"))
 
 
 def _tending(status: Status) -> str:
@@ -241,7 +258,7 @@ def _time_line(status: Status, width: int) -> Table:
         if len(row.files) > 1:
             what += f", {len(row.files)} files"
         table.add_row(
-            f"  {row.when[:shown]}", Text(bar_text(row.size, largest, bar), style=style), size_text(row.size), what
+            f"  {row.when[:shown]}", _text((bar_text(row.size, largest, bar), style)), size_text(row.size), _text(what)
         )
     return table
 

@@ -24,6 +24,7 @@ from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.prune import limits_of, removals
+from rollsafe.tools.words import printable
 
 # struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
 _FLOCK, _TYPE, _PID = ("hhqqi4x", 0, 4) if sys.platform == "linux" else ("qqihh4x", 3, 2)
@@ -224,7 +225,7 @@ class Openers:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, as one line; "?" if it has ended."""
+    """The command line of a process; "?" if it has ended."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")
@@ -234,8 +235,7 @@ def command_of(pid: int) -> str:
     except OSError:
         return "?"
     words[0] = os.path.basename(words[0])
-    text = b" ".join(words).decode(errors="replace")
-    return "".join(character if character.isprintable() else " " for character in text)
+    return printable(os.fsdecode(b" ".join(words)))
 
 
 def _writes(pid: int, descriptor: str) -> bool:

@@ -1,8 +1,48 @@
-"""Sizes, durations, times and counts in words, for people. Pure, but for the local zone."""
+r"""Sizes, durations, times and counts in words, for people; and text of others in characters that do nothing.
+
+Names of files and directories, what stands in a lock file, and the lines of a log are written by others. A terminal
+obeys some characters in them (ESC begins a command, a carriage return hides what stands before it, U+202E turns the
+direction of the text), and a newline in a name begins a line that we did not say. **So whatever comes from a disk goes
+through `printable` before it goes to a person.** Pure, but for the local zone.
+"""
 
 from __future__ import annotations
 
 import datetime
+import re
+
+# Controls of C0 and C1, marks that cannot be seen or turn the direction (Unicode Standard Annex 9), tags, line and
+# paragraph separator, and lone surrogates: so Python has bytes that the encoding does not know (PEP 383). Left alone
+# are the two joiners, of which words and emoji are made.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_TO_ESCAPE = re.compile(f"[{_UNSEEN}]")
+_TO_ESCAPE_IN_LINE = re.compile(rf"(?!\t|\r?\n\Z)[{_UNSEEN}]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with each character that cannot be seen, or does something, as an escape such as ``\x1b``."""
+    return text if text.isprintable() else _TO_ESCAPE.sub(_escaped, text)
+
+
+def printable_line(line: bytes, encoding: str) -> bytes:
+    r"""Return a line of a log, for a terminal of this `encoding`: as `printable`, but tabs and the line's end stay."""
+    text = line.decode(encoding, "surrogateescape")
+    return _TO_ESCAPE_IN_LINE.sub(_escaped, text).encode(encoding, "backslashreplace")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """The escape of one character; of a byte that is no character, that of the byte."""
+    char = match[0]
+    if char in _SHORT:
+        return _SHORT[char]
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def size_text(size: float) -> str:
