@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
@@ -70,6 +71,8 @@ class Log:
         files: The backups in the order of time, then the live file if it exists.
         leftovers: Full paths of what is unfinished: archives being written, files that await a rotator (which are among
             `files` too, because their lines are nowhere else).
+        made: When a handler with these settings was made; seconds since the epoch, infinity where that is not known.
+            What is older may have been written with other settings.
     """
 
     live: str
@@ -77,6 +80,7 @@ class Log:
     told: bool
     files: tuple[LogFile, ...]
     leftovers: tuple[str, ...]
+    made: float = inf
 
     @property
     def name(self) -> str:
@@ -166,7 +170,7 @@ def _log(live: str) -> Log:
             break
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
-    return Log(live, settings, told, tuple(files), tuple(leftovers))
+    return Log(live, settings, told, tuple(files), tuple(leftovers), _made(note))
 
 
 def _names_in(directory: str) -> list[str]:
@@ -184,10 +188,11 @@ def _single_backup(path: str) -> Log | None:
     directory = os.path.dirname(path)
     entries = os.listdir(directory)
     for live in _lives_in(directory):
-        settings, told = _settings(live, entries, read_note(live))
+        note = read_note(live)
+        settings, told = _settings(live, entries, note)
         backup = Recogniser(live, settings).backup(path)
         if live != path and backup is not None:
-            return Log(path, settings, told, (backup,), ())
+            return Log(path, settings, told, (backup,), (), _made(note))
     return None
 
 
@@ -246,6 +251,11 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
     if told is not None:
         return told, True
     return _inferred(os.path.basename(live), names), False
+
+
+def _made(note: Note | None) -> float:
+    """When a handler with the noted settings was made."""
+    return note.made / 1000 if note and note.made else inf
 
 
 def _candidates(directory: str, names: list[str], settings: Settings) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ _DAY = 86400
 
 _WORDS = {
     "gap": ("missing line", "missing lines"),
+    "dropped": ("dropped line", "dropped lines"),
     "doubled": ("doubled line", "doubled lines"),
     "torn": ("torn line", "torn lines"),
     "foreign": ("foreign line", "foreign lines"),
@@ -177,6 +178,8 @@ def _meanings(found: Mapping[str, int]) -> Iterator[str]:
     """What the words in the headline mean that do not say it themselves."""
     if found.get("gap"):
         yield "A line is missing if its number stands in no file."
+    if found.get("dropped"):
+        yield "Lines were dropped where the log itself says that they could not be written."
     if found.get("misplaced"):
         yield "A line is misplaced if its time is outside the interval of its file."
 
@@ -329,9 +332,7 @@ def _file_row(file: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of files."""
     span = (file["start"], file["end"])
     remarks = [
-        f"{counted(file[key], noun)}"
-        for key, noun in (("blanked", "blanked fragment"), ("notices", "notice"))
-        if file[key]
+        f"{counted(file[key], noun)}" for key, noun in (("blanked", "blank line"), ("notices", "notice")) if file[key]
     ]
     return {
         "name": os.path.basename(file["path"]),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import IO, Any
 
+from rollsafe.schedule import Interval
 from rollsafe.stamps import STAMP
 from rollsafe.tools.catalog import LogFile
 from rollsafe.tools.reading import DAMAGED, open_log
@@ -24,6 +25,9 @@ SHOWN = 20
 
 # Larger ones do not stay in the processor's cache.
 _CHUNK = 1 << 17
+# Bytes of one line of which each half is looked at in full: time and stamp stand near its ends. What is between is only
+# counted, so that a file without newlines (zeros after a power cut, another program's) takes no more memory than this.
+_LONGEST = 1 << 24
 _SAMPLE = 32
 _SHOWN_BYTES = 80
 
@@ -55,7 +59,16 @@ _BRACKETS = re.compile(rb"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4}
 _BRACKETS_WIDTH = 28
 _JSON_TIME = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO)
 _BLANK = re.compile(rb"[ \r]*\n?")
-_NOTICE = re.compile(rb"rollsafe: (\d+) lines were dropped because the log could not be written")
+# What the handler says of lines that it could not keep: where a line ends, but for a stamp without number, or in JSON.
+_DROPPED = b" lines were dropped because the log could not be written"
+_NOTICE = re.compile(
+    rb'(?:(?!\{).*)?rollsafe: (\d{1,18})%(end)b(?: ~)?\r?\n?|\{.*"rollsafe: (\d{1,18})%(end)b".*\n?'
+    % {b"end": _DROPPED}
+)
+# Controls that no text has, coloured or not.
+_NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+# A power cut leaves the end of a file as zeros, up to a block of the disk or up to where it was written on.
+_ZEROS = re.compile(rb"[^\0]*(\0{16,})[^\0]*")
 
 
 @dataclass
@@ -88,12 +101,17 @@ class Scan:
     Attributes:
         bytes: After decompression.
         stamped, unstamped: Lines with a stamp, and those before the first that has one.
-        blanked: Empty lines and lines of spaces, which rollsafe puts in the place of a killed writer's fragment.
+        blanked: Empty lines and lines of spaces: rollsafe puts them in the place of a killed writer's fragment, and a
+            text of several lines may have some.
         notices: Lines that say how many lines were dropped.
+        dropped: How many they say.
         runs: Stream -> its numbers, in the order of the lines.
         found: Kind -> how many.
         oddities: The first SHOWN of each kind.
         timed: Whether lines tell a time.
+        earliest, latest: The least and the greatest time that a line tells, to the second.
+        begins, ends: The times of the first and of the last line, as precise as they are told; None if they tell none.
+        early: How many seconds the times of lines may be before those of their records.
     """
 
     bytes: int = 0
@@ -102,12 +120,26 @@ class Scan:
     unstamped: int = 0
     blanked: int = 0
     notices: int = 0
+    dropped: int = 0
     first_time: float | None = None
     last_time: float | None = None
     runs: dict[str, list[Run]] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     oddities: list[Oddity] = field(default_factory=list)
     timed: bool = False
+    earliest: float = inf
+    latest: float = -inf
+    begins: float | None = None
+    ends: float | None = None
+    early: float = 0.0
+
+    def begins_in(self, interval: Interval) -> bool:
+        """Whether no line is of a time before an interval."""
+        return interval.start < self.earliest + 1 + self.early
+
+    def fits(self, interval: Interval) -> bool:
+        """Whether all lines are of an interval."""
+        return self.begins_in(interval) and self.latest < interval.end
 
     def note(self, oddity: Oddity) -> None:
         """Count an oddity, and keep it if it is one of the first of its kind."""
@@ -153,6 +185,7 @@ def scan(file: LogFile, clock: LineClock, progress: Progress | None = None, open
     try:
         for chunk in _chunks(stream, reader, progress):
             reader.read(chunk)
+        reader.end()
     finally:
         if opened is None:
             stream.close()
@@ -164,8 +197,10 @@ def _unseen(count: int) -> None:
 
 
 def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress) -> Iterator[bytes]:
-    """The file in pieces of whole lines; the last one may lack its newline."""
-    rest = b""
+    """The file in pieces of whole lines; the last one may lack its newline, a very long one its middle."""
+    # Joined once: adding each piece to what there is would copy a long line again and again.
+    parts: list[bytes] = []
+    length = 0
     while True:
         try:
             piece = stream.read(_CHUNK)
@@ -176,20 +211,27 @@ def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress) -> Iterator[
             break
         progress(len(piece))
         end = piece.rfind(b"\n") + 1
-        if not end:
-            rest += piece
+        if end:
+            yield b"".join((*parts, piece[:end]))
+            parts, length = [piece[end:]], len(piece) - end
             continue
-        yield rest + piece[:end]
-        rest = piece[end:]
-    if rest:
-        yield rest
+        parts.append(piece)
+        length += len(piece)
+        if length > _LONGEST:
+            whole = b"".join(parts)
+            parts = [whole[: _LONGEST // 4], whole[-_LONGEST // 4 :]]
+            left = sum(map(len, parts))
+            reader.scan.bytes += length - left
+            length = left
+    if length:
+        yield b"".join(parts)
 
 
 @dataclass
 class _Found:
     """What the lines of one chunk say."""
 
-    moments: Iterable[float | None]
+    moments: Collection[float | None]
     """The seconds that occur, as seconds since the epoch; None for one that is no time."""
     stamps: list[Any]
     """(stream, number) of each line."""
@@ -207,6 +249,7 @@ class _Reader:
         self._start = file.interval.start if file.interval else -inf
         self._end = file.interval.end if file.interval else inf
         self._head = self._tail = "none"
+        self._last = b""
         self._head_pattern = re.compile(_HEADS["none"])
         self._pattern = re.compile(_HEADS["none"] + _TAILS["none"], re.MULTILINE)
 
@@ -215,11 +258,19 @@ class _Reader:
         if self._tail == "none" or self._head == "none":
             self._look_how_lines_are_made(chunk)
         lines = chunk.count(b"\n")
-        if not (chunk.endswith(b"\n") and b"\0" not in chunk and self._goes_on(chunk, lines)):
+        plain = chunk.endswith(b"\n") and b"\0" not in chunk and _DROPPED not in chunk
+        if not (plain and self._goes_on(chunk, lines)):
             self._read_lines(chunk)
             lines += not chunk.endswith(b"\n")
+        if not self.scan.lines:
+            self.scan.begins = self._clock.time(chunk[: chunk.find(b"\n") + 1 or len(chunk)])
+        self._last = chunk
         self.scan.lines += lines
         self.scan.bytes += len(chunk)
+
+    def end(self) -> None:
+        """Take note of the last line, when all is read."""
+        self.scan.ends = self._clock.time(self._last[self._last.rfind(b"\n", 0, -1) + 1 :])
 
     def _look_how_lines_are_made(self, chunk: bytes) -> None:
         """Find out where the lines have time and stamp, by the first ones of the chunk."""
@@ -227,6 +278,7 @@ class _Reader:
         if self._head == "none":
             self._head = _most(_HEADS, sample)
             self.scan.timed = self._head != "none"
+            self.scan.early = 1.0 if self._head == "access" else 0.0
         if self._tail == "none" and STAMP.search(chunk):
             at = STAMP.search(chunk)
             assert at is not None
@@ -241,10 +293,19 @@ class _Reader:
         if stamps := _STAMPS.get(self._tail):
             found = self._quickly(chunk, count, stamps)
         found = found or self._times_by_pattern(chunk, count)
-        if found is None or not all(moment is not None and self._is_placed(moment) for moment in found.moments):
+        if found is None:
             return False
+        moments = [moment for moment in found.moments if moment is not None]
+        if len(moments) < len(found.moments):
+            return False
+        if moments:
+            since, until = min(moments), max(moments)
+            if not (self._is_placed(since) and self._is_placed(until)):
+                return False
         if self._tail != "none" and not self._numbers_go_on(found):
             return False
+        if moments:
+            self.scan.earliest, self.scan.latest = min(self.scan.earliest, since), max(self.scan.latest, until)
         self._note_times(found.time_of(0), found.time_of(count - 1))
         return True
 
@@ -342,16 +403,21 @@ class _Reader:
             if not self._file.is_live and "damaged" not in scan.found:
                 self._note("torn", row, None, f"the file ends inside a line: {_shown(line)}")
             return
-        if b"\0" in line:
-            self._note("torn", row, None, f"zero bytes, as a power cut leaves them: {_shown(line)}")
-            return
         match = self._pattern.match(line)
+        if _DROPPED in line and not (match and self._tail != "none") and (notice := _NOTICE.fullmatch(line)):
+            scan.notices += 1
+            scan.dropped += int(notice[1] or notice[2])
+            return
         moment = self._moment(match[1], match[2]) if match and self._head != "none" else None
+        if b"\0" in line:
+            self._read_zeros(row, line)
+            return
         if match is None or (self._head != "none" and moment is None):
             self._read_other(row, line)
             return
         if moment is not None:
             self._note_times(moment, moment)
+            scan.earliest, scan.latest = min(scan.earliest, moment), max(scan.latest, moment)
             if not self._is_placed(moment):
                 self._note("misplaced", row, moment, f"a line of another interval: {_shown(line)}")
         if self._tail != "none":
@@ -359,10 +425,22 @@ class _Reader:
             scan.stamped += 1
             scan.see(match[3].decode(), number, number, moment, moment)
 
+    def _read_zeros(self, row: int, line: bytes) -> None:
+        """Judge a line with zero bytes."""
+        moment = self._clock.time(line)
+        zeros = _ZEROS.fullmatch(line)
+        if zeros and not _NO_TEXT.search(line.replace(zeros[1], b"")):
+            what = f"{len(zeros[1])} zero bytes in a row, as a power cut leaves them"
+            self._note("torn", row, moment, f"{what}: {_shown(line.replace(zeros[1], b''))}")
+        elif moment is not None:
+            self._note("torn", row, moment, f"a line with zero bytes: {_shown(line)}")
+        else:
+            self._note("foreign", row, None, f"bytes that are no text: {_shown(line)}")
+
     def _read_other(self, row: int, line: bytes) -> None:
         """Judge a line that does not have what the others have."""
-        if _NOTICE.search(line):
-            self.scan.notices += 1
+        if _NO_TEXT.search(line):
+            self._note("foreign", row, None, f"bytes that are no text: {_shown(line)}")
         elif self._tail == "none":
             return  # without stamps, a line without time is a traceback's as well as a fragment of one
         elif not self.scan.stamped:
@@ -379,8 +457,7 @@ class _Reader:
 
     def _is_placed(self, second: float) -> bool:
         """Whether a line of this second belongs here."""
-        early = 1.0 if self._head == "access" else 0.0
-        return self._start < second + 1 + early and second < self._end
+        return self._start < second + 1 + self.scan.early and second < self._end
 
     def _note_times(self, since: float | None, until: float | None) -> None:
         """Take note of the times of first and last line."""

@@ -9,23 +9,26 @@ import dataclasses
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from math import inf
 from typing import Any
 
 from rollsafe.errors import LogFileError
 from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.schedule import Interval
 from rollsafe.settings import Settings
 from rollsafe.stamps import birth_of
 from rollsafe.tools.catalog import Log, LogFile
 from rollsafe.tools.lines import Snapshot, clock_of, open_now
 from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, scan
+from rollsafe.tools.words import counted
 
-KINDS = ("gap", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
+KINDS = ("gap", "dropped", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
 """What can be amiss."""
 
 # Seconds. An unfinished file that was not changed for so long is nobody's work in progress.
@@ -34,6 +37,10 @@ _ABANDONED = 60.0
 _ROUNDS = 5
 # Bytes of backups from which it is worth while to read them in several processes.
 _LARGE = 32_000_000
+# Seconds, and intervals. A line that is less late than this has missed its rollover; later ones may be of a time when
+# the intervals were longer.
+_LATE = 10.0
+_LATE_INTERVALS = 1.0
 # Seconds that the clock of a stream's birth may be ahead of its first line's.
 _BIRTH_SLACK = 2.0
 
@@ -80,7 +87,7 @@ class FileReport:
     unstamped: int
     """Lines before the first one with a stamp."""
     blanked: int
-    """Empty lines and lines of spaces: what rollsafe puts in the place of a killed writer's fragment."""
+    """Empty lines and lines of spaces: in the place of a killed writer's fragment, or of a text of several lines."""
     notices: int
     """Lines that rollsafe itself wrote: how many lines were dropped."""
     first_time: float | None
@@ -172,6 +179,7 @@ class _Verification:
         self._progress = progress
         self._jobs = jobs
         self._scans: dict[str, tuple[LogFile, Scan, int]] = {}
+        self._shown: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
         """Read the files, and again those that grew; then judge."""
@@ -191,7 +199,14 @@ class _Verification:
             finally:
                 snapshot.close()
         self._scans = {file.path: self._scans[file.path] for file in files if file.path in self._scans}
+        other_settings = self._place(log)
         self._judge(log)
+        if other_settings:
+            self._report.notes.append(
+                f"{log.live}: lines of {counted(other_settings, 'file')} reach beyond the intervals that the settings"
+                " of today give them. They are older than these settings, and in order with the files around: it was"
+                " rolled over otherwise then, so misplaced lines cannot be told there"
+            )
 
     def _is_read(self, file: LogFile) -> bool:
         """Whether the file was read, and has the size that it had then."""
@@ -224,10 +239,38 @@ class _Verification:
         if stream is None:
             return
         with stream:
-            read = scan(file, clock_of(file, snapshot.log.settings), self._progress, stream)
+            read = scan(_anywhere(file), clock_of(file, snapshot.log.settings), self._progress, stream)
         if self._progress and file.extension:
             self._progress(size)
         self._scans[file.path] = file, read, size
+
+    def _place(self, log: Log) -> int:
+        """Find misplaced lines where the times do not fit; how many files may be of other settings, and are left out.
+
+        The lock file tells the settings of today. Where they were changed, older files have intervals that nothing
+        tells: longer ones, or those of another zone.
+        """
+        timed = [(file, read) for file, read, _ in self._scans.values() if read.latest >= read.earliest]
+        others = 0
+        for place, (file, read) in enumerate(timed):
+            if file.is_live or file.interval is None or read.fits(file.interval):
+                continue
+            doubt = _Doubt.NONE
+            if read.latest < log.made:
+                doubt = _doubt_about(file.interval, timed, place, log.settings)
+            if doubt is _Doubt.ABOUT_ALL:
+                others += 1
+                continue
+            stream = open_now(file)
+            if stream is None:
+                continue
+            with stream:
+                again = scan(file, clock_of(file, log.settings), None, stream)
+            if doubt is _Doubt.ABOUT_MANY and again.found.get("misplaced", 0) > 1:
+                others += 1
+            else:
+                self._scans[file.path] = file, again, self._scans[file.path][2]
+        return others
 
     def _judge(self, log: Log) -> None:
         """Put together what the files say."""
@@ -263,6 +306,10 @@ class _Verification:
                 report.findings.append(finding)
             for kind, count in read.found.items():
                 self._count(kind, count)
+            if read.dropped:
+                self._count("dropped", read.dropped)
+                text = f"{counted(read.notices, 'line')} of rollsafe's own: so many could not be written, and are lost"
+                self._show(Finding("dropped", file.path, None, read.dropped, None, None, None, text))
             for stream, found in read.runs.items():
                 runs[stream] += [(run, file.path) for run in found]
         oldest = min((file.first_time or inf for file in report.files if file.log == log.live), default=inf)
@@ -346,9 +393,10 @@ class _Verification:
         if not log.told:
             report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
         if blanked := sum(read.blanked for _, read in files):
-            report.notes.append(f"{log.live}: {blanked} blank lines, each in the place of a line that was cut short")
-        if notices := sum(read.notices for _, read in files):
-            report.notes.append(f"{log.live}: {notices} lines say that lines were dropped when writing failed")
+            report.notes.append(
+                f"{log.live}: {counted(blanked, 'blank line')}, in the place of lines that were cut short (a killed"
+                " writer, a full disk), or of texts of several lines"
+            )
 
     def _count(self, kind: str, count: int) -> None:
         """Add to the totals."""
@@ -356,9 +404,66 @@ class _Verification:
 
     def _show(self, finding: Finding) -> None:
         """Keep a finding if it is one of the first of its kind and file."""
-        shown = Counter((each.kind, each.path) for each in self._report.findings)
-        if shown[finding.kind, finding.path] < SHOWN:
+        self._shown[finding.kind, finding.path] += 1
+        if self._shown[finding.kind, finding.path] <= SHOWN:
             self._report.findings.append(finding)
+
+
+class _Doubt(Enum):
+    """Whether lines outside the interval of a file may be where they belong, by settings that are given up since."""
+
+    NONE = auto()
+    ABOUT_ALL = auto()
+    ABOUT_MANY = auto()
+    """If there are several; a single line may be just as well in the wrong file."""
+
+
+def _doubt_about(interval: Interval, timed: Sequence[tuple[LogFile, Scan]], place: int, settings: Settings) -> _Doubt:
+    """What doubt there is about the lines of a backup that are outside its interval.
+
+    None if another file has lines of the same time or of an earlier one, or if there is none to compare them with.
+
+    Args:
+        interval: That of the backup.
+        timed: All files whose lines tell times, in their order.
+        place: Where among them the backup is.
+        settings: Those of today.
+    """
+    file, read = timed[place]
+    after = _next_of(interval, (timed[other] for other in range(place + 1, len(timed))))
+    if after is None:
+        return _Doubt.NONE
+    if read.begins_in(interval):
+        if read.latest - interval.end < min(_LATE, _LATE_INTERVALS * (interval.end - interval.start)):
+            return _Doubt.NONE
+        if read.latest < after.earliest:
+            return _Doubt.ABOUT_ALL
+        # The server was restarted with new settings, and logged on within the second.
+        if read.latest == after.earliest and _is_before(read.ends, after.begins):
+            return _Doubt.ABOUT_ALL if read.earliest >= interval.end else _Doubt.ABOUT_MANY
+        return _Doubt.NONE
+    before = _next_of(interval, (timed[other] for other in range(place - 1, -1, -1)))
+    in_order = (before is None or before.latest < read.earliest) and read.latest < after.earliest
+    fits = any(read.fits(other) for other in _in_other_zones(file, settings))
+    return _Doubt.ABOUT_ALL if in_order and fits else _Doubt.NONE
+
+
+def _is_before(one: float | None, other: float | None) -> bool:
+    """Whether one time of a line is before another, as far as they tell: a time without fraction is a whole second."""
+    return one is not None and other is not None and (one < other or (one == other and one % 1 == 0))
+
+
+def _in_other_zones(file: LogFile, settings: Settings) -> Iterator[Interval]:
+    """The intervals that the name of a backup tells in UTC and in local time."""
+    for zone in ("UTC", None):
+        schedule = dataclasses.replace(settings, tz=zone).schedule()
+        if file.backup is not None:
+            yield from map(schedule.interval, schedule.instants(file.backup.suffix))
+
+
+def _next_of(interval: Interval, others: Iterable[tuple[LogFile, Scan]]) -> Scan | None:
+    """The first of some files that is of another interval."""
+    return next((read for file, read in others if file.interval != interval), None)
 
 
 def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
@@ -368,7 +473,12 @@ def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
     if stream is None:
         return None, size
     with stream:
-        return scan(file, clock_of(file, settings), None, stream), size
+        return scan(_anywhere(file), clock_of(file, settings), None, stream), size
+
+
+def _anywhere(file: LogFile) -> LogFile:
+    """A backup without its interval: whether lines of other intervals are to be looked for is decided by all files."""
+    return file if file.is_live else dataclasses.replace(file, interval=None)
 
 
 def _size(path: str) -> int:
