@@ -104,7 +104,7 @@ def _try(fault: Fault, make: Callable[[Path], logging.Handler], seconds: float) 
         with _repeated(fault, live, mount) as turns:
             plan = fault.plan(seconds)
             load = run_load(functools.partial(make, live), live, plan)
-        report = audit(live, load.acknowledged, suffix_of_seconds(1))
+        report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills, full_disk=fault.on_disk)
         return load.kills + load.stops + len(turns) + int(plan.signal_hz * seconds), load, report
 
 

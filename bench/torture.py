@@ -25,7 +25,7 @@ from typing import Any
 from tests.load import Load, Plan, run_load, suffix_of_seconds, torture_plans
 from tests.oracle import Report, audit
 
-COLUMNS = ("runs", "lines", "lines/s", "rollovers", "lost", "doubled", "torn", "misfiled", "handler errors")
+COLUMNS = ("runs", "lines", "lines/s", "rollovers", "lost", "doubled", "torn", "misfiled", "blank", "handler errors")
 WIDTH = max(map(len, torture_plans(1)))
 LEAST_ROLLOVERS = 3
 
@@ -91,7 +91,7 @@ def torture(
                 complaints.append(f"run {run}: {error}")
                 continue
             _finish(make(live))
-            report = audit(live, load.acknowledged, suffix_of_seconds(1))
+            report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)
         total.update(_figures(load, report))
         complaints += [f"run {run}: {complaint}" for complaint in _complaints(load, report)]
     return total, complaints
@@ -117,6 +117,7 @@ def _figures(load: Load, report: Report) -> dict[str, int]:
         "doubled": report.doubled,
         "torn": report.torn,
         "misfiled": report.misfiled,
+        "blank": report.blank,
         "handler errors": load.errors,
     }
 
@@ -141,7 +142,7 @@ def _row(name: str, cells: tuple[str, ...]) -> str:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.torture", description="Count lost, doubled, torn and misfiled lines under load."
+        prog="python -m bench.torture", description="Count lost, doubled, torn, misfiled and blank lines under load."
     )
     parser.add_argument("--seconds", type=float, default=6.0, help="length of a run (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each scenario (default: %(default)s)")

@@ -64,6 +64,14 @@ class TearingHandler(PerIntervalHandler):
             super().put(path, line[self.buffer :])
 
 
+class BlankingHandler(PerIntervalHandler):
+    """Leaves blank lines: every hundredth line begins with a newline, as after a fragment that was none."""
+
+    def put(self, path: Path, line: bytes) -> None:
+        guess = b"\n" if self.emitted % 100 == 0 else b""
+        super().put(path, guess + line)
+
+
 class DoublingHandler(PerIntervalHandler):
     """Doubles: every hundredth line is written again, as after an error that was none."""
 

@@ -30,7 +30,7 @@ from typing import Literal
 from tests.oracle import LINE_FORMAT, make_line
 
 STOP_SECONDS = (0.05, 0.3)
-MIXED_SIZES = (*[200] * 30, 1_000, 4_096, *[200] * 30, 8_193, 20_000, 65_536)
+MIXED_SIZES = (1, *[200] * 30, 1_000, 4_096, *[200] * 30, 8_193, 20_000, 65_536)
 
 _PROCESS_TYPES: dict[str, type[BaseProcess]] = {"fork": ForkProcess, "spawn": SpawnProcess}
 
@@ -92,6 +92,7 @@ def torture_plans(seconds: float) -> dict[str, Plan]:
     return {
         "4 processes flat out": Plan(seconds=seconds),
         "sizes up to 64 KiB": Plan(seconds=seconds, sizes=MIXED_SIZES),
+        "16 processes, sizes up to 64 KiB": Plan(seconds=seconds, processes=16, sizes=MIXED_SIZES),
         "3 kills and 3 stops a second": Plan(seconds=seconds, kills_per_second=3, stops_per_second=3),
         "3 threads and 200 Hz signals": Plan(seconds=seconds, threads=3, signal_hz=200),
         "16 processes, handler before fork": Plan(seconds=seconds, processes=16, handler_made="before fork"),

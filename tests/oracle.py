@@ -1,4 +1,4 @@
-"""The oracle: reads log files back and says which lines are lost, doubled, torn or in a wrong file.
+"""The oracle: reads log files back and says which lines are lost, doubled, torn, blank or in a wrong file.
 
 It knows nothing of the package under test; it judges the files by three things alone: the lines themselves (each
 carries its stream, its number and a checksum), the numbers that were acknowledged, and a function that names the
@@ -28,13 +28,15 @@ microsecond of an interval up into the next one."""
 
 LARGEST = 2_000_000
 EXAMPLES_PER_KIND = 5
-KINDS = ("lost", "doubled", "torn", "misfiled", "strangers")
+KINDS = ("lost", "doubled", "torn", "misfiled", "blank", "strangers")
 
 _FILLER = string.ascii_lowercase * (LARGEST // 26 + 2)
 # Ten digits of seconds (2001 to 2286), so that a fragment of a time stamp is never taken for a whole one.
 _HEAD = re.compile(rb"(\d{10}\.\d{1,9}) (\S+) (\d+) (\d{5,7}) ")
 _CRC = len(" 01234567")
 _BLANK = re.compile(rb" *\n")
+# What a fragment looks like that ends before its head does.
+_START_OF_HEAD = re.compile(rb"\d{1,10}(\.\d{0,9}( \S*( \d*( \d{0,7})?)?)?)?")
 # What archives end in, and the module that reads them; ".bz2" stands for the compressions of applications.
 ARCHIVES: dict[str, Any] = {".gz": gzip, ".xz": lzma, ".bz2": bz2}
 with suppress(ImportError):
@@ -92,19 +94,23 @@ class Report:
     torn: int
     """Fragments between newlines, or before the end of a file, that are not one whole line; and unreadable archives."""
     misfiled: int
+    blank: int
+    """Lines of spaces only, or of nothing, though no disk was full."""
     strangers: int
     """Files beside the log file whose name is not suffix[.N], or that and what archives end in."""
     unacknowledged: int
     """Lines that are there though their emit never returned: allowed, once each."""
     blanked: int = 0
-    """Lines of spaces only, or of nothing: what isolates a fragment of a line that could not be written. Allowed."""
+    """The same where a disk was full: they stand in the place of a fragment that did not fit. Allowed."""
+    fragments: int = 0
+    """Fragments of lines that were never acknowledged, alone on a line, where writers were killed. Allowed."""
     notices: int = 0
     """Lines that the caller expects of the handler itself."""
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def flawless(self) -> bool:
-        """Nothing lost, doubled, torn or misfiled, and no file that does not belong there."""
+        """Nothing lost, doubled, torn, misfiled or blank, and no file that does not belong there."""
         return not self.faults()
 
     def faults(self) -> dict[str, int]:
@@ -113,7 +119,9 @@ class Report:
         return {kind: count for kind, count in counts.items() if count}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{getattr(self, kind)} {kind}" for kind in (*KINDS, "unacknowledged", "blanked"))
+        counts = ", ".join(
+            f"{getattr(self, kind)} {kind}" for kind in (*KINDS, "unacknowledged", "blanked", "fragments")
+        )
         first = "".join(f"; {kind}: {cases[0]}" for kind, cases in self.examples.items() if cases)
         verdict = "flawless" if self.flawless else "FAULTY"
         return f"{verdict}: {self.lines} lines in {self.files} files, {counts}{first}"
@@ -127,6 +135,8 @@ def audit(
     pattern: re.Pattern[bytes] | None = None,
     moment: Callable[[bytes], float] | None = None,
     notices: re.Pattern[bytes] | None = None,
+    kills: int = 0,
+    full_disk: bool = False,
 ) -> Report:
     """Read the log file `live` and every sibling named `live.name` + "." + anything, and compare with `acknowledged`.
 
@@ -139,10 +149,13 @@ def audit(
     the groups created (seconds since the epoch, or what `moment` makes that of), stream and number. Such lines have
     no checksum.
     `notices` matches the whole lines (without the newline) that the handler is expected to write on its own account.
+    `kills` is how many writers were killed. Each may have left a fragment of one line that was not acknowledged.
+    `full_disk` says whether a write may have been cut short for want of space: only then may there be blank lines.
 
     Call it when nobody writes any more. Raises OSError if a file cannot be read.
     """
-    reading = _Reading(suffix_of, read_line if pattern is None else _reader_of(pattern, moment), notices)
+    read = read_line if pattern is None else _reader_of(pattern, moment)
+    reading = _Reading(suffix_of, read, notices, kills, full_disk)
     for path in _siblings(live):
         reading.read_sibling(path, path.name.removeprefix(live.name + "."))
     if live.exists():
@@ -172,6 +185,11 @@ def _open(path: Path) -> BinaryIO:
     """Open a plain or compressed log file for reading bytes."""
     module = ARCHIVES.get(path.suffix)
     return path.open("rb") if module is None else cast(BinaryIO, module.open(path))
+
+
+def _is_among(number: int, acknowledged: int | Collection[int]) -> bool:
+    """Whether a line was acknowledged."""
+    return number < acknowledged if isinstance(acknowledged, int) else number in acknowledged
 
 
 def _shape(suffix: str) -> str:
@@ -219,14 +237,19 @@ class _Reading:
         suffix_of: Callable[[float], str],
         read: Callable[[bytes], Stamp | None],
         notices: re.Pattern[bytes] | None = None,
+        kills: int = 0,
+        full_disk: bool = False,
     ) -> None:
         self._suffix_of = suffix_of
         self._read_line = read
         self._notices = notices
+        self._kills = kills
+        self._full_disk = full_disk
         self._shape = _shape(suffix_of(0.0))
         self._seen: defaultdict[bytes, set[int]] = defaultdict(set)
         self._fragments: defaultdict[bytes, set[int]] = defaultdict(set)
-        self._counts = dict.fromkeys((*KINDS, "files", "lines", "blanked", "notices"), 0)
+        self._alone: list[tuple[str, list[tuple[bytes, int]]]] = []
+        self._counts = dict.fromkeys((*KINDS, "files", "lines", "blanked", "fragments", "notices"), 0)
         self._examples: dict[str, list[str]] = {kind: [] for kind in KINDS}
         self._newest_backup = 0
 
@@ -249,6 +272,7 @@ class _Reading:
 
     def report(self, acknowledged: Mapping[str, int | Collection[int]]) -> Report:
         """Compare what was seen with what was acknowledged."""
+        self._judge_fragments(acknowledged)
         unacknowledged = sum(map(len, self._seen.values()))
         for stream, numbers in acknowledged.items():
             due = set(range(numbers) if isinstance(numbers, int) else numbers)
@@ -299,7 +323,10 @@ class _Reading:
     def _note_other(self, path: Path, row: int, line: bytes) -> None:
         """Count what is no whole line of the load."""
         if _BLANK.fullmatch(line):
-            self._counts["blanked"] += 1
+            if self._full_disk:
+                self._counts["blanked"] += 1
+            else:
+                self._fault("blank", f"{path.name}:{row}: {len(line)} bytes")
         elif self._notices is not None and line[-1:] == b"\n" and self._notices.fullmatch(line, 0, len(line) - 1):
             self._counts["notices"] += 1
         else:
@@ -307,9 +334,23 @@ class _Reading:
 
     def _note_torn(self, path: Path, row: int, line: bytes) -> None:
         """Count a torn line, and remember the lines whose beginnings are in it."""
-        self._fault("torn", f"{path.name}:{row}: {len(line)} bytes {line[:60]!r}")
-        for _, stream, number, _ in _HEAD.findall(line):
-            self._fragments[stream].add(int(number))
+        example = f"{path.name}:{row}: {len(line)} bytes {line[:60]!r}"
+        heads = [(stream, int(number)) for _, stream, number, _ in _HEAD.findall(line)]
+        if _HEAD.match(line) or _START_OF_HEAD.fullmatch(line.rstrip(b" \n")):
+            self._alone.append((example, heads))
+        else:
+            self._fault("torn", example)
+        for stream, number in heads:
+            self._fragments[stream].add(number)
+
+    def _judge_fragments(self, acknowledged: Mapping[str, int | Collection[int]]) -> None:
+        """A killed writer may have left the beginning of a line, but none that was acknowledged is in it."""
+        for example, heads in self._alone:
+            told = any(_is_among(number, acknowledged.get(stream.decode(), 0)) for stream, number in heads)
+            if told or self._counts["fragments"] >= self._kills:
+                self._fault("torn", example)
+            else:
+                self._counts["fragments"] += 1
 
     def _judge_backup(self, path: Path, suffix: str, seconds: _Seconds) -> None:
         """Lines in a backup must belong to the interval of its name."""

@@ -38,10 +38,9 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
-from rollsafe.inflight import IN_PAGE, Flag
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
-from rollsafe.rollover import LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
+from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -66,6 +65,8 @@ SPILL_BYTES = 1 << 20
 AHEAD = 1.0
 # How often one line follows a shared live file that other hosts roll before it waits.
 MOVES = 3
+# How often one line is written again because it stands behind a fragment, before it begins with a newline.
+GLUED = 3
 # Lines at most of which it is still to be seen whether their file was archived without them.
 UNSURE_LINES = 1000
 
@@ -217,7 +218,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._late = LateFiles(self._is_unsure)
         self._spill = Spill(SPILL_BYTES)
         self._unsure: list[_Unsure] = []
-        self._flag = Flag(self.baseFilename)
         self._stamps: Stamps | None = None
         self._renderer: LineFormatter | None = None
         self._pid = os.getpid()
@@ -331,25 +331,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Write `line` with one write(2) while the lease lasts, else the long way; None where no record was made."""
         # One reference: a signal handler that logs may roll over between any two of the next steps.
         file = self._file
-        flag = self._flag
         written = None
         try:
             if file.start <= created < file.due:
                 # Not called where they are looked up: CPython 3.11 has no fast way to call what is in a slot.
-                write, tell, flags = file.write, file.tell, flag.flags
-                flags[flag.slot] = 1
+                write, tell = file.write, file.tell
                 written = write(line)
-                if (
-                    written == len(line)
-                    and (flags[flag.everyone] == flag.alone or (tell() - written) & IN_PAGE)
-                    and _monotonic() < file.look_after
-                ):
-                    flags[flag.slot] = 0
+                # A line that begins with a page may stand behind a fragment (see IN_PAGE), and is looked at.
+                if written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.look_after:
                     return
         except Exception:
             # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
             file.due = -inf
-            flag.flags[flag.slot] = 0
         if record is None:
             record = _record_of_ours(line.decode(self._encoding, "replace").removesuffix(self.terminator))
             record.created = created
@@ -358,7 +351,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     # The long way.
 
     def _emit_slowly(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
-        """Look after a line that is written, or queue one that is not; then write all that is queued."""
+        """Look at what became of a line that is written, or queue one that is not; then write all that is queued."""
         self._check_pid()
         me = (os.getpid(), threading.get_ident())
         # A signal handler that logs inside the long way only queues: the interrupted emit writes its line.
@@ -367,11 +360,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         waits = False
         try:
             rest = line if written is None else self._unwritten(file, line, written)
-            if rest or not self._look_after(file, line, record.created):
+            if rest or not self._is_kept(file, line, record.created):
                 if self._spill.add(rest or line, record.created):
                     waits = True
                 else:
                     tell("dropped", self.baseFilename)
+            else:
+                self._was_glued(file, line, record.created)
         except Exception:
             self.handleError(record)
         finally:
@@ -407,7 +402,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._unsure:
             self._look_again(0.0)
         self._late.close_forgotten()
-        self._flag.notice_the_dead()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
         newest = -inf if self._asks_for_each_line() else self._spill.newest()
         asks = True
@@ -548,14 +542,30 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         Raises:
             OSError: It could not be written, or not wholly.
         """
+        end = self._line_end()
+        # The last time it begins on a new line by itself, whatever another program may be writing without newlines.
+        for start in (*[b""] * GLUED, end):
+            file, line, created = self._write_first(start, end)
+            if not self._is_kept(file, line, created):
+                self._spill.put_back(line, created)
+                self._discard(file)
+                return
+            if not self._was_glued(file, line, created):
+                return
+
+    def _write_first(self, start: bytes, end: bytes) -> tuple[OpenFile, bytes, float]:
+        """Write the line that waits first, behind `start`; returns its file, the line, and the time of its record.
+
+        Raises:
+            OSError: It could not be written, or not wholly. It waits on.
+        """
         line, created = self._spill.take()
         before = None
         try:
             file = self._file_of(created)
             before = file.end_of_written()
             file.blank_left()
-            text = b"\n" + line if file.ends_in_fragment else line
-            self._flag.flags[self._flag.slot] = 1
+            text = (end if file.ends_in_fragment else start) + line
             # Room was made, if it could be.
             written = file.append(text) if self.maxBytes else file.write(text)
             rest = self._unwritten(file, text, written)
@@ -568,9 +578,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if isinstance(error, Exception) or before is None or file.end_of_written() == before:
                 self._spill.put_back(line, created)
             raise
-        if not self._look_after(file, text, created):
-            self._spill.put_back(line, created)
-            self._discard(file)
+        return file, line, created
 
     def _discard(self, file: OpenFile) -> None:
         """Turn for good from a file that does not keep what is written into it."""
@@ -619,10 +627,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if late is not None:
                 try:
-                    return self._rollover.append_late(late, lines, self._patience)
+                    return self._rollover.append_late(late, lines, self._line_end(), self._patience)
                 except NoPiece as error:
                     self._refused("a late line", error)
-            written = self._rollover.append(self._file, lines, self._patience)
+            written = self._rollover.append(self._file, lines, self._line_end(), self._patience)
         except LockBusy:
             self._patience = SHARED_BUSY_WAIT
             raise
@@ -659,27 +667,43 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             file.ends_in_fragment = False
             return b""
         file.due = -inf
-        file.ends_in_fragment = bool(written) and (file.stream.closed or not file.blank_written(line[:written]))
-        self._flag.flags[self._flag.slot] = 0
+        if written:
+            file.ends_in_fragment = file.stream.closed or not file.blank_written(line[:written], self._line_end())
         return line
 
-    def _look_after(self, file: OpenFile, line: bytes, created: float) -> bool:
-        """Look at what became of a written line: False when its file was removed, and it must be written again."""
-        flag = self._flag
-        if file.stream.closed:
-            # By a signal handler (gunicorn's USR1) since the write; it cannot be looked at any more.
-            flag.flags[flag.slot] = 0
-            return True
-        # Before the next step, which reads the file, and so may take off the mark in its atime.
-        kept = file.interval is None or _monotonic() < file.look_after or self._is_kept(file, line, created)
-        if file.interval is not None and flag.flags[flag.everyone] != flag.alone:
-            file.cut_off_from_fragment(line)
-            flag.lower_the_dead()
-        flag.flags[flag.slot] = 0
-        return kept
+    def _line_end(self) -> bytes:
+        """The bytes that end each line of ours."""
+        return self.terminator.encode(self._encoding, self._errors)
+
+    def _was_glued(self, file: OpenFile, line: bytes, created: float) -> bool:
+        """Whether a line that is written stands behind a fragment; then it is blanked, and waits to be written again.
+
+        Where our own lines do not end in a newline, there is no telling a fragment from a line.
+        """
+        end = self._line_end()
+        if file.interval is None or file.stream.closed or not end.endswith(b"\n"):
+            return False
+        start = file.glued_at(line)
+        if start is None:
+            return False
+        try:
+            file.blank(start, line, end)
+        finally:
+            # Whatever has become of the attempt: a signal handler may raise after it.
+            gone = not file.has(start, line)
+            if gone:
+                file.due = -inf
+                self._spill.put_back(line, created)
+        return gone
 
     def _is_kept(self, file: OpenFile, line: bytes, created: float) -> bool:
-        """Ask after a line whose writer was held off its processor for longer than the lease, or the clock set back."""
+        """Whether a line that is written stays: False when its file was removed, and it must be written again.
+
+        That is asked where its writer was held off its processor for longer than the lease, or the clock set back. A
+        file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more.
+        """
+        if file.interval is None or file.stream.closed or _monotonic() < file.look_after:
+            return True
         file.due = -inf
         end = file.end_of_written()
         kept = self._rollover.has_kept(file, end, self._patience)
@@ -906,7 +930,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._housekeeping.forked()
             self._spill = Spill(SPILL_BYTES)
             self._unsure = []
-            self._flag.claim()
             if self._file.interval is not None:
                 # Our own description of the live file: the offset of an inherited one is not only ours.
                 self._detach()
@@ -922,7 +945,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _fail(self, record: logging.LogRecord) -> None:
         """Writing failed: keep the lines, try again later, say it once."""
         self._file.due = -inf
-        self._flag.flags[self._flag.slot] = 0
         self._spill.retry_at = _monotonic() + RETRY
         if not self._spill.failing:
             self._spill.failing = True

@@ -185,7 +185,7 @@ def run_out_of_space(disk: Disk, make: Callable[[], OutageHandler], lines_in_out
 def audited(live: Path, outages: Outages, writers: range) -> Report:
     """The judgement about the lines of some of the writers."""
     acknowledged = {f"w{writer}": outages.logged(writer) for writer in writers}
-    return audit(live, acknowledged, SUFFIX_OF, notices=DROPPED)
+    return audit(live, acknowledged, SUFFIX_OF, notices=DROPPED, full_disk=True)
 
 
 @pytest.mark.parametrize("made", ["after fork", "before fork"])
@@ -314,7 +314,7 @@ def test_a_line_of_another_process_just_after_a_short_write_is_not_glued_to_the_
     with maker(daily, made) as make, Crew() as crew:
         for process in [crew.start(other), crew.start(limited)]:
             process.join()
-    report = audit(live, {"limited": 4, "other": 2}, suffix_of_day)
+    report = audit(live, {"limited": 4, "other": 2}, suffix_of_day, full_disk=True)
     assert not report.faults(), f"{report}\n{report.examples}"
     # Where each of the two takes care of the fragment, there is an empty line more.
     assert report.blanked >= 1
@@ -341,7 +341,7 @@ def test_an_outage_is_reported_once_and_the_next_one_again(tmp_path: Path, daily
 
     with Crew() as crew:
         crew.start(work).join()
-    report = audit(live, {"w0": 120}, suffix_of_day)
+    report = audit(live, {"w0": 120}, suffix_of_day, full_disk=True)
     assert not report.faults(), f"{report}\n{report.examples}"
     assert (report.lines, report.blanked) == (120, 2)
 

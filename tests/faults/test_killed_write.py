@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ import pytest
 
 from tests.faults.crew import Child, Crew, Maker, WatchedHandler
 from tests.faults.mounts import mounted
-from tests.integration.servers import backups
 from tests.load import suffix_of_seconds
 from tests.oracle import audit, make_line
 
@@ -32,6 +32,7 @@ PAUSE = 0.0003
 """Seconds between two lines of a small writer; it leaves a processor to those that are killed."""
 LONGEST_LIFE = 0.004
 """Seconds that a writer of large lines lives at most once it has written a line."""
+OPENINGS = 150
 ROOM = 2 << 30
 PAGE = 4096
 
@@ -99,18 +100,13 @@ def test_lines_of_others_are_whole_when_writers_are_killed_at_random_moments(kin
             counts.wait_for(process, 1)
             time.sleep(chance.uniform(0, LONGEST_LIFE))
             victim.end()
-            # Who cuts a line off from the fragment is not killed meanwhile.
-            counts.wait_for(0, counts.logged[0] + 2)
         counts.end()
         for child in small:
             child.join()
         acknowledged = {f"w{process}": counts.logged[process] for process in range(SMALL_WRITERS + KILLS)}
-        report = audit(live, acknowledged, suffix_of_seconds(1))
-        # A victim that wrote over the boundary leaves its fragment at the end of a backup, where no line follows.
-        at_the_end = sum(not path.read_bytes().endswith(b"\n") for path in backups(live))
-    print(f"{kind}, {size} bytes, {KILLS} kills: {report.blanked} fragments isolated, {report}")
-    assert report.torn <= at_the_end, f"{report}\n{report.examples}"
-    assert report.faults().keys() <= {"torn"}, f"{report}\n{report.examples}"
+        report = audit(live, acknowledged, suffix_of_seconds(1), kills=KILLS)
+    print(f"{kind}, {size} bytes, {KILLS} kills: {report}")
+    assert report.flawless, f"{report}\n{report.examples}"
 
 
 def die_inside_a_write(live: Path, size: int, fragment: int) -> NoReturn:
@@ -154,43 +150,75 @@ def test_the_next_line_of_a_process_that_has_the_file_open_is_whole(tmp_path: Pa
         log(handler, "w0", number, next_size)
     handler.close()
 
-    report = audit(live, {"w0": 4, "victim": 1}, suffix_of_day)
-    assert not report.faults(), f"{report}\n{report.examples}"
-    assert (report.lines, report.blanked) == (5, 1)
+    report = audit(live, {"w0": 4, "victim": 1}, suffix_of_day, kills=1)
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert (report.lines, report.fragments) == (5, 1)
     assert handler.reported == []
 
 
-def test_a_fragment_that_somebody_else_blanks_at_the_same_moment_costs_the_next_line_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_of_the_fragment_stay_and_its_line_ends_where_the_next_one_was_blanked(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     handler = Maker(live, when="D")()
     log(handler, "w0", 0, SMALL)
     with Crew() as crew:
-        before = live.stat().st_size + SMALL + len("1700000000.123456789 \n")
-        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, PAGE - before)))
-    looked: list[bytes] = []
-
-    def pread_and_blank(descriptor: int, size: int, start: int) -> bytes:
-        """Whoever looks is overtaken just after its first look."""
-        found = pread(descriptor, size, start)
-        if not looked:
-            looked.append(found)
-            with live.open("r+b") as file:
-                file.seek(before)
-                file.write(b" " * (PAGE - before - 1) + b"\n")
-        return found
-
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", pread_and_blank)
+        fragment = fragment_to_the_end_of_a_page(live, 1)
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, fragment)))
+    before = live.read_bytes()
     log(handler, "w0", 1, SMALL)
-    monkeypatch.undo()
     handler.close()
+    after = live.read_bytes()
+    assert after.startswith(before)
+    blank, line = after[len(before) :].splitlines(keepends=True)
+    assert blank == b" " * (len(line) - 1) + b"\n"
 
-    assert looked not in ([], [b"\n"]), "nobody has looked, or the fragment was blanked before"
-    report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day)
-    assert not report.faults(), f"{report}\n{report.examples}"
-    assert (report.lines, report.blanked) == (3, 1)
+
+def test_fragments_of_two_writers_that_were_killed_one_after_the_other_stand_in_one_line(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    handler = Maker(live, when="D")()
+    log(handler, "w0", 0, SMALL)
+    with Crew() as crew:
+        wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, fragment_to_the_end_of_a_page(live, 1))))
+        with live.open("ab") as file:
+            file.write(make_line("second", 0, 9000).encode()[:PAGE])
+    log(handler, "w0", 1, SMALL)
+    handler.close()
+    whole = [line for line in live.read_bytes().splitlines() if b" w0 1 " in line]
+    assert len(whole) == 1
+    assert whole[0].endswith(b" %08x" % zlib.crc32(whole[0].partition(b" ")[2][:-9]))
+
+
+def test_a_writer_killed_between_blanking_its_line_and_writing_it_again_costs_only_that_line(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    handler = Maker(live, when="D")()
+    log(handler, "w0", 0, SMALL)
+
+    def die_after_blanking() -> NoReturn:
+        other = Maker(live, when="D")()
+        log(other, "other", 0, SMALL)
+        with live.open("ab") as file:
+            file.write(
+                b"1700000000.1 foreign 0 09000 "[: PAGE - live.stat().st_size % PAGE].ljust(
+                    PAGE - live.stat().st_size % PAGE, b"x"
+                )
+            )
+        pwrite = os.pwrite
+
+        def blank_and_die(descriptor: int, data: bytes, offset: int) -> NoReturn:
+            pwrite(descriptor, data, offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("never reached")
+
+        os.pwrite = blank_and_die  # type: ignore[assignment]
+        log(other, "other", 1, SMALL)
+        raise AssertionError("never reached")
+
+    with Crew() as crew:
+        wait_for_death(crew.start(die_after_blanking))
+    log(handler, "w0", 1, SMALL)
+    handler.close()
+    report = audit(live, {"w0": 2, "other": 1}, suffix_of_day, kills=1)
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert (report.lines, report.fragments) == (3, 1)
 
 
 def test_a_fragment_in_one_file_is_isolated_after_lines_went_into_another(tmp_path: Path) -> None:
@@ -207,8 +235,8 @@ def test_a_fragment_in_one_file_is_isolated_after_lines_went_into_another(tmp_pa
     handler.close()
     other_handler.close()
 
-    report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day)
-    assert not report.faults(), f"{report}\n{report.examples}"
+    report = audit(live, {"w0": 2, "victim": 1}, suffix_of_day, kills=1)
+    assert report.flawless, f"{report}\n{report.examples}"
     assert audit(other, {"other": 3}, suffix_of_day).flawless
 
 
@@ -219,6 +247,27 @@ def test_the_next_line_of_a_process_that_starts_later_is_whole(tmp_path: Path) -
     handler = Maker(live, when="D")()
     log(handler, "w0", 0, SMALL)
     handler.close()
-    report = audit(live, {"w0": 1, "victim": 1}, suffix_of_day)
-    assert report.lines == 2
-    assert report.lost == 0
+    report = audit(live, {"w0": 1, "victim": 1}, suffix_of_day, kills=1)
+    assert report.flawless, f"{report}\n{report.examples}"
+    assert (report.lines, report.fragments) == (2, 1)
+
+
+def test_a_process_that_opens_a_file_while_others_write_leaves_no_blank_line(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    counts = Counts(2)
+    with Crew() as crew:
+        writers = [
+            crew.start(partial(write_lines, Maker(live, when="D"), counts, process, 1 << 20, 0.0))
+            for process in range(2)
+        ]
+        counts.wait_for(0, 1)
+        for number in range(OPENINGS):
+            handler = Maker(live, when="D")()
+            log(handler, "opening", number, SMALL)
+            handler.close()
+        counts.end()
+        for writer in writers:
+            writer.join()
+    acknowledged = {"opening": OPENINGS, **{f"w{process}": counts.logged[process] for process in range(2)}}
+    report = audit(live, acknowledged, suffix_of_day)
+    assert report.flawless, f"{report}\n{report.examples}"

@@ -77,8 +77,12 @@ def test_a_line_costs_one_write_whatever_else_there_is(
 ) -> None:
     once, twice = (calls_of(tmp_path / str(lines), lines, backups, handlers, workers) for lines in (LINES, 2 * LINES))
     shares = calls_per_line(once, twice, LINES)
-    # getpid is logging's own, for the record; now and then a lease is renewed.
-    assert {name: round(share, 1) for name, share in shares.items() if share > 0.1} == {"getpid": 1.0, "write": 1.0}
+    # getpid is logging's own, for the record; lseek asks where the line ended; now and then a lease is renewed.
+    assert {name: round(share, 1) for name, share in shares.items() if share > 0.1} == {
+        "getpid": 1.0,
+        "lseek": 1.0,
+        "write": 1.0,
+    }
 
 
 COUNTS = """
@@ -136,7 +140,7 @@ def instructions_per_line(live: Path, backups: int, handlers: int) -> tuple[int,
 
 @pytest.mark.parametrize(("backups", "handlers"), [(500, 0), (0, 30)], ids=["500 backups", "30 other handlers"])
 def test_a_line_costs_the_same_work_whatever_else_there_is(tmp_path: Path, backups: int, handlers: int) -> None:
-    # Each in a process of its own: what other tests have left in the memory that relatives share is work, too.
+    # Each in a process of its own, so that nothing that other tests have left counts.
     alone = [int(count) for count in run_program(COUNTS, tmp_path / "alone" / "app.log", 0, 0).split()]
     crowd = [int(count) for count in run_program(COUNTS, tmp_path / "crowd" / "app.log", backups, handlers).split()]
     assert 0 < alone[0] < alone[1], "a renewal is more work"

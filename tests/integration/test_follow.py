@@ -56,10 +56,10 @@ def _descriptors(pid: int, path: Path) -> int:
         return 0
 
 
-def judge(output: Path, handler: SafeTimedRotatingFileHandler, acknowledged: dict[str, int]) -> Report:
+def judge(output: Path, handler: SafeTimedRotatingFileHandler, acknowledged: dict[str, int], kills: int = 0) -> Report:
     """What the oracle says of what tail has printed, when all has come or a minute has passed.
 
-    `handler` is one of the log, and writes two lines more.
+    `handler` is one of the log, and writes two lines more. `kills` is how many of its writers were killed.
     """
     total = sum(acknowledged.values())
     wait = time.monotonic() + 60
@@ -72,7 +72,7 @@ def judge(output: Path, handler: SafeTimedRotatingFileHandler, acknowledged: dic
     log_lines(handler, "after", range(1, 2))
     handler.close()
     wait_until(lambda: b" after 1 " in output.read_bytes(), "the line after one more rollover")
-    return audit(output, {**acknowledged, "after": 2}, lambda created: "all")
+    return audit(output, {**acknowledged, "after": 2}, lambda created: "all", kills=kills)
 
 
 PLANS = {
@@ -117,7 +117,7 @@ def test_tail_prints_every_line_of_a_load_once(plan: str, made: str, tmp_path: P
             keeper._housekeeping.keeper.wake()
             wait_until(lambda: any(path.suffix == ".gz" for path in backups(place / live.name)), "an archive")
             keeper.close()
-        report = judge(output, make_handler(live, **keywords), load.acknowledged)
+        report = judge(output, make_handler(live, **keywords), load.acknowledged, load.kills)
     assert len(backups(place / live.name)) >= 4
     assert report.flawless, str(report)
 

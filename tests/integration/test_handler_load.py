@@ -38,7 +38,7 @@ class Maker:
 def assert_flawless(make_handler: Callable[[], logging.Handler], live: Path, plan: Plan) -> None:
     """Run a plan; no line may be missing, and it must have been a test of rollovers at all."""
     load = run_load(make_handler, live, plan)
-    report = audit(live, load.acknowledged, suffix_of_seconds(1))
+    report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)
     assert report.flawless, f"{report}\n{report.examples}"
     assert load.errors == 0
     assert report.files - 1 >= LEAST_ROLLOVERS

@@ -126,7 +126,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     assert kept not in handler._late
 
 
-@pytest.mark.parametrize("step", ["_file_of", "_look_after"])
+@pytest.mark.parametrize("step", ["_file_of", "_is_kept"])
 def test_an_exit_while_a_line_that_waited_is_written_neither_loses_nor_doubles_it(
     step: str, live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,20 +129,50 @@ class TestHandMadeFiles:
     def test_two_lines_glued_together_are_torn_and_not_also_lost(self, live: Path) -> None:
         live.write_bytes(line(FIRST, 0)[:-1] + line(FIRST, 1) + b"\n" + line(FIRST, 2))
         report = audit(live, {"w0t0": 3}, SUFFIX_OF)
-        assert report.faults() == {"torn": 1}
-        assert report.blanked == 1
+        assert report.faults() == {"torn": 1, "blank": 1}
 
     @pytest.mark.parametrize("blank", [b"\n", b" \n", b" " * 9000 + b"\n"], ids=["empty", "one space", "long"])
-    def test_a_line_of_spaces_only_is_an_isolated_fragment_counted_and_allowed(self, live: Path, blank: bytes) -> None:
+    def test_a_line_of_spaces_only_is_a_fault_but_where_a_disk_was_full(self, live: Path, blank: bytes) -> None:
         live.write_bytes(line(FIRST, 0) + blank + line(FIRST, 1) + blank)
-        report = audit(live, {"w0t0": 2}, SUFFIX_OF)
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF, kills=2)
+        assert report.faults() == {"blank": 2}
+        assert report.examples["blank"][0] == f"app.log:2: {len(blank)} bytes"
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF, full_disk=True)
         assert report.flawless
         assert (report.lines, report.blanked) == (2, 2)
         assert "2 blanked" in str(report)
 
+    @pytest.mark.parametrize("cut", [3, 12, 20, 25, 28, 32, 60, 79], ids=str)
+    @pytest.mark.parametrize("end", [b"\n", b"      \n", b""], ids=["alone", "before spaces", "at the end"])
+    def test_a_fragment_of_a_line_that_was_not_acknowledged_is_allowed_once_a_kill(
+        self, live: Path, cut: int, end: bytes
+    ) -> None:
+        live.write_bytes(line(FIRST, 0) + line(FIRST, 1)[:cut] + end)
+        assert audit(live, {"w0t0": 1}, SUFFIX_OF).faults() == {"torn": 1}
+        report = audit(live, {"w0t0": 1}, SUFFIX_OF, kills=1)
+        assert report.flawless
+        assert (report.lines, report.fragments) == (1, 1)
+        backup(live, FIRST, ".1").write_bytes(live.read_bytes()[len(line(FIRST, 0)) :])
+        assert audit(live, {"w0t0": 1}, SUFFIX_OF, kills=1).faults() == {"torn": 1}
+
+    @pytest.mark.parametrize(
+        "piece",
+        [
+            pytest.param(line(FIRST, 0)[:60] + b"\n", id="of an acknowledged line"),
+            pytest.param(line(FIRST, 7)[:60] + line(FIRST, 0), id="glued to an acknowledged line"),
+            pytest.param(line(FIRST, 7)[:15] + line(FIRST, 0), id="glued to an acknowledged line in its head"),
+            pytest.param(line(FIRST, 7)[20:], id="the end of a line"),
+        ],
+    )
+    def test_kills_excuse_nothing_else(self, live: Path, piece: bytes) -> None:
+        live.write_bytes(piece + line(FIRST, 1))
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF, kills=5)
+        assert report.faults().keys() <= {"torn", "lost"}
+        assert report.torn == 1
+
     def test_a_line_glued_to_spaces_is_torn_and_not_blanked(self, live: Path) -> None:
         live.write_bytes(b"   " + line(FIRST, 0) + line(FIRST, 1) + b"  ")
-        report = audit(live, {"w0t0": 2}, SUFFIX_OF)
+        report = audit(live, {"w0t0": 2}, SUFFIX_OF, kills=5, full_disk=True)
         assert report.faults() == {"torn": 2}
         assert report.blanked == 0
 
@@ -269,6 +299,7 @@ class TestWrongHandlers:
         [
             pytest.param(broken.OverwritingHandler, "lost", Plan(seconds=2.2), id="overwrites"),
             pytest.param(broken.TearingHandler, "torn", Plan(seconds=1, sizes=(200, 9000)), id="tears"),
+            pytest.param(broken.BlankingHandler, "blank", Plan(seconds=1), id="leaves blank lines"),
             pytest.param(broken.DoublingHandler, "doubled", Plan(seconds=1), id="doubles"),
             pytest.param(broken.LateHandler, "misfiled", Plan(seconds=1.6), id="files late lines too late"),
             pytest.param(broken.StaleNameHandler, "misfiled", Plan(seconds=1), id="gives an old name"),

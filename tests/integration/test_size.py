@@ -203,7 +203,7 @@ def test_several_processes_keep_every_line_and_pass_the_bound_by_one_line_each_a
     while (wait := after._housekeeping.do_round()) is not None:
         time.sleep(wait)
     assert after.reported == []
-    report = audit(live, load.acknowledged, suffix_of_seconds(10))
+    report = audit(live, load.acknowledged, suffix_of_seconds(10), kills=load.kills)
     assert not report.faults(), f"{report}\n{report.examples}"
     files = live.parent.glob("app.log*")
     sizes = [len(read_archive(path)) if path.suffix == ".gz" else path.stat().st_size for path in files]

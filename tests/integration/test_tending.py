@@ -452,7 +452,7 @@ def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(live:
     while (wait := after._housekeeping.do_round()) is not None:
         time.sleep(wait)
     assert after.reported == []
-    report = audit(live, load.acknowledged, suffix_of_seconds(1))
+    report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)
     assert report.flawless, f"{report}\n{report.examples}"
     assert {path.suffix for path in live.parent.glob("app.log.*")} == {extension}
     assert report.files > 3

@@ -37,9 +37,9 @@ def wait_for_rollovers(directory: Path, count: int = ROLLOVERS) -> None:
     wait_until(lambda: len(backups(live)) >= goal, f"{count} more rollovers")
 
 
-def audit_app(directory: Path, clients: Clients) -> Report:
+def audit_app(directory: Path, clients: Clients, kills: int = 0) -> Report:
     """What the oracle says of the application's log."""
-    return audit(directory / "logs" / "app.log", clients.acknowledged, suffix_of)
+    return audit(directory / "logs" / "app.log", clients.acknowledged, suffix_of, kills=kills)
 
 
 def noted(directory: Path, hook: str) -> set[int]:
@@ -120,7 +120,7 @@ def test_killed_workers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
             clients.wait_for(more=50)
         wait_for_rollovers(tmp_path, 1)
 
-    report = audit_app(tmp_path, clients)
+    report = audit_app(tmp_path, clients, kills=2 * ROLLOVERS)
     assert report.flawless, report
 
 

@@ -101,7 +101,7 @@ class Scan:
     Attributes:
         bytes: After decompression.
         stamped, unstamped: Lines with a stamp, and those before the first that has one.
-        blanked: Empty lines and lines of spaces: rollsafe puts them in the place of a killed writer's fragment, and a
+        blanked: Empty lines and lines of spaces: rollsafe puts them in the place of what did not fit on the disk, and a
             text of several lines may have some.
         notices: Lines that say how many lines were dropped.
         dropped: How many they say.

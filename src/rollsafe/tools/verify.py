@@ -394,8 +394,8 @@ class _Verification:
             report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
         if blanked := sum(read.blanked for _, read in files):
             report.notes.append(
-                f"{log.live}: {counted(blanked, 'blank line')}, in the place of lines that were cut short (a killed"
-                " writer, a full disk), or of texts of several lines"
+                f"{log.live}: {counted(blanked, 'blank line')}, in the place of lines that were cut short (a full"
+                " disk), or of texts of several lines"
             )
 
     def _count(self, kind: str, count: int) -> None:
