@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe.places import is_special, live_path, place_of
 from rollsafe.renames import is_mount_point, try_rename
-from rollsafe.rollover import never_rolled
 
 
 def checked_count(argument: str, value: int) -> int:
@@ -226,15 +226,18 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
 
     `{hostname}` in it is replaced. With `delay` the permission is not asked for: it may come later.
     """
-    path = os.path.abspath(os.fspath(filename).replace("{hostname}", os.uname().nodename))
+    given = os.path.abspath(os.fspath(filename).replace("{hostname}", os.uname().nodename))
     try:
-        if never_rolled(path, os.stat(path)) and not os.path.isdir(path):
-            return path
-    except FileNotFoundError:
-        pass
+        path = live_path(given)
+        with suppress(FileNotFoundError), place_of(path) as place:
+            status = place.status()
+            if is_special(path):
+                place.check_special(status)
+                return path
+            if not stat.S_ISDIR(status.st_mode):
+                place.check(status)
     except OSError as error:
-        raise LogFileError(f"filename={path!r} cannot be looked at: {error}") from error
-    path = os.path.realpath(path)
+        raise LogFileError(f"filename={given!r} cannot be used: {error}") from error
     directory = os.path.dirname(path)
     if os.path.isdir(path):
         raise LogFileError(f"filename={path!r} is a directory; give the path of a file in it")

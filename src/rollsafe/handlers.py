@@ -231,7 +231,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             try:
                 self._attached()
             except OSError as error:
-                raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
+                # Lines wait for a FIFO's reader as they do for room on a disk.
+                if not (self._rollover.is_special and error.errno == errno.ENXIO):
+                    raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
 
     # One line, the short way.
 
@@ -919,8 +921,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self.lock:
             file = self._attached()
             if file.interval is not None:
-                os.fchown(file.stream.fileno(), uid, gid)
-                self._rollover.lock.hand_over(uid, gid)
+                self._rollover.hand_over(file, uid, gid)
 
     def _check_pid(self) -> None:
         """After a fork: what waited in the parent is the parent's to write."""

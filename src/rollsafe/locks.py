@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
+from rollsafe.places import Looks, Place, place_of, resolved
+
 # Seconds. A lease is how long a process writes to a file without a lock and without looking whether the path still
 # names it; the grace is how much longer a write may take before its writer looks again. Compression and retention
 # leave a file alone for LEASE + GRACE after its last change.
@@ -35,7 +37,8 @@ NOTE_BYTES = 1 << 16
 
 _SHORTEST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.01
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+# How often the lock file may be made and removed by others while we open it.
+_TRIES = 10
 
 Identity = tuple[int, int]
 """Device and inode: what tells two files apart, whatever their names."""
@@ -53,6 +56,8 @@ class _Handle:
         self.path = path
         self.users = 0
         self.descriptor = -1
+        # Whether this process, or one that it was forked from, has made the file.
+        self.is_made = False
         self._identity: Identity | None = None
         self._new_guards()
 
@@ -64,7 +69,7 @@ class _Handle:
     def open(self) -> int:
         """The descriptor, opened if it is not open yet."""
         if self.descriptor < 0:
-            self.descriptor = os.open(self.path, _OPEN_FLAGS, 0o666)
+            self.descriptor, self.is_made = _open_lock_file(self.path)
             self._identity = identity_of(os.fstat(self.descriptor))
         return self.descriptor
 
@@ -97,6 +102,44 @@ class _Handle:
         """In a forked child: drop what belongs to the parent."""
         self._new_guards()
         self.close()
+
+
+def _open_lock_file(path: str) -> tuple[int, bool]:
+    """Open a lock file, made if it is missing: its descriptor, and whether it was made.
+
+    Where root makes it, it gets the owner of the live file beside it, or else of the directory: a cron job or a
+    command of root that comes first must not lock the service out.
+    """
+    with place_of(path) as place:
+        for _ in range(_TRIES):
+            refusal: OSError | None = None
+            try:
+                descriptor = place.create(os.O_RDWR, 0o666)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                # Of the making, which may be refused though the file is there and may be written.
+                refusal = error
+            else:
+                _looks_of(place).give_to(descriptor)
+                return descriptor, True
+            try:
+                return place.open(os.O_RDWR | os.O_CREAT), False
+            except FileNotFoundError:
+                # Removed since, if its making was not refused.
+                if refusal is not None:
+                    raise refusal from None
+    raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
+
+
+def _looks_of(lock: Place) -> Looks:
+    """What a new lock file is to look like: whose the live file is, `app.log` for `.app.log.lock`."""
+    live = os.path.basename(lock.path).removeprefix(".").removesuffix(".lock")
+    with suppress(OSError):
+        status = lock.beside(live).status()
+        if stat.S_ISREG(status.st_mode):
+            return Looks(status.st_uid, status.st_gid)
+    return lock.looks()
 
 
 class _Handles:
@@ -187,14 +230,18 @@ class FileLock:
     descriptor. A forked child never holds, and never releases, its parent's lock.
 
     Args:
-        path: The lock file. Its directory must exist. A symbolic link in its place is refused (ELOOP).
+        path: The lock file. Its directory must exist. A symbolic link in its place is refused (ELOOP), and so is
+            what is no regular file.
         byte: Which byte of the file to lock; locks of different bytes do not exclude each other.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, byte: int = ROLLOVER_BYTE) -> None:
         text = os.fspath(path)
         directory, name = os.path.split(os.path.abspath(text))
-        self.path = os.path.join(os.path.realpath(directory), name)
+        # One spelling for all, as they share a handle. What cannot be resolved is refused when the file is opened.
+        with suppress(OSError):
+            directory = resolved(directory)
+        self.path = os.path.join(directory, name)
         if byte not in (ROLLOVER_BYTE, TENDING_BYTE):
             raise ValueError(
                 f"byte must be {ROLLOVER_BYTE} (rollover) or {TENDING_BYTE} (tending backups), not {byte!r}"
@@ -294,16 +341,31 @@ class FileLock:
 
     def set_mode(self, mode: int) -> None:
         """Set the permissions of the lock file; only while the lock is held."""
-        os.fchmod(self._usable_handle().open(), mode)
+        handle = self._usable_handle()
+        descriptor = handle.open()
+        status = os.fstat(descriptor)
+        if stat.S_IMODE(status.st_mode) == mode:
+            return
+        with place_of(self.path) as place:
+            if handle.is_made or place.is_known(status):
+                os.fchmod(descriptor, mode)
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the lock file to another user; only root may.
 
         Raises:
+            NotOurs: Another user may have put the file there, and who gets it could read what is not for them.
             OSError: The file cannot be opened, or its owner not be changed (EPERM).
         """
         _handles.check_pid()
-        os.fchown(self._usable_handle().open(), uid, gid)
+        handle = self._usable_handle()
+        descriptor = handle.open()
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_gid) != (uid, gid):
+            if not handle.is_made:
+                with place_of(self.path) as place:
+                    place.check_gift(status, uid, gid)
+            os.fchown(descriptor, uid, gid)
 
     def __enter__(self) -> FileLock:
         self.acquire()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from rollsafe.places import open_directory, places_of
+
 try:
     import ctypes
 except (ImportError, MemoryError):  # built without it; forbidden by SELinux (its closures are memory to execute)
@@ -51,12 +53,24 @@ def rename_new(source: str, target: str) -> bool:
     """
     if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
         return False
-    if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE) == 0:
-        return True
-    code = ctypes.get_errno()
+    with places_of(source, target) as (old, new):
+        at = [_AT_FDCWD if place.dir_fd is None else place.dir_fd for place in (old, new)]
+        if _renameat2(at[0], os.fsencode(old.name), at[1], os.fsencode(new.name), _NOREPLACE) == 0:
+            return True
+        code = ctypes.get_errno()
     if code not in _NOT_OFFERED:
         raise OSError(code, os.strerror(code), source, None, target)
     return False
+
+
+def rename_over(source: str, target: str) -> None:
+    """rename(2), which replaces what has the name `target`."""
+    with places_of(source, target) as (old, new):
+        try:
+            os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+        except OSError as error:
+            error.filename, error.filename2 = source, target
+            raise
 
 
 def try_rename(source: str, target: str) -> None:
@@ -66,20 +80,13 @@ def try_rename(source: str, target: str) -> None:
         OSError: It was refused; `filename2` is set if it was the rename that was refused.
     """
     name = f".rollsafe-probe-{secrets.token_hex(8)}"
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     # By descriptors: both directories stay the same for all steps, whoever else may write there.
-    origin = os.open(source, flags)
-    try:
-        destination = os.open(target, flags)
+    with open_directory(source) as origin, open_directory(target) as destination:
         try:
             _try_rename(name, origin, destination)
         except OSError as error:
             renamed = error.filename2 is not None
             raise OSError(error.errno, error.strerror, source, None, target if renamed else None) from error
-        finally:
-            os.close(destination)
-    finally:
-        os.close(origin)
 
 
 def _try_rename(name: str, origin: int, destination: int) -> None:
@@ -114,4 +121,5 @@ def _mount_of(path: str) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)

@@ -24,7 +24,8 @@ from rollsafe.events import counted, tell
 from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.note import Note, lock_path, noted_identity, parse_note
-from rollsafe.renames import rename_new
+from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
+from rollsafe.renames import rename_new, rename_over
 from rollsafe.schedule import Interval
 
 # What a file's offset has to be zero under for the fragment of a killed writer to end there. The kernel gives up a
@@ -32,6 +33,8 @@ from rollsafe.schedule import Interval
 # page is a multiple of this one.
 IN_PAGE = 4095
 
+# How often the live file may be made and rolled by others while we open it.
+_TRIES = 10
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 _FULL = stat.S_ISVTX
 
@@ -294,23 +297,14 @@ def _has_room(status: os.stat_result, more: int, bound: float) -> bool:
 
 def _mode_of(status: os.stat_result) -> int:
     """The permissions of a file, without the mark of a full one."""
-    return stat.S_IMODE(status.st_mode) & ~_FULL
+    # Nor any other of the bits beyond: a file whose owner cannot be changed would be run as us.
+    return status.st_mode & 0o777
 
 
 def _has_inode(directory: str, inode: int) -> bool:
     """Whether a name in the directory is of that inode."""
     with os.scandir(directory) as entries:
         return any(entry.inode() == inode for entry in entries)
-
-
-def never_rolled(path: str, status: os.stat_result) -> bool:
-    """Whether `path` is to be written and otherwise left alone: /dev/null, /dev/stdout, a FIFO, a terminal.
-
-    /dev/stdout is a link that may lead to a regular file (a shell's redirection); renaming it would rename the link.
-    """
-    if not stat.S_ISREG(status.st_mode):
-        return True
-    return path.startswith(("/dev/", "/proc/")) and os.path.islink(path)
 
 
 class Rollover:
@@ -344,8 +338,8 @@ class Rollover:
     ) -> None:
         self.path = path
         self.lock = FileLock(lock_path(path))
-        # Only a path such as /dev/stdout is still a link here; others were followed when the handler was made.
-        self._no_follow = 0 if os.path.islink(path) else os.O_NOFOLLOW
+        # Asked once: a FIFO that takes the place of a regular file later is somebody's trick or mistake.
+        self.is_special = is_special(path)
         self._interval_at = interval_at
         self._backup_path = backup_path
         self._extension = extension
@@ -357,38 +351,112 @@ class Rollover:
         self._last_number = last_number
         # The interval in which we have rolled last, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
+        # The live file that was open last, and what it looked like.
+        self._live: FileIO | None = None
+        self._before: os.stat_result | None = None
+        # The file that this process, or the one that it was forked from, has made last.
+        self._made_file: Identity | None = None
 
     def open_stream(self) -> FileIO:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
 
-        A symbolic link that takes its place later is refused (ELOOP): it leads to a file that is not ours.
+        Raises:
+            NotOurs: What is there now is no file of this log: a FIFO or a hard link that took its place.
+            OSError: It cannot be opened; a symbolic link that took its place is refused (ELOOP).
         """
-        if self._shared:
-            # With O_EXCL the client asks the server what the name means now (LOOKUP_EXCL of NFS and FUSE in Linux); a
-            # plain open is answered from its cache.
-            with suppress(FileExistsError):
-                return open(self.path, "ab", buffering=0, opener=self._open_new)
         return open(self.path, "ab", buffering=0, opener=self._opener)
 
     def _opener(self, path: str, flags: int) -> int:
-        """open(2) with this file's flags."""
-        if os.path.exists(path) and not os.path.isfile(path):
-            # Readable too, a FIFO would never block or break for want of a reader (fifo(7)).
-            return os.open(path, flags | self._no_follow, 0o666)
-        return _open_to_read_too(path, flags | self._no_follow, self._mode())
+        """Open what is never rolled as it is; else make the live file, or open the one that is there.
 
-    def _open_new(self, path: str, flags: int) -> int:
-        """An opener that refuses a file that exists."""
-        return _open_to_read_too(path, flags | os.O_EXCL, self._mode())
+        The making is tried first, by O_EXCL: who has made a file has to fit it out. On a network file system that also
+        makes the client ask the server what the name means now (LOOKUP_EXCL of NFS and FUSE in Linux), where a plain
+        open is answered from its cache.
+        """
+        if self.is_special:
+            return open_special(path, flags)
+        with place_of(path) as place:
+            for _ in range(_TRIES):
+                refusal: OSError | None = None
+                try:
+                    return self._make(place, flags)
+                except FileExistsError:
+                    pass
+                except OSError as error:
+                    # Of the making, which may be refused though the file is there and may be written.
+                    refusal = error
+                try:
+                    return _open_to_read_too(place.open, flags)
+                except FileNotFoundError:
+                    # Rolled by another process since, if its making was not refused.
+                    if refusal is not None:
+                        raise refusal from None
+        raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
 
-    def _mode(self) -> int:
-        """The mode for a new file: the one asked for, else that of the lock file, which has the last live file's."""
-        if self._permissions is not None:
-            return self._permissions
+    def _make(self, place: Place, flags: int) -> int:
+        """Make the live file or a backup, with owner, group and mode of the live file before it, as far as we may.
+
+        Whoever makes it does so at once. gunicorn's arbiter, which is root, makes the live file again after its
+        removal too, and one that only root may write ends the workers.
+        """
+        looks = self._looks(place)
+        descriptor = _open_to_read_too(place.create, flags, 0o666 if looks.mode is None else looks.mode)
         try:
-            return stat.S_IMODE(os.lstat(self.lock.path).st_mode) & 0o666
-        except FileNotFoundError:
-            return 0o666
+            looks.give_to(descriptor)
+            self._made_file = identity_of(os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _looks(self, place: Place) -> Looks:
+        """What the new file is to look like: the live file that this process has had open, else the lock file.
+
+        The lock file has owner and mode of the last live file. Where everybody may make files, it may be anybody's.
+        """
+        model = self._remembered()
+        if model is None:
+            with suppress(OSError):
+                lock = place.beside(os.path.basename(self.lock.path))
+                status = lock.status()
+                if stat.S_ISREG(status.st_mode) and (lock.is_safe(status) or not lock.is_for_everybody()):
+                    model = status
+        looks = place.looks() if model is None else Looks(model.st_uid, model.st_gid, _mode_of(model) & 0o666)
+        return looks if self._permissions is None else looks._replace(mode=self._permissions)
+
+    def _remembered(self) -> os.stat_result | None:
+        """The live file that this process has had open last, as it is now, named or not, or as it was when closed.
+
+        As it is now, because a worker gives it away after the arbiter has opened it (see `hand_over`).
+        """
+        if self._live is not None and not self._live.closed:
+            with suppress(OSError):
+                status = os.fstat(self._live.fileno())
+                if self._before is not None and identity_of(status) == identity_of(self._before):
+                    self._before = status
+        return self._before
+
+    def _remember(self, stream: FileIO) -> None:
+        """Have the next live file that this process makes look like this one."""
+        self._live = stream
+        self._before = os.fstat(stream.fileno())
+
+    def hand_over(self, file: OpenFile, uid: int, gid: int) -> None:
+        """Give the open live file and the lock file to a user; only root may.
+
+        Raises:
+            NotOurs: Another user may have put the file there, and who gets it could read what is not for them.
+            OSError: The owner could not be changed.
+        """
+        descriptor = file.stream.fileno()
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_gid) != (uid, gid):
+            if identity_of(status) != self._made_file:
+                with place_of(self.path) as place:
+                    place.check_gift(status, uid, gid)
+            os.fchown(descriptor, uid, gid)
+            self._remember(file.stream)
+        self.lock.hand_over(uid, gid)
 
     def open(self, now: float, patience: float, stream: FileIO | None = None) -> OpenFile:
         """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
@@ -399,9 +467,10 @@ class Rollover:
         stream = stream or self.open_stream()
         tell("opens", self.path)
         status = os.fstat(stream.fileno())
-        if never_rolled(self.path, status):
+        if not stat.S_ISREG(status.st_mode) or self.is_special:
             return self._opened(stream, status, None)
-        self._permit(stream)
+        self._permit(stream, status)
+        self._remember(stream)
         file = self._opened(stream, status, self._interval_of(stream, now, patience))
         file.shared = self._shared
         return file
@@ -584,12 +653,14 @@ class Rollover:
         renamed = False
         try:
             if self.lock.excludes():
-                os.rename(self.path, backup)
+                rename_over(self.path, backup)
                 renamed = True
         finally:
             # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
-            if not renamed and identity_of(os.lstat(backup)) == claim:
-                os.unlink(backup)
+            if not renamed:
+                with place_of(backup) as place:
+                    if identity_of(place.status()) == claim:
+                        os.unlink(place.name, dir_fd=place.dir_fd)
         if renamed:
             self._note_renamed(status, interval, backup, number)
         return backup if renamed else None
@@ -598,7 +669,12 @@ class Rollover:
         """Take the mark of a full file off the backup, and remember which number comes next."""
         if status.st_mode & _FULL:
             with suppress(OSError):
-                os.chmod(backup, _mode_of(status))
+                descriptor = open_file(backup, os.O_WRONLY)
+                try:
+                    if identity_of(os.fstat(descriptor)) == identity_of(status):
+                        os.fchmod(descriptor, _mode_of(status))
+                finally:
+                    os.close(descriptor)
         self._next = (interval.start, number + 1)
 
     def _claim(self, interval: Interval, number: int) -> tuple[str, Identity, int]:
@@ -607,7 +683,8 @@ class Rollover:
             number = self._free_sequence(interval, number)
             path = self._backup_path(interval.suffix, number) + self._extension()
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with place_of(path) as place:
+                    descriptor = place.create(os.O_WRONLY, 0o600)
             except FileExistsError:
                 continue
             try:
@@ -660,30 +737,34 @@ class Rollover:
         last = self._backup_path(interval.suffix, free - 1) + extension
         # What waits for the application is given to it when it was quiet for long, and removed afterwards.
         if free > interval.fold and _is_plain_file(last) and (not extension or _was_just_written(last)):
-            return open(last, "ab", buffering=0, opener=_open_to_read_too)
+            return open(last, "ab", buffering=0, opener=_open_piece_that_is_there)
         new = self._backup_path(interval.suffix, free) + extension
-        stream = open(new, "ab", buffering=0, opener=self._open_new)
-        self._permit(stream)
-        return stream
+        return open(new, "ab", buffering=0, opener=self._open_new)
 
-    def _permit(self, stream: FileIO) -> None:
-        """Give an open file the permissions that were asked for; somebody else's keeps its own."""
-        if self._permissions is not None:
-            with suppress(OSError):
+    def _open_new(self, path: str, flags: int) -> int:
+        """An opener that refuses a file that exists."""
+        with place_of(path) as place:
+            return self._make(place, flags)
+
+    def _permit(self, stream: FileIO, status: os.stat_result) -> None:
+        """Give the open live file the permissions that were asked for; somebody else's keeps its own."""
+        if self._permissions is None or stat.S_IMODE(status.st_mode) == self._permissions:
+            return
+        with suppress(OSError), place_of(self.path) as place:
+            if identity_of(status) == self._made_file or place.is_known(status):
                 os.fchmod(stream.fileno(), self._permissions)
 
     def close(self) -> None:
-        """Let go of the lock file."""
+        """Let go of the lock file, and of the live file, which is about to be closed."""
+        self._remembered()
+        self._live = None
         self.lock.close()
 
     def _create_like(self, old: os.stat_result, now: float) -> None:
-        """Make the new live file with the mode and owner of the old one, and note whose interval it is."""
+        """Make the new live file look like the old one, and note whose interval it is."""
+        self._live, self._before = None, old
         with self.open_stream() as stream:
             new = os.fstat(stream.fileno())
-            if stat.S_IMODE(new.st_mode) != _mode_of(old):
-                os.fchmod(stream.fileno(), _mode_of(old))
-            if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) and os.geteuid() == 0:
-                os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             if new.st_size == 0:
                 interval = self._interval_at(now)
                 same = self._next is not None and self._next[0] == interval.start
@@ -803,9 +884,15 @@ def _was_just_written(path: str) -> bool:
     return 0 <= time.time() - os.lstat(path).st_mtime < LEASE
 
 
-def _open_to_read_too(path: str, flags: int, mode: int = 0o666) -> int:
-    """An opener that allows to look what stands before a line, where that is permitted."""
+def _open_piece_that_is_there(path: str, flags: int) -> int:
+    """An opener of a file that exists."""
+    with place_of(path) as place:
+        return _open_to_read_too(place.open, flags & ~os.O_CREAT)
+
+
+def _open_to_read_too(way: Callable[[int, int], int], flags: int, mode: int = 0o666) -> int:
+    """Open a file in a way that allows to look what stands before a line, where that is permitted."""
     try:
-        return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, mode)
+        return way(flags & ~os.O_WRONLY | os.O_RDWR, mode)
     except PermissionError:
-        return os.open(path, flags, mode)
+        return way(flags, mode)

@@ -146,8 +146,10 @@ def test_the_number_of_lines_that_could_not_wait_is_written_to_the_log(lab: Labo
 
 
 def test_the_number_of_dropped_lines_is_written_whichever_write_fails_then(lab: Laboratory) -> None:
-    # The first file that is opened is the mount table, the second is the log.
-    no_file = Fault("openat", "2", "error=EMFILE")
+    opened = lab.trace("overflow", "-e", "trace=openat").splitlines()
+    first = next(number for number, call in enumerate(opened, 1) if "O_APPEND" in call)
+    # It is tried to make the file, and then to open it.
+    no_file = Fault("openat", f"{first}..{first + 1}", "error=EMFILE")
     outcomes = lab.enumerate("overflow", lambda call: ["error=ENOSPC"] if call == "write" else [], before=(no_file,))
     assert len(outcomes) > 2
     bad = [

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import renames, rollover
-from rollsafe.renames import rename_new, try_rename
+from rollsafe.renames import rename_new, rename_over, try_rename
 from tests.faults.crew import WatchedHandler
 
 needs_call = pytest.mark.skipif(renames._renameat2 is None, reason="the C library has no renameat2(2)")
@@ -156,7 +155,7 @@ def test_an_exception_just_after_the_rename_does_not_remove_the_backup(
         return rename
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", raising(os.rename))
+        patch.setattr(rollover, "rename_over", raising(rename_over))
         patch.setattr(rollover, "rename_new", raising(rename_new))
         with contextlib.suppress(SystemExit):
             handler.doRollover()

@@ -1,0 +1,518 @@
+"""Files by path, where another user may have put something in the way.
+
+Whoever may write a directory decides what each name in it is of, and may change that between any two steps of ours: a
+link, a hard link of another file, a FIFO, a directory moved away and a link in its place. A process of root that goes
+by the path then opens, gives away or overwrites a file of somebody else. So for root
+
+- a path is walked from "/" by descriptors, and a link is followed only where root alone can have put it;
+- the last name is used relative to the open directory (`dir_fd`), and what was opened is asked of the descriptor;
+- nothing is made but by O_EXCL, and nothing is opened by O_CREAT: Linux refuses that even to root for a file of
+  another user in a sticky directory (fs.protected_regular in proc_sys_fs(5)), and hides whether the file is new.
+
+Any other user goes by the path as it is: the kernel allows no more than that user may do anyway, and where links and
+FIFOs of others are concerned its own settings apply (fs.protected_symlinks, fs.protected_fifos).
+
+O_NONBLOCK at each open, whoever we are: the open(2) of a FIFO that nobody reads would never return (fifo(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+# Permission to search is enough for it, as for a path (open(2)); Linux only.
+_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
+_DIRECTORY: Final = _PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What openat(2) with these flags says of a link: Linux, macOS, FreeBSD.
+_LINK: Final = (errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
+_MOST_LINKS: Final = 40
+# How often a name may change between two steps before we give up.
+_TRIES: Final = 10
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotOurs(OSError):
+    """What the path names is not to be used: another user may have put it there, or it is no regular file.
+
+    `strerror` says why and what to do, in words that the path comes before.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename!r} {self.strerror}"
+
+
+def is_root() -> bool:
+    """Whether this process may do what no other user may, and so has to look where it does it."""
+    return os.geteuid() == 0
+
+
+class Looks(NamedTuple):
+    """Owner, group and mode that a file is to have; None for what it has when this process makes it."""
+
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+
+    def give_to(self, descriptor: int) -> None:
+        """Give them to a file that this process has just made, as far as it may.
+
+        Only to such a file: of any other it is not known whose it is. Root may give it to any user, others may give
+        their own files to any of their groups (chown(2)).
+        """
+        made = os.fstat(descriptor)
+        mode = stat.S_IMODE(made.st_mode) if self.mode is None else self.mode
+        uid = made.st_uid if self.uid is None or not is_root() else self.uid
+        gid = made.st_gid if self.gid is None else self.gid
+        if (uid, gid) != (made.st_uid, made.st_gid):
+            try:
+                os.fchown(descriptor, uid, gid)
+            except OSError:
+                # Not a member. Then our own group may do no more than everybody.
+                mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+        if mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
+            # A file system may have no modes (FAT).
+            with suppress(OSError):
+                os.fchmod(descriptor, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in a directory.
+
+    Attributes:
+        path: In full.
+        name: What to give to a call, with `dir_fd`.
+        dir_fd: The directory, open. None if this process is not root's: then `name` is the full path.
+        directory: The status of the directory; None if this process is not root's.
+        settled: Whether root alone decides which directory that is.
+    """
+
+    path: str
+    name: str
+    dir_fd: int | None = None
+    directory: os.stat_result | None = None
+    settled: bool = True
+
+    def is_safe(self, status: os.stat_result) -> bool:
+        """Whether nobody but root can have put what has this `status` under the name, as far as it matters to us."""
+        return self.directory is None or (self.settled and _keeps(self.directory, status))
+
+    def is_known(self, status: os.stat_result) -> bool:
+        """Whether to change the mode of what has this `status` can open nothing but this log.
+
+        Where another user may rename files, root's own file under this name may be a secret that was moved there.
+        """
+        return self.directory is None or self.is_safe(status) or 0 != status.st_uid == self.directory.st_uid
+
+    def is_for_everybody(self) -> bool:
+        """Whether users make files there who may not touch each other's, as in /tmp."""
+        return self.directory is not None and bool(self.directory.st_mode & stat.S_ISVTX)
+
+    def check(self, status: os.stat_result, owner: int | None = None) -> None:
+        """Raise NotOurs unless what has this `status` is a file to be written under this name.
+
+        Args:
+            status: Of what was opened.
+            owner: A user other than root whom we have given the file to.
+        """
+        if not stat.S_ISREG(status.st_mode):
+            raise NotOurs(errno.EPERM, f"is {kind_of(status)} and no regular file; remove it", self.path)
+        if self.directory is None or self.is_safe(status):
+            return
+        keeper = self.directory.st_uid
+        if status.st_nlink > 1 and (keeper == 0 or status.st_uid != keeper):
+            raise NotOurs(
+                errno.EPERM,
+                f"has {status.st_nlink} names (hard links) in a directory that another user may write, so root leaves"
+                " it alone; remove this one",
+                self.path,
+            )
+        if self.is_for_everybody() and status.st_uid not in (0, keeper, owner):
+            raise NotOurs(
+                errno.EPERM,
+                f"belongs to user {status.st_uid}, who may have put it into this directory of everybody, so root leaves"
+                " it alone; remove it, or log into a directory of your own",
+                self.path,
+            )
+
+    def check_special(self, status: os.stat_result) -> None:
+        """Raise NotOurs unless what has this `status`, and is no regular file, is to be written under this name."""
+        if not self.is_safe(status):
+            raise NotOurs(
+                errno.EPERM,
+                f"is {kind_of(status)} in a directory that another user may write, so root leaves it alone; remove it",
+                self.path,
+            )
+
+    def looks(self) -> Looks:
+        """Owner and group for the first file of its kind here: those who may write the directory write it too."""
+        directory = self.directory or os.stat(os.path.dirname(self.path))
+        if directory.st_uid != 0:
+            return Looks(directory.st_uid, directory.st_gid if directory.st_mode & stat.S_IWGRP or is_root() else None)
+        return Looks(gid=directory.st_gid if directory.st_mode & stat.S_IWGRP else None)
+
+    def check_gift(self, status: os.stat_result, uid: int, gid: int) -> None:
+        """Raise NotOurs if to give the open file that has this `status` to a user could give something away.
+
+        For a file that we have not made ourselves, and that another user may have put there: what that user may read
+        anyway is no secret, and what has another name may be a file of somebody else.
+        """
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            names = f"has {status.st_nlink} names (hard links)"
+            what = names if stat.S_ISREG(status.st_mode) else f"is {kind_of(status)}"
+            raise NotOurs(errno.EPERM, f"{what}, so it is not given away", self.path)
+        readable = (
+            (uid and status.st_uid == uid)
+            or status.st_mode & stat.S_IROTH
+            or (status.st_gid == gid and status.st_mode & stat.S_IRGRP)
+        )
+        if not readable and not self.is_safe(status):
+            raise NotOurs(
+                errno.EPERM,
+                f"belongs to user {status.st_uid} in a directory that another user may write, who may have put it"
+                f" there; if it is a log, chown it to user {uid}",
+                self.path,
+            )
+
+    def beside(self, name: str) -> Place:
+        """Another name in the same directory."""
+        path = os.path.join(os.path.dirname(self.path), name)
+        return replace(self, path=path, name=path if self.dir_fd is None else name)
+
+    def status(self) -> os.stat_result:
+        """What the name is of, links not followed."""
+        return os.stat(self.name, dir_fd=self.dir_fd, follow_symlinks=False)
+
+    def open(self, flags: int, mode: int = 0o666, owner: int | None = None) -> int:
+        """Open the regular file that is there; see `check`.
+
+        With O_CREAT, which only others than root pass on to the kernel: it has a rule about files of other users in
+        sticky directories that goes by this flag. Call `create` first, if the file may be missing.
+
+        Raises:
+            NotOurs: It is not to be used.
+            OSError: It is a link (ELOOP), it is not there, or may not be opened.
+        """
+        if self.dir_fd is not None:
+            flags &= ~os.O_CREAT
+        return self._opened(flags, mode, owner)
+
+    def create(self, flags: int, mode: int = 0o666) -> int:
+        """Make a file and open it.
+
+        Raises:
+            FileExistsError: There is something under the name.
+            OSError: It cannot be made.
+        """
+        return self._opened(flags | os.O_CREAT | os.O_EXCL, mode, None)
+
+    def _opened(self, flags: int, mode: int, owner: int | None) -> int:
+        """The descriptor of a file that was checked."""
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.name, flags, mode, dir_fd=self.dir_fd)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                # A FIFO that nobody reads, or a socket (open(2)).
+                self.check(self.status(), owner)
+            error.filename = self.path
+            raise
+        try:
+            self.check(os.fstat(descriptor), owner)
+            os.set_blocking(descriptor, True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+@contextmanager
+def place_of(path: str) -> Iterator[Place]:
+    """Where `path` is, for a few steps: the directory is open meanwhile, if this process is root's.
+
+    Raises:
+        NotOurs: A link leads there that another user may have put in the way.
+        OSError: The directory cannot be reached.
+    """
+    if not is_root():
+        yield Place(path, path)
+        return
+    directory, name = os.path.split(os.path.abspath(path))
+    walk = _Walk()
+    try:
+        walk.go(directory)
+        yield Place(os.path.join(walk.path, name), name, walk.descriptor, walk.status, walk.settled)
+    finally:
+        walk.close()
+
+
+@contextmanager
+def places_of(path: str, other: str) -> Iterator[tuple[Place, Place]]:
+    """Where two paths are; see `place_of`. The walk is made once if they are in one directory, as is usual."""
+    with place_of(path) as place:
+        directory, name = os.path.split(other)
+        if directory == os.path.dirname(path):
+            yield place, place.beside(name)
+            return
+        with place_of(other) as another:
+            yield place, another
+
+
+@contextmanager
+def open_directory(path: str) -> Iterator[int]:
+    """A directory, open for calls with `dir_fd`: it stays the same for several steps, whoever may rename it.
+
+    Raises:
+        NotOurs: A link leads there that another user may have put in the way.
+        OSError: It cannot be reached.
+    """
+    if not is_root():
+        descriptor = os.open(path, _PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        return
+    walk = _Walk()
+    try:
+        walk.go(os.path.abspath(path))
+        yield walk.descriptor
+    finally:
+        walk.close()
+
+
+def resolved(path: str) -> str:
+    """The full path without links, as `os.path.realpath`; a root process refuses links that are not root's.
+
+    Raises:
+        NotOurs: One of the links may have been put there by another user.
+        OSError: A directory cannot be entered.
+    """
+    if not is_root():
+        return os.path.realpath(path)
+    walk = _Walk()
+    try:
+        return walk.resolve(os.path.abspath(path))
+    finally:
+        walk.close()
+
+
+def live_path(path: str) -> str:
+    """The full path of a live file, links followed; but not those that the kernel makes of a process's descriptors.
+
+    /dev/stdout leads to whatever standard output is: where a shell has redirected it, to a regular file, which is the
+    shell's and not to be renamed. So a link to it is followed to there and no further.
+
+    Raises:
+        NotOurs: One of the links may have been put there by another user.
+        OSError: A directory cannot be entered.
+    """
+    seen = path
+    for _ in range(_MOST_LINKS):
+        if _is_of_kernel(seen):
+            # As it is named: /proc/self is another directory after a fork.
+            return os.path.normpath(seen)
+        if not os.path.islink(seen):
+            break
+        seen = _followed(seen)
+    return resolved(path)
+
+
+def _is_of_kernel(path: str) -> bool:
+    """Whether a path is of a link in /dev or /proc."""
+    if not os.path.islink(path):
+        return False
+    directory = os.path.realpath(os.path.dirname(path))
+    return directory == "/dev" or directory.startswith(("/dev/fd", "/proc/"))
+
+
+def _followed(path: str) -> str:
+    """What a link leads to, one step."""
+    if not is_root():
+        return os.path.join(os.path.dirname(path), os.readlink(path))
+    walk = _Walk()
+    try:
+        directory, name = os.path.split(path)
+        walk.go(directory)
+        return os.path.join(directory, walk.target_of(name) or name)
+    finally:
+        walk.close()
+
+
+def is_special(path: str) -> bool:
+    """Whether a live file is to be written and otherwise left alone: /dev/null, /dev/stdout, a FIFO, a terminal."""
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or _is_of_kernel(path)
+
+
+def open_special(path: str, flags: int) -> int:
+    """Open what is written and otherwise left alone; without a reader, a FIFO is refused (ENXIO).
+
+    Raises:
+        NotOurs: Another user may have put it there.
+        OSError: It cannot be opened.
+    """
+    with place_of(path) as place:
+        place.check_special(place.status())
+        # Write-only: readable too, a FIFO would never break for want of a reader (fifo(7)).
+        descriptor = os.open(path, flags & ~os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def open_file(path: str, flags: int) -> int:
+    """Open the regular file that `path` names, to read or to write it; nothing is made.
+
+    Raises:
+        NotOurs: It is not to be used.
+        OSError: It is a link (ELOOP), it is not there, or may not be opened.
+    """
+    with place_of(path) as place:
+        return place.open(flags & ~os.O_CREAT)
+
+
+def kind_of(status: os.stat_result) -> str:
+    """What is no regular file, in words."""
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+
+
+def _keeps(directory: os.stat_result, status: os.stat_result) -> bool:
+    """Whether in this directory nobody but root can put what has this `status` under a name, or something else later.
+
+    A sticky directory lets others make names, but not take away what is not theirs.
+    """
+    if directory.st_uid != 0:
+        return False
+    return not directory.st_mode & _OTHERS_WRITE or bool(directory.st_mode & stat.S_ISVTX and status.st_uid == 0)
+
+
+def _parts(path: str) -> list[str]:
+    """The names of a path, the last one first."""
+    return [part for part in path.split("/") if part not in ("", ".")][::-1]
+
+
+class _Walk:
+    """A way from "/" down to a directory, an openat(2) for each name.
+
+    Attributes:
+        descriptor: The directory that was reached, open.
+        status: Its status.
+        path: Its path without links.
+        settled: Whether no one but root can have had a hand in it.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self.path = "/"
+        self.settled = True
+        self._links = 0
+
+    def _begin(self) -> None:
+        self._turn_to(os.open("/", _DIRECTORY))
+        self.path = "/"
+        self.settled = True
+
+    def _turn_to(self, descriptor: int) -> None:
+        """Have this directory as the one that was reached."""
+        self.close()
+        self.descriptor = descriptor
+        self.status = os.fstat(descriptor)
+
+    def close(self) -> None:
+        """Close the directory."""
+        left, self.descriptor = self.descriptor, -1
+        if left >= 0:
+            # It is closed whatever is said (close(2), "Dealing with error returns"), and nothing was written.
+            with suppress(OSError):
+                os.close(left)
+
+    def go(self, path: str) -> None:
+        """Go to a directory by its full path, which may have links in it.
+
+        Raises:
+            NotOurs: One of them is not followed.
+            OSError: There is no such directory, or it may not be entered.
+        """
+        self._begin()
+        parts = _parts(path)
+        while parts:
+            part = parts.pop()
+            try:
+                below = os.open(part, _DIRECTORY, dir_fd=self.descriptor)
+            except OSError as error:
+                target = self.target_of(part) if error.errno in _LINK else None
+                if target is None:
+                    error.filename = os.path.join(self.path, part)
+                    raise
+                parts += _parts(target)
+                if target.startswith("/"):
+                    self._begin()
+                continue
+            above = self.status
+            self._turn_to(below)
+            if part == "..":
+                # Among the directories that we came through, or "/" itself.
+                self.path = os.path.dirname(self.path)
+            else:
+                self.path = os.path.join(self.path, part)
+                self.settled = self.settled and _keeps(above, self.status)
+
+    def target_of(self, name: str) -> str | None:
+        """What a link in the directory says; None if the name is of no link.
+
+        Raises:
+            NotOurs: The link is not followed.
+        """
+        try:
+            status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):
+                return None
+            target = os.readlink(name, dir_fd=self.descriptor)
+        except OSError:
+            return None
+        path = os.path.join(self.path, name)
+        self._links += 1
+        if self._links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if not (self.settled and _keeps(self.status, status)):
+            raise NotOurs(
+                errno.ELOOP,
+                "is a symbolic link in a directory that another user may write, so root does not follow it; remove"
+                " it, or give the path that it leads to",
+                path,
+            )
+        return target
+
+    def resolve(self, path: str) -> str:
+        """The path without links; what is missing is taken as it is."""
+        rest: list[str] = []
+        while True:
+            directory, name = os.path.split(path)
+            try:
+                self.go(directory)
+            except (FileNotFoundError, NotADirectoryError):
+                if directory == "/":
+                    raise
+                path = directory
+                rest.append(name)
+                continue
+            target = self.target_of(name) if name not in ("", "..") else None
+            if target is None:
+                return os.path.normpath(os.path.join(self.path, name, *rest[::-1]))
+            path = os.path.join(self.path, target)
