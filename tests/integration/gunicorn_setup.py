@@ -18,6 +18,16 @@ ACCESS_LINE = re.compile(
     rb'"GET /line/(?P<stream>\w+)/(?P<number>\d+)/\d+ HTTP/1\.1" 200 .*'
 )
 
+# The files of gunicorn's own flags rotate.
+FLAGS = """
+from rollsafe.gunicorn import post_fork, rotating_logger
+
+logger_class = rotating_logger(when="S")
+"""
+# Lines of gunicorn's own making, with the second in which they are placed.
+FLAGS_FORMAT = "%(t)s %(U)s"
+FLAGS_LINE = re.compile(rb"\[(?P<created>[^]]+)\] /line/(?P<stream>\w+)/(?P<number>\d+)/\d+")
+
 HOOKS = {
     "used directly": "from rollsafe.gunicorn import post_fork, rotating_logs\n",
     "called from the user's own hook": """
@@ -60,6 +70,16 @@ def audit_both(logs: Path, clients: Clients, notices: re.Pattern[bytes] | None =
         audit(logs / "app.log", clients.acknowledged, suffix_of),
         audit(logs / "access.log", clients.acknowledged, suffix_of, pattern=ACCESS_LINE, notices=notices),
     )
+
+
+def audit_flags(access: Path, clients: Clients) -> Report:
+    """What the oracle says of an access log of gunicorn's own lines."""
+    return audit(access, clients.acknowledged, suffix_of, pattern=FLAGS_LINE, moment=_moment_of)
+
+
+def _moment_of(text: bytes) -> float:
+    """The time of gunicorn's atom `t`, in seconds since the epoch."""
+    return time.mktime(time.strptime(text.decode().partition(" +")[0].partition(" -")[0], "%d/%b/%Y:%H:%M:%S"))
 
 
 def error_log(directory: Path) -> str:

@@ -237,9 +237,11 @@ class Server(ServerProcess):
         workers: int = 4,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        python: str | os.PathLike[str] = sys.executable,
         echo: bool = True,
     ) -> None:
         super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
+        self._python = os.fspath(python)
         self._arguments = ["--workers", str(workers), *arguments, app]
         self._successor: int | None = None
         self.configure(config)
@@ -276,7 +278,7 @@ class Server(ServerProcess):
         wait_until(lambda: len(list(self.directory.glob("booted-*"))) >= total, f"{total} workers booted")
 
     def _command(self, listener: int) -> Sequence[str]:
-        return [*GUNICORN, "--bind", f"fd://{listener}", *self._arguments]
+        return [self._python, *GUNICORN[1:], "--bind", f"fd://{listener}", *self._arguments]
 
     def _wait_until_booted(self) -> None:
         self.wait_for_boots(self._count)

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gunicorn_setup import (
+    FLAGS,
+    FLAGS_FORMAT,
     ROLLOVERS,
     WORKERS,
     audit_both,
+    audit_flags,
     config,
     error_log,
     suffix_of,
@@ -40,15 +42,6 @@ TORNADO_LINE = re.compile(rb"\d+\.\d+ 200 GET /line/\S+ \(127\.0\.0\.1\) .*")
 
 # What asyncio says, through the root logger, of connections that are open when gunicorn's dirty arbiter ends.
 ASYNCIO_LINE = re.compile(rb"\d+\.\d+ Exception in callback .*")
-
-# Lines of gunicorn's own making, with the second in which they are placed.
-FLAGS_FORMAT = "%(t)s %(U)s"
-FLAGS_LINE = re.compile(rb"\[(?P<created>[^]]+)\] /line/(?P<stream>\w+)/(?P<number>\d+)/\d+")
-
-
-def moment_of(text: bytes) -> float:
-    """The time of gunicorn's atom `t`, in seconds since the epoch."""
-    return time.mktime(time.strptime(text.decode().partition(" +")[0].partition(" -")[0], "%d/%b/%Y:%H:%M:%S"))
 
 
 def assert_flawless(*reports: Report) -> None:
@@ -279,17 +272,6 @@ def test_output_is_captured_in_a_file_that_is_never_rotated(tmp_path: Path) -> N
 
 
 # The flags themselves rotate.
-
-FLAGS = """
-from rollsafe.gunicorn import post_fork, rotating_logger
-
-logger_class = rotating_logger(when="S")
-"""
-
-
-def audit_flags(access: Path, clients: Clients) -> Report:
-    """What the oracle says of an access log of gunicorn's own lines."""
-    return audit(access, clients.acknowledged, suffix_of, pattern=FLAGS_LINE, moment=moment_of)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""Every supported gunicorn and Python: real workers under load through rollovers and signals, every line counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.gunicorn_setup import (
+    FLAGS,
+    FLAGS_FORMAT,
+    audit_both,
+    audit_flags,
+    config,
+    wait_for_rollovers,
+)
+from tests.integration.servers import Clients, Server, wait_until
+from tests.integration.versions import (
+    GUNICORNS,
+    NEWEST,
+    PYTHONS,
+    Missing,
+    environment_of,
+    gunicorn,
+    interpreter,
+    with_packages,
+)
+
+pytestmark = pytest.mark.slow
+
+WORKERS = 2
+# A pause after each answer: what counts here is that signals and boundaries fall between lines, not how many there are.
+PAUSE = 0.01
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to log from gunicorn: a worker class, and what makes its files."""
+
+    worker_class: str
+    by: str
+    """preset, preset and logger_class, or flags."""
+    package: str | None = None
+    """What the worker class needs."""
+    module: str | None = None
+    """The module of gunicorn that not every version has."""
+
+    def __str__(self) -> str:
+        return f"{self.worker_class}, {self.by}"
+
+    @property
+    def settings(self) -> str:
+        """The gunicorn.conf.py."""
+        own: dict[str, Any] = {"worker_class": self.worker_class, "threads": 2 if self.worker_class == "gthread" else 1}
+        if self.by == "flags":
+            return FLAGS + "".join(f"{name} = {value!r}\n" for name, value in own.items())
+        logger = {} if self.by == "preset" else {"logger_class": "rollsafe.gunicorn.Logger"}
+        return config(**own, **logger)
+
+
+WAYS = (
+    Way("sync", "preset"),
+    Way("gthread", "flags"),
+    Way("gevent", "preset and logger_class", package="gevent"),
+    Way("eventlet", "preset", package="eventlet", module="gunicorn/workers/geventlet.py"),
+    Way("asgi", "preset", module="gunicorn/workers/gasgi.py"),
+)
+
+
+def cells() -> Iterator[object]:
+    """Each gunicorn on the oldest and the newest Python, and the newest gunicorn on each Python."""
+    for version in GUNICORNS:
+        for python in PYTHONS if version == NEWEST else (PYTHONS[0], PYTHONS[-1]):
+            yield pytest.param(version, python, id=f"gunicorn {version}, Python {python}")
+
+
+def had(python: str, version: str) -> tuple[Path, Path]:
+    """That Python, and the directory of that gunicorn; skips the test where one of them cannot be had."""
+    try:
+        return interpreter(python), gunicorn(version)
+    except Missing as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize(("version", "python"), list(cells()))
+def test_every_line_is_kept_through_rollovers_and_signals(tmp_path: Path, version: str, python: str) -> None:
+    executable, home = had(python, version)
+    ways = [way for way in WAYS if way.module is None or (home / way.module).exists()]
+    for way in ways:
+        if way.package:
+            with_packages(python, way.package)
+    with ThreadPoolExecutor(len(ways)) as pool:
+        runs = {way: pool.submit(under_load, way, tmp_path / way.worker_class, executable, home) for way in ways}
+    assert {str(way): run.result() for way, run in runs.items() if run.result()} == {}
+
+
+def under_load(way: Way, directory: Path, python: Path, home: Path) -> list[str]:
+    """What is wrong with the logs of a server that was reloaded, reopened and robbed of a worker."""
+    directory.mkdir()
+    logs = directory if way.by == "flags" else directory / "logs"
+    names = ["access.log"] if way.by == "flags" else ["app.log", "access.log"]
+    flags = ["--access-logfile", "access.log", "--error-logfile", "error.log", "--access-logformat", FLAGS_FORMAT]
+    app = f"tests.integration.apps:{'asgi' if way.worker_class == 'asgi' else 'application'}"
+    arguments = flags if way.by == "flags" else ()
+    environment = environment_of(home)
+    with (
+        Server(
+            directory,
+            way.settings,
+            app=app,
+            workers=WORKERS,
+            arguments=arguments,
+            environment=environment,
+            python=python,
+        ) as server,
+        Clients(server, count=2, pause=PAUSE) as clients,
+    ):
+        wait_until(lambda: clients.answering >= server.workers, "an answer from every worker")
+        server.signal(signal.SIGUSR1)
+        wait_for_rollovers(logs, 1, names)
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(2 * WORKERS)
+        wait_for_rollovers(logs, 1, names)
+        os.kill(max(server.workers), signal.SIGTERM)
+        server.wait_for_boots(2 * WORKERS + 1)
+        server.signal(signal.SIGUSR1)
+        clients.wait_for(more=20)
+        wait_for_rollovers(logs, 1, names)
+
+    reports = [audit_flags(logs / "access.log", clients)] if way.by == "flags" else audit_both(logs, clients)
+    wrong = [str(report) for report in reports if not report.flawless or not report.lines]
+    wrong += [server.output] if server.output else []
+    return wrong
