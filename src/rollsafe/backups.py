@@ -26,7 +26,7 @@ from rollsafe.archives import (
 from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION, Names
-from rollsafe.retention import Limits, Removal, Stored, expired
+from rollsafe.retention import Limits, Removal, Stored, expired, take_inventory
 
 Report = Callable[[str, BaseException], None]
 Done = Callable[[str], None]
@@ -242,25 +242,11 @@ class Tending:
 
     def removals(self, recognisers: Sequence[Names], limits: Limits) -> list[Removal]:
         """What exceeds the limits, as `expired`, and why."""
-        found: dict[tuple[float, str, int], list[str]] = {}
-        ends: dict[tuple[float, str, int], float] = {}
-        for name in _slowly(self._entries):
-            # What awaits the application counts as what it will be.
-            final = name.removesuffix(ROLLED_EXTENSION)
-            for names in recognisers:
-                backup = names.parse(final)
-                if backup is not None and (final == name or not backup.extension):
-                    interval = names.interval(backup)
-                    # A plain file and the archive that was made of it are one backup.
-                    key = (interval.start if interval else -inf, backup.suffix, backup.sequence)
-                    found.setdefault(key, []).append(os.path.join(self._directory, name))
-                    if interval:
-                        ends[key] = interval.end
-                    break
-        stored = [
-            Stored(tuple(paths), ends.get(key), size_of(paths) if limits.need_sizes else 0)
-            for key, paths in _slowly(sorted(found.items()))
-        ]
+        inventory = take_inventory(_slowly(self._entries), recognisers, time.time())
+        stored = []
+        for backup in _slowly(inventory.certain):
+            paths = tuple(os.path.join(self._directory, name) for name in backup.paths)
+            stored.append(Stored(paths, backup.end, size_of(paths) if limits.need_sizes else 0))
         free = inf
         if limits.min_free_bytes:
             status = os.statvfs(self._directory)

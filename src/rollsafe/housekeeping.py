@@ -148,9 +148,8 @@ class Housekeeping:
         if self._handler.on_rollover is not None:
             names = self._names()
             backup = names.parse(os.path.basename(path))
-            interval = names.interval(backup) if backup else None
-            if interval is not None:
-                self._handler.on_rollover(path, interval)
+            if backup is not None:
+                self._handler.on_rollover(path, names.interval_near(backup, os.lstat(path).st_mtime))
 
     def _is_unfinished(self) -> bool:
         """Whether a process that was killed has left something to a round."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rollsafe.schedule import Interval, Schedule
+from rollsafe.suffixes import reader_of
 
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
 # A rolled file that still awaits the application's rotator has its backup name and this.
 ROLLED_EXTENSION: Final = ".rolled"
 
-_DIGITS: Final = {"Y": 4, "j": 3} | dict.fromkeys("mdHMSyIUW", 2)
 _SEQUENCE: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,17}(?![0-9])")
 _SEQUENCE_AT_END: Final = re.compile(rf"\.{_SEQUENCE.pattern}\Z")
 
@@ -56,7 +56,7 @@ class Names:
         self._schedule: Final = schedule
         self._namer: Final = namer
         self._ext_match: Final = extMatch
-        self.suffix_pattern: Final = re.compile(_pattern_of(schedule.suffix_format))
+        self.suffix_pattern: Final = re.compile(reader_of(schedule.suffix_format).pattern)
 
     def path(self, suffix: str, sequence: int = 0, extension: str = "") -> str:
         """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises."""
@@ -69,20 +69,54 @@ class Names:
     def parse(self, name: str) -> Backup | None:
         """What the file name ``name`` says, or None if ``path`` does not make exactly this name.
 
-        A suffix must name an interval of the schedule. One that a given ``extMatch`` finds need not.
+        A suffix must be that of an interval of the schedule. One that a given ``extMatch`` finds need not.
         """
         strange = None
         for backup in self._guesses(name):
             if self._makes(backup):
-                if self._schedule.instants(backup.suffix):
+                if self._schedule.has(backup.suffix):
                     return backup
                 strange = strange or backup
         return strange if self._ext_match is not None else None
 
+    def is_asked_for(self, backup: Backup) -> bool:
+        """Whether only the application's `extMatch` says that this is a backup: no interval has its suffix."""
+        return self._ext_match is not None and not self._schedule.has(backup.suffix)
+
+    def resembles(self, name: str) -> bool:
+        """Whether `name`, which `parse` does not know, has the looks of a backup's: a suffix, but of no interval.
+
+        The suffix stands where it has to, or the application's namer may have put it anywhere.
+        """
+        if self._namer is not None:
+            stem = _base(self._filename).partition(".")[0]
+            return name.startswith(stem) and self.suffix_pattern.search(name.removeprefix(stem)) is not None
+        ends = f"(?:\\.{_SEQUENCE.pattern})?(?:{'|'.join(map(re.escape, self.extensions))})"
+        rest = name.removeprefix(f"{_base(self._filename)}.")
+        return rest != name and re.fullmatch(self.suffix_pattern.pattern + ends, rest) is not None
+
     def interval(self, backup: Backup) -> Interval | None:
-        """The interval whose lines it holds; None if its suffix is none of the schedule's. See `order` for folds."""
-        instants = self._schedule.instants(backup.suffix)
+        """The interval whose lines it holds, None if its name does not tell that for certain. See `order` for folds.
+
+        **The rule for everything that removes or sorts**: a name tells an interval if the name that is made for that
+        interval is this very name, and no other interval has it. `%m-%d` is of each year, and `%Y-%m-%d` of each hour
+        of a day: such backups are made and compressed, but never removed, and the tools say so.
+        """
+        instants = self._schedule.certain_instants(backup.suffix)
         return self._schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
+
+    def interval_near(self, backup: Backup, written: float) -> Interval:
+        """The interval of a backup whose last line was written at `written`; a guess where its name does not tell it.
+
+        For telling people. Nothing may be removed by it.
+        """
+        at = self._schedule.interval(written)
+        before = self._schedule.interval(at.start - 1)
+        return self.interval(backup) or (before if before.suffix == backup.suffix != at.suffix else at)
+
+    def tell_intervals(self) -> bool:
+        """Whether the names of this schedule tell their intervals, so that limits apply to them."""
+        return self._schedule.tells_intervals()
 
     def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
         """Sort key: backups in the order of the time that they hold, those without a known time first, by suffix.
@@ -90,9 +124,9 @@ class Names:
         Where a suffix names two intervals, sequence 0 is the first and the others are the second, because a rollover
         begins to number at Interval.fold. A backup that was numbered in the first, for its size, counts as the second.
         """
-        instants = self._schedule.instants(backup.suffix)
-        instant = instants[min(backup.sequence, len(instants) - 1)] if instants else 0.0
-        return bool(instants), instant, backup.suffix, backup.sequence, backup.extension
+        interval = self.interval(backup)
+        start = interval.start if interval else 0.0
+        return interval is not None, start, backup.suffix, backup.sequence, backup.extension
 
     def _makes(self, backup: Backup) -> bool:
         """Whether ``path`` makes the backup's name."""
@@ -144,19 +178,6 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[str]:
         elif match.start() == len(text):
             return  # it would be found there for ever
         match = pattern.search(text, match.start() + 1)
-
-
-def _pattern_of(suffix_format: str) -> str:
-    """A regular expression for what strftime may write for the format."""
-    pattern = ""
-    for directive, literal in re.findall(r"%(.)|([^%]+|%\Z)", suffix_format, re.DOTALL):
-        if directive in _DIGITS:
-            pattern += f"[0-9]{{{_DIGITS[directive]}}}"
-        elif directive and directive != "%":
-            pattern += "[^/.]+"
-        else:
-            pattern += re.escape(directive or literal)
-    return pattern
 
 
 def _base(path: str) -> str:

@@ -1,11 +1,25 @@
-"""Which backups go, and why: a pure decision about names, sizes and one moment."""
+"""Which backups go, and why: a pure decision about names, sizes and one moment.
+
+**Nothing goes that is not certain.** A backup is counted, and may go, if its name comes back to one interval of this
+log (`Names.interval`), which has begun. Everything else is kept and said by the tools: a name that is also that of
+another interval, one that cannot be read back, one of the future, which was made while the clock was ahead and would
+crowd out the backups of today.
+"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Final
+
+from rollsafe.names import ROLLED_EXTENSION, Backup, Names
+
+# Seconds that an interval may lie ahead: a process may roll over by a clock that is a little ahead of ours.
+_AHEAD: Final = 5.0
+# The clock of a machine that has not been set yet begins with 1970; nothing is too old because it was made then.
+_CLOCK_IS_SET: Final = 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class Stored:
 
     paths: tuple[str, ...]
     end: float | None
-    """The end of its interval, seconds since the epoch; None if its name does not tell."""
+    """No line in it is later; seconds since the epoch. None if that is not known."""
     size: int = 0
     """Bytes of its files; not looked at unless `Limits.need_sizes`."""
 
@@ -50,6 +64,73 @@ class Removal:
     backup: Stored
     reason: str
     """Why, for people: "one of 9 backups, backupCount=7"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The files of a log, by name."""
+
+    certain: tuple[Stored, ...]
+    """The backups that limits are about, oldest first, without sizes; their paths are names."""
+    uncertain: tuple[str, ...]
+    """The names that look like those of backups, and of whose interval nothing is certain; sorted."""
+
+
+def take_inventory(files: Iterable[str], recognisers: Sequence[Names], now: float) -> Inventory:
+    """Tell the backups of a log by their names.
+
+    Args:
+        files: The names of the regular files of the directory, or some of them.
+        recognisers: The first has the names that the handler makes, the others those of a handler with another `when`.
+        now: Seconds since the epoch.
+    """
+    names = sorted(files)
+    own = recognisers[0]
+    # The lock file of a live file, whose name only looks like a backup's.
+    others_live = {name[1:-5] for name in names if name.startswith(".") and name.endswith(".lock")}
+    groups: dict[tuple[float, str, int], list[str]] = {}
+    ends: dict[tuple[float, str, int], float | None] = {}
+    uncertain = []
+    for name in names:
+        final = name.removesuffix(ROLLED_EXTENSION)
+        if name in others_live:
+            continue
+        recogniser, backup = _recognised(final, recognisers)
+        if backup is None:
+            if own.resembles(final):
+                uncertain.append(name)
+            continue
+        if final != name and backup.extension:  # of no rollover
+            continue
+        interval = recogniser.interval(backup)
+        known = recogniser.is_asked_for(backup) if interval is None else interval.start <= now + _AHEAD
+        if not known:
+            uncertain.append(name)
+            continue
+        # A plain file and the archive that was made of it are one backup.
+        key = (interval.start if interval else -inf, backup.suffix, backup.sequence)
+        groups.setdefault(key, []).append(name)
+        # Of another handler's backup the beginning is known, and not how many of its `when` it was for.
+        ends[key] = interval.end if interval and recogniser is own else None
+    keys = sorted(groups)
+    certain = []
+    for index, key in enumerate(keys):
+        end = ends[key]
+        if end is None and key[0] > -inf:
+            end = next((later[0] for later in keys[index + 1 :] if later[0] > key[0]), None)
+        if end is not None and key[0] < _CLOCK_IS_SET <= now:
+            end = None
+        certain.append(Stored(tuple(groups[key]), end))
+    return Inventory(tuple(certain), tuple(uncertain))
+
+
+def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup | None]:
+    """The first that knows the name, and what it says."""
+    for recogniser in recognisers:
+        backup = recogniser.parse(name)
+        if backup is not None:
+            return recogniser, backup
+    return recognisers[0], None
 
 
 def expired(backups: Sequence[Stored], limits: Limits, now: float, free: float = inf) -> list[Removal]:

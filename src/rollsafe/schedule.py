@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 import time
 import zoneinfo
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from rollsafe.errors import ConfigurationError
+from rollsafe.suffixes import reader_of
 
 _DAY: Final = 86400
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
@@ -45,18 +46,15 @@ _SUFFIXES: Final = {
     "D": "%Y-%m-%d",
     "W": "%Y-%m-%d",
 }
-_NUMBERS: Final = {
-    "%Y": r"(?P<year>\d{4})",
-    "%m": r"(?P<month>\d{2})",
-    "%d": r"(?P<day>\d{2})",
-    "%H": r"(?P<hour>\d{2})",
-    "%M": r"(?P<minute>\d{2})",
-    "%S": r"(?P<second>\d{2})",
-}
-# As strptime has them.
-_MISSING: Final = {"year": 1900, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
 _UNITS: Final = {"S": "S", "M": "M", "H": "H", "D": "D", "MIDNIGHT": "D"} | {f"W{day}": "W" for day in range(7)}
 _EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; 0 is Monday
+
+# A moment in each month of two years, and both sides of the ends of years: 2026-01-15, then every 30.5 days; around the
+# new years 2024 (a leap year), 2027 (ISO week 53 of 2026) and 2029.
+_MOMENTS: Final = (
+    *(1_768_450_000 + month * 2_635_200 for month in range(24)),
+    *(year + hours * 3600 for year in (1_704_067_200, 1_798_761_600, 1_861_920_000) for hours in (-40, -13, 0, 13, 40)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +101,6 @@ class Schedule:
         self.own_suffix: Final = suffix
         """The suffix format that was given, None for the default."""
         self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
-        self._numbers: Final = _numeric_pattern(self.suffix_format)
-        # CPython imports _strptime at its first use, which may be after a change of user or working directory.
-        self.instants("")
 
     def interval(self, t: float) -> Interval:
         """The interval that holds the instant ``t``, seconds since the epoch.
@@ -120,26 +115,51 @@ class Schedule:
         """The starts, rising, of the intervals that ``suffix`` names; () if it names none. Never raises.
 
         One, or more where the wall clock repeats. A format of the user that is coarser than the interval names many
-        intervals; the result then has some of them, the first one among them.
+        intervals; the result then has some of them, the first one among them. One that does not tell the year, or has
+        another gap (see `suffixes`), names none.
         """
+        wall = reader_of(self.suffix_format).stretch(suffix)
+        return () if wall is None else self._starts_of(wall, suffix)
+
+    def certain_instants(self, suffix: str) -> tuple[float, ...]:
+        """``instants`` if no other interval has this suffix, else ()."""
+        starts = self.instants(suffix)
+        if not starts:
+            return ()
         try:
-            wall = (self._wall_clock_in(suffix) - _EPOCH) // _SECOND
-            # A default suffix leaves out less than a day, and a wall clock is less than a day from UTC.
+            # Intervals of one suffix follow each other, unless the wall clock was set back: then it shows the same.
+            walls = [self._wall(int(start)) for start in starts]
+            apart = any(later - earlier >= self._seconds for earlier, later in pairwise(walls))
+            return () if apart or self._suffix(self._bounds(int(starts[-1]))[1]) == suffix else starts
+        except (ValueError, OverflowError, OSError):
+            return ()
+
+    def has(self, suffix: str) -> bool:
+        """Whether an interval has this suffix, as far as a search that is not long can tell. Never raises."""
+        reader = reader_of(self.suffix_format)
+        if reader.is_dated:
+            return bool(self.instants(suffix))
+        return any(self._starts_of(wall, suffix) for wall in reader.moments(suffix))
+
+    def tells_intervals(self) -> bool:
+        """Whether a suffix tells its interval: tried for months, the ends of years, and changes of the clock."""
+        if self.own_suffix is None:
+            return True
+        try:
+            intervals = [self.interval(moment) for moment in _MOMENTS]
+            return all(interval.start in self.certain_instants(interval.suffix) for interval in intervals)
+        except (ValueError, OverflowError, OSError):
+            return False
+
+    def _starts_of(self, wall_clock: datetime.datetime, suffix: str) -> tuple[float, ...]:
+        """The starts, rising, of the intervals of this suffix near a wall clock."""
+        try:
+            wall = (wall_clock - _EPOCH) // _SECOND
+            # A wall clock is less than a day from UTC, and an interval begins within a day where the suffix is finer.
             starts = self._starts_near(wall, wall - _DAY, wall + 2 * _DAY)
             return tuple(float(start) for start in sorted(starts) if self._suffix(start) == suffix)
         except (ValueError, OverflowError, OSError):
             return ()
-
-    def _wall_clock_in(self, suffix: str) -> datetime.datetime:
-        """What ``suffix`` says; ValueError if it says nothing."""
-        if self._numbers is None:
-            return datetime.datetime.strptime(suffix, self.suffix_format).replace(tzinfo=None)
-        found = self._numbers.fullmatch(suffix)
-        if found is None:
-            raise ValueError(f"{suffix!r} does not fit {self.suffix_format!r}")
-        numbers = found.groupdict()
-        year, month, day, hour, minute, second = (int(numbers.get(name, least)) for name, least in _MISSING.items())
-        return datetime.datetime(year, month, day, hour, minute, second)
 
     def _bounds(self, t: int) -> tuple[int, int]:
         """Start and end of the interval that holds ``t``."""
@@ -289,25 +309,6 @@ def _checked_tz(tz: object) -> datetime.tzinfo | None:
     except Exception as error:
         raise ConfigurationError(f"tz={tz!r} cannot convert a time ({error!r}); give a zone name or another") from error
     return tz
-
-
-def _numeric_pattern(suffix_format: str) -> re.Pattern[str] | None:
-    """What reads a format of plain numbers, as all defaults are; None for any other format.
-
-    Not strptime, which holds a lock in memory: a process that is forked while the thread that tends the backups is
-    inside it would wait for that lock for ever, at its own next strptime.
-    """
-    pattern = ""
-    for text, directive in re.findall(r"([^%]*)(%.?|$)", suffix_format, re.DOTALL):
-        pattern += re.escape(text)
-        if directive in _NUMBERS:
-            pattern += _NUMBERS[directive]
-        elif directive:
-            return None
-    try:
-        return re.compile(pattern, re.ASCII)
-    except re.error:  # a directive that is there twice
-        return None
 
 
 def _checked_suffix(suffix: object) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from rollsafe import ConfigurationError
 from rollsafe.errors import LogFileError
+from rollsafe.schedule import Schedule
 from rollsafe.tools.catalog import logs_at
 from tests.faults.crew import WatchedHandler
 from tests.integration.logs import Make, backup_of, log, suffix_of
@@ -36,6 +37,12 @@ def roll(handler: WatchedHandler) -> None:
     """Have the handler roll over, and so tend the backups."""
     log(handler, "now")
     handler.doRollover()
+
+
+def tend(handler: WatchedHandler) -> None:
+    """Do rounds over the backups until there is nothing left to do."""
+    while (wait := handler._housekeeping.do_round()) is not None:
+        time.sleep(wait)
 
 
 def test_max_age_goes_by_the_name_of_a_backup_and_not_by_its_time_stamp(live: Path, make: Make) -> None:
@@ -212,3 +219,88 @@ def test_a_group_shared_directory_keeps_group_and_mode_of_every_file(live: Path,
     files = list(live.parent.iterdir())
     assert len(files) == 3
     assert {(path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) for path in files} == {(group, 0o660)}
+
+
+# Suffixes.
+
+
+@pytest.mark.parametrize(
+    ("when", "suffix"), [("H", "%F_%H"), ("MIDNIGHT", "%-d.%-m.%Y"), ("MIDNIGHT", "%F"), ("W0", "%G-W%V"), ("D", "%s")]
+)
+def test_backups_are_tended_whatever_strftime_writes_if_it_tells_the_interval(
+    live: Path, make: Make, when: str, suffix: str
+) -> None:
+    schedule = Schedule(when, tz="UTC", suffix=suffix)
+    interval = schedule.interval(time.time())
+    backups: list[Path] = []
+    for _ in range(4):
+        interval = schedule.interval(interval.start - 1)
+        backups.insert(0, live.with_name(f"app.log.{interval.suffix}"))
+        backups[0].write_bytes(b"a line\n")
+    handler = make(when=when, suffix=suffix, backupCount=2, compress="gz", delay=True)
+    assert handler.getFilesToDelete() == [str(path) for path in backups[:2]]
+    log(handler, "now")
+    archives = [Path(f"{path}.gz") for path in backups[2:]]
+    wait_until(lambda: sorted(live.parent.glob("app.log.*")) == sorted(archives), "two are archived, two are gone")
+    (found,) = logs_at([live])
+    assert [(file.path, file.interval is not None) for file in found.files[:-1]] == [
+        (str(path), True) for path in archives
+    ]
+
+
+@pytest.mark.parametrize(
+    ("when", "suffix"),
+    [
+        ("MIDNIGHT", "%m-%d"),
+        ("MIDNIGHT", "%d"),
+        ("MIDNIGHT", "%Y-%m"),
+        ("MIDNIGHT", "old"),
+        ("H", "%H"),
+        ("H", "%Y-%m-%d"),
+        ("S", "%H-%M-%S"),
+        ("W0", "%V"),
+    ],
+)
+def test_no_limit_removes_what_may_be_the_newest(live: Path, make: Make, when: str, suffix: str) -> None:
+    schedule = Schedule(when, tz="UTC", suffix=suffix)
+    last = schedule.interval(schedule.interval(time.time()).start - 1)
+    backup = live.with_name(f"app.log.{last.suffix}")
+    further = Path(f"{backup}.1")
+    for path in (backup, further):
+        path.write_bytes(b"a line\n")
+    handler = make(
+        when=when,
+        suffix=suffix,
+        backupCount=1,
+        max_age="1 second",
+        max_total_bytes=1,
+        min_free_bytes="99 TiB",
+        delay=True,
+    )
+    assert handler.getFilesToDelete() == []
+    log(handler, "now")
+    handler.doRollover()
+    handler.close()
+    tend(handler)
+    assert backup.exists()
+    assert further.exists()
+
+
+def test_backups_whose_names_tell_no_interval_are_archived_and_told_of(live: Path, make: Make) -> None:
+    told: list[tuple[str, float]] = []
+    handler = make(
+        when="MIDNIGHT",
+        suffix="%m-%d",
+        compress="gz",
+        on_rollover=lambda path, interval: told.append((path, interval.start)),
+        delay=True,
+    )
+    schedule = Schedule("MIDNIGHT", tz="UTC", suffix="%m-%d")
+    last = schedule.interval(schedule.interval(time.time()).start - 1)
+    backup = live.with_name(f"app.log.{last.suffix}")
+    backup.write_bytes(b"a line\n")
+    # Its last line came after its end.
+    os.utime(backup, (last.end + 1, last.end + 1))
+    log(handler, "now")
+    wait_until(lambda: told == [(f"{backup}.gz", last.start)], "its archive is told of, with the year")
+    assert not backup.exists()

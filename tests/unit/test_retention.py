@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from math import inf
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError
 from rollsafe.arguments import checked_age, checked_size
-from rollsafe.retention import Limits, Stored, expired
+from rollsafe.names import Names, recognisers_of
+from rollsafe.retention import Inventory, Limits, Stored, expired, take_inventory
+from rollsafe.schedule import Schedule
 
 DAY = 86400.0
 NOW = 100 * DAY
@@ -142,3 +145,95 @@ def test_a_size_is_a_number_or_text(value: Any, size: int | None) -> None:
 def test_what_is_no_size_is_refused_with_the_remedy(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"min_free_bytes=.*'2 GiB'"):
         checked_size("min_free_bytes", value)
+
+
+# The inventory: which files limits are about.
+
+
+def inventory(*files: str, now: float = 1_795_000_000.0, when: str = "MIDNIGHT", **schedule: Any) -> Inventory:
+    """What is found of /logs/app.log, whose backups have the suffix that was asked for, on 2026-11-18."""
+    own = Names("/logs/app.log", Schedule(when, tz="UTC", **schedule))
+    return take_inventory(files, recognisers_of(own, "/logs/app.log", "UTC"), now)
+
+
+def names_of(stored: Inventory) -> list[str]:
+    """The names of the backups that are certain, oldest first."""
+    return [name for backup in stored.certain for name in backup.paths]
+
+
+def test_backups_of_the_log_are_counted_oldest_first_and_what_is_foreign_is_not_there() -> None:
+    found = inventory("app.log", "app.log.2026-11-17", "app.log.2026-11-16.gz", "app.log.old", "b.log.2026-11-16", "x")
+    assert names_of(found) == ["app.log.2026-11-16.gz", "app.log.2026-11-17"]
+    assert found.uncertain == ()
+    assert [backup.end for backup in found.certain] == [1794873600.0, 1794960000.0]
+
+
+@pytest.mark.parametrize(
+    ("when", "suffix", "names"),
+    [
+        ("MIDNIGHT", "%m-%d", ["app.log.01-01", "app.log.12-31", "app.log.02-29.gz"]),
+        ("MIDNIGHT", "%d", ["app.log.01", "app.log.31"]),
+        ("S", "%H-%M-%S", ["app.log.23-59-59", "app.log.00-00-00.1"]),
+        ("H", "%Y-%m-%d", ["app.log.2026-11-17", "app.log.2026-11-17.23", "app.log.2020-01-01.rolled"]),
+        ("MIDNIGHT", "%Y-%m", ["app.log.2026-11", "app.log.2020-01.30"]),
+        ("MIDNIGHT", "%a", ["app.log.Mon", "app.log.Tue.7"]),
+        ("MIDNIGHT", "old", ["app.log.old", "app.log.old.1"]),
+    ],
+)
+def test_a_backup_whose_name_is_that_of_several_intervals_is_uncertain(
+    when: str, suffix: str, names: list[str]
+) -> None:
+    found = inventory(*names, "app.log.foreign", when=when, suffix=suffix)
+    assert (found.certain, found.uncertain) == ((), tuple(sorted(names)))
+
+
+def test_a_backup_of_the_future_is_uncertain_and_crowds_nothing_out() -> None:
+    found = inventory("app.log.2036-01-01", "app.log.2026-11-17", "app.log.2026-11-18", "app.log.2026-11-19")
+    assert names_of(found) == ["app.log.2026-11-17", "app.log.2026-11-18"]
+    assert found.uncertain == ("app.log.2026-11-19", "app.log.2036-01-01")
+
+
+def test_a_backup_that_was_made_before_the_clock_was_set_has_no_age_and_is_the_oldest() -> None:
+    found = inventory("app.log.1970-01-01", "app.log.2026-11-17")
+    assert [backup.end for backup in found.certain] == [None, 1794960000.0]
+    assert [backup.end for backup in inventory("app.log.1970-01-01", now=5 * DAY).certain] == [DAY]
+
+
+def test_a_name_that_no_rollover_makes_and_that_looks_like_ours_is_uncertain() -> None:
+    names = ["app.log.2026-02-30", "app.log.2026-13-01.gz", "app.log.0000-00-00.2"]
+    found = inventory(*names, "app.log.2026-02-30.bak", "app.log.2026-02-30.gz.tmp", "app.log.x.2026-02-30")
+    assert (found.certain, found.uncertain) == ((), tuple(sorted(names)))
+
+
+def test_the_end_of_another_handlers_backup_is_the_beginning_of_the_next_one() -> None:
+    # Weeks, or six hours each: their names tell the beginning only.
+    found = inventory("app.log.2026-11-10_06", "app.log.2026-11-10_12", "app.log.2026-11-16", "app.log.2026-11-17_00")
+    assert [(backup.paths[0][-2:], backup.end) for backup in found.certain] == [
+        ("06", 1794312000.0),
+        ("12", 1794787200.0),
+        ("16", 1794873600.0),
+        ("00", None),
+    ]
+
+
+def test_a_live_file_whose_name_looks_like_a_backup_is_none() -> None:
+    found = inventory("app.log.2026-11-17", ".app.log.2026-11-17.lock", "app.log.2026-11-16")
+    assert names_of(found) == ["app.log.2026-11-16"]
+    assert found.uncertain == ()
+
+
+def test_an_archive_and_the_file_that_it_was_made_of_are_one_backup() -> None:
+    found = inventory("app.log.2026-11-17", "app.log.2026-11-17.gz", "app.log.2026-11-17.1.rolled")
+    assert [backup.paths for backup in found.certain] == [
+        ("app.log.2026-11-17", "app.log.2026-11-17.gz"),
+        ("app.log.2026-11-17.1.rolled",),
+    ]
+
+
+def test_what_only_the_applications_pattern_calls_a_backup_is_the_oldest_and_has_no_age() -> None:
+    own = Names("/logs/app.log", Schedule("MIDNIGHT", tz="UTC"), extMatch=re.compile(r"v\d+|\d{4}-\d{2}-\d{2}"))
+    found = take_inventory(["app.log.2026-11-17", "app.log.v2"], [own], 1_795_000_000.0)
+    assert [(backup.paths[0], backup.end) for backup in found.certain] == [
+        ("app.log.v2", None),
+        ("app.log.2026-11-17", 1794960000.0),
+    ]
