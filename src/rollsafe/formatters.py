@@ -77,8 +77,7 @@ class LineFormatter(logging.Formatter):
     also ends a line with a traceback or stack, so that a line without its end is known by that.
 
     The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
-    change of a class attribute such as `logging.Formatter.converter` takes effect with the next second. Unlike in
-    the base class, `record.asctime` is set only for records with a traceback or stack.
+    change of a class attribute such as `logging.Formatter.converter` takes effect with the next second.
 
     Raises `ConfigurationError` for an unknown `style`, for `defaults` that map nothing, and for a `fmt` that does not
     fit its style (with ``validate=False`` such a `fmt` is found out only when a record is formatted). A field that
@@ -116,6 +115,9 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
         text = self.render(record)
+        if self._uses_time:
+            # What the base class leaves behind, and what subclasses and later handlers read.
+            record.asctime = self._time_text(record)
         return text if isinstance(text, str) else text.decode("ascii")
 
     def render(self, record: logging.LogRecord) -> str | bytes:
@@ -165,6 +167,16 @@ class LineFormatter(logging.Formatter):
     def __getstate__(self) -> dict[str, Any]:
         """What a pickled formatter consists of; the compiled format is left out, so that `logging` does its work."""
         return {**self.__dict__, "_make": None}
+
+    def _time_text(self, record: logging.LogRecord) -> str:
+        """The time text of `record`."""
+        since, second, thousandths = self._second
+        try:
+            if not 0.0 <= record.created - since < 1.0:
+                since, second, thousandths = self._begin_second(record.created)
+            return second if thousandths is None else second + thousandths[record.msecs]
+        except (LookupError, TypeError):
+            return self.formatTime(record, self.datefmt)
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.

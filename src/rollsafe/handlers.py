@@ -70,6 +70,8 @@ GLUED = 3
 # Lines at most of which it is still to be seen whether their file was archived without them.
 UNSURE_LINES = 1000
 
+# Our base class, even where an application replaces `logging.FileHandler` by this handler to have all its logs rotate.
+_FileHandler = logging.FileHandler
 # Stands for "no file is open": its due time never comes, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
@@ -103,13 +105,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     Args:
         filename: The live file. Its directory must exist. `{hostname}` in it is replaced. A symbolic link is followed
             once, here. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
-        when: S, M, H, D, MIDNIGHT, or W0 (Monday) to W6, in any case.
+        when: S, M, H, D, MIDNIGHT, or W0 (to Monday's end) to W6 (to Sunday's), in any case.
         interval: How many of `when` make one interval.
         backupCount: How many backups to keep; 0 keeps all. Each file counts, a further one of the same interval too.
         encoding: Of the file; None is the locale's.
         delay: Open the file at the first line.
         utc: Align and name in UTC; the same as `tz=datetime.timezone.utc`.
-        atTime: When a day or week begins; None is midnight.
+        atTime: When a day or week begins; a week then on its weekday itself. None is the midnight that ends the day.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
         maxBytes: Roll over before the live file grows larger, too: bytes, or text such as "100 MiB"; 0 is no bound.
@@ -180,7 +182,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.archive_dir = checked_archive_dir(archive_dir, path)
         self._backup_base = os.path.join(self.archive_dir or os.path.dirname(path), os.path.basename(path))
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
-        logging.FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
+        _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
         # On the instance it is found sooner than on the class; the same for the answer that follows.
         self.terminator = self.terminator
@@ -739,9 +741,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Whether `record` belongs to a later interval than the open file.
 
-        Asked at each renewal of the lease; a subclass that overrides it is asked for each record.
+        Asked at each renewal of the lease; a subclass that overrides it is asked for each record. None, which the
+        standard class takes too, asks whether the interval of the open file is over now.
         """
-        return min(record.created, time.time() + AHEAD) >= self.rolloverAt
+        now = time.time()
+        return min(getattr(record, "created", now), now + AHEAD) >= self.rolloverAt
 
     def doRollover(self) -> None:
         """Give the live file its backup name now, unless another process has just done so, and open the new one.
@@ -817,7 +821,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         return Settings(
             when=self.when,
             interval=self._interval_count,
-            atTime=self.atTime.isoformat() if self.atTime else None,
+            atTime=None if self.atTime is None else self.atTime.isoformat(),
             tz=name_of_zone(self.tz, self.utc) if ours else UNNAMED,
             suffix=self._schedule.own_suffix,
             archive_dir=self.archive_dir,

@@ -8,7 +8,10 @@ Rules, the same in every zone and year:
 * Intervals tile the time line: each instant is in exactly one.
 * ``S`` and ``M`` are aligned to the epoch, whatever the zone.
 * ``H``, ``D`` and ``W`` begin at *edges* of the wall clock: each multiple of the interval, counted from 1970-01-01
-  00:00 for hours, from 1970-01-01 ``atTime`` for days, and from the first such weekday on or after it for weeks.
+  00:00 for hours, from 1970-01-01 ``atTime`` for days, and from the first rollover of 1970 for weeks.
+* Weeks roll over when those of the standard library do: on their weekday at ``atTime``, and without ``atTime`` at the
+  *end* of that day. ``W6`` rolls over as Sunday becomes Monday, and its backup has the date of the Monday on which it
+  began; ``W6`` with ``atTime=datetime.time(0)`` rolls over a day earlier, as Sunday begins.
 * Hours begin at every instant at which the wall clock reads an edge or jumps across one, so that the two 02:00 hours of
   an autumn night are two intervals. Days and weeks begin only at the first such instant of an edge, so that a midnight
   that the wall clock passes twice ends one day only, and a day that it skips has no interval.
@@ -76,7 +79,8 @@ class Schedule:
 
     ``when`` and ``suffix`` (a strftime format, None for the default) mean what they mean in the standard library's
     TimedRotatingFileHandler, except that everything is aligned to the clock (see the module's rules). ``atTime`` is the
-    wall-clock time, to the second, at which days and weeks begin. ``tz`` is None for the process's local zone
+    wall-clock time, to the second, at which days and weeks begin; None is the midnight that ends the day. ``tz`` is
+    None for the process's local zone
     (``time.localtime``, which follows ``time.tzset``), a zone name for :mod:`zoneinfo`, or a tzinfo. Each of a zone's
     UTC offsets must last a day at least (in the tz database the shortest since 1939 is four days).
 
@@ -255,10 +259,13 @@ def _zoned(t: int, tz: datetime.tzinfo) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(t, tz)
 
 
-def _first_edge(when: str, at_time: datetime.time) -> int:
+def _first_edge(when: str, at_time: datetime.time | None) -> int:
     """The wall clock at which block 0 begins."""
-    days = (int(when[1]) - _EPOCH_WEEKDAY) % 7 if when.startswith("W") else 0
-    return days * _DAY + at_time.hour * 3600 + at_time.minute * 60 + at_time.second
+    weekday = (int(when[1]) - _EPOCH_WEEKDAY) % 7 if when.startswith("W") else 0
+    if at_time is None:
+        # CPython's computeRollover counts this case as 24:00 of the weekday, not as 00:00.
+        return (weekday + 1) % 7 * _DAY if when.startswith("W") else 0
+    return weekday * _DAY + at_time.hour * 3600 + at_time.minute * 60 + at_time.second
 
 
 def _checked_when(when: object) -> str:
@@ -277,10 +284,10 @@ def _checked_interval(interval: object) -> int:
     return interval
 
 
-def _checked_at_time(at_time: object, when: str) -> datetime.time:
-    """``atTime``, 00:00 for None."""
+def _checked_at_time(at_time: object, when: str) -> datetime.time | None:
+    """``atTime`` if it is a time of day that ``when`` can use, or None."""
     if at_time is None:
-        return datetime.time()
+        return None
     if not isinstance(at_time, datetime.time):
         raise ConfigurationError(f"atTime={at_time!r} is not a datetime.time; give for example datetime.time(3, 30)")
     if at_time.tzinfo is not None:

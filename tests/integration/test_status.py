@@ -128,6 +128,16 @@ def test_what_the_keeper_has_not_done_yet_is_counted(tmp_path: Path) -> None:
     assert "1 backup, 30 d, 2.0 GiB" in shown(found)
 
 
+@pytest.mark.parametrize(
+    ("at_time", "words"), [(None, "week to the end of Sunday"), ("03:30:00", "week from Sunday at 03:30:00")]
+)
+def test_a_week_says_when_it_ends(live: Path, at_time: str | None, words: str) -> None:
+    lock = live.with_name(".app.log.lock")
+    settings = Settings("W6", tz="UTC", atTime=at_time)
+    lock.write_bytes(lock.read_bytes().partition(b"\n")[0] + b"\n" + settings.line() + b"\n")
+    assert f"{words}, UTC" in shown(status(live))
+
+
 def test_a_terminal_gets_a_time_line_and_a_pipe_gets_the_files(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     write_log(live, range(-40, 1))

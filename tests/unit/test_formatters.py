@@ -405,6 +405,19 @@ def test_without_a_millisecond_format_the_time_text_has_none() -> None:
     assert NoMilliseconds("%(asctime)s").format(record_of(created=0.5)) == "1970-01-01 00:00:00"
 
 
+@pytest.mark.parametrize("datefmt", [None, "%H:%M"])
+def test_a_record_keeps_the_time_text_as_the_base_class_leaves_it(datefmt: str | None) -> None:
+    seen = []
+    for formatter in (logging.Formatter("%(asctime)s", datefmt), LineFormatter("%(asctime)s", datefmt)):
+        record = record_of()
+        formatter.format(record)
+        seen.append(record.asctime)
+    assert seen[0] == seen[1]
+    record = record_of()
+    LineFormatter("%(message)s").format(record)
+    assert not hasattr(record, "asctime")
+
+
 def test_the_time_text_is_made_once_for_each_second() -> None:
     converted: list[float | None] = []
 

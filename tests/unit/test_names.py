@@ -201,8 +201,8 @@ def test_whatever_parses_is_what_path_makes(data: st.DataObject) -> None:
 
 def test_days_that_begin_at_no_interval_are_foreign() -> None:
     weekly = Names(LIVE, Schedule("W0", tz="Europe/Paris"))
-    assert weekly.parse("app.log.2026-11-23") is not None  # a Monday
-    assert weekly.parse("app.log.2026-11-24") is None
+    assert weekly.parse("app.log.2026-11-24") is not None  # a Tuesday, whose week ends with the Monday
+    assert weekly.parse("app.log.2026-11-23") is None
 
 
 def test_the_hour_that_spring_skips_is_foreign() -> None:

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from logging.handlers import TimedRotatingFileHandler
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -253,12 +255,53 @@ def test_weeks_begin_on_their_weekday(zone_name: str, weekday: int) -> None:
         assert wall.time() == datetime.time(13, 45, 10)
 
 
-def test_several_weeks_are_counted_from_the_first_such_weekday_of_1970() -> None:
-    schedule = Schedule("W0", 2, tz=UTC)
+@pytest.mark.parametrize("zone_name", ["Europe/Paris", "Asia/Kolkata", "America/St_Johns"])
+@pytest.mark.parametrize("weekday", range(7))
+def test_weeks_without_a_time_begin_at_the_midnight_that_ends_their_weekday(zone_name: str, weekday: int) -> None:
+    schedule = Schedule(f"W{weekday}", tz=zone_name)
+    for week in intervals_between(schedule, instant(zone_name, 2026, 1, 1), instant(zone_name, 2026, 12, 1)):
+        wall = datetime.datetime.fromtimestamp(week.start, ZoneInfo(zone_name))
+        assert wall.weekday() == (weekday + 1) % 7
+        assert wall.time() == datetime.time()
+
+
+def test_a_week_to_sunday_ends_as_monday_begins_and_its_backup_has_the_date_of_its_first_day() -> None:
+    sunday = instant("Europe/Paris", 2026, 11, 29, 12)
+    monday = instant("Europe/Paris", 2026, 11, 30)
+    week = Schedule("W6", tz="Europe/Paris").interval(sunday)
+    assert (week.start, week.end) == (instant("Europe/Paris", 2026, 11, 23), monday)
+    assert week.suffix == "2026-11-23"
+    at_midnight = Schedule("W6", atTime=datetime.time(0), tz="Europe/Paris").interval(sunday)
+    assert (at_midnight.start, at_midnight.suffix) == (instant("Europe/Paris", 2026, 11, 29), "2026-11-29")
+
+
+@pytest.mark.parametrize("when", ["midnight", *(f"W{day}" for day in range(7))])
+@pytest.mark.parametrize("at_time", [None, datetime.time(0), datetime.time(13, 45, 10)])
+def test_days_and_weeks_roll_over_and_name_as_the_standard_library(
+    when: str, at_time: datetime.time | None, tmp_path: Path
+) -> None:
+    handler = TimedRotatingFileHandler(tmp_path / "app.log", when, atTime=at_time, delay=True, utc=True)
+    schedule = Schedule(when, atTime=at_time, tz=UTC)
+    # Not a whole second: CPython before 3.11.9 and 3.12.3 rolls over at once where its time is exactly `atTime`.
+    for t in range(1_790_000_000, 1_790_000_000 + 16 * DAY, 3571):
+        interval = schedule.interval(t + 0.5)
+        assert interval.end == math.floor(handler.computeRollover(t + 0.5))  # type: ignore[arg-type]
+        begun = time.gmtime(interval.end - handler.interval)
+        assert interval.suffix == time.strftime(handler.suffix, begun)
+
+
+def test_several_weeks_are_counted_from_the_first_rollover_of_1970() -> None:
+    at_midnight = Schedule("W0", 2, atTime=datetime.time(0), tz=UTC)
     first_monday = 4 * DAY
-    assert schedule.interval(first_monday).start == first_monday
-    assert schedule.interval(first_monday).end == first_monday + 14 * DAY
-    assert schedule.interval(first_monday + 1400 * DAY).start == first_monday + 1400 * DAY
+    assert at_midnight.interval(first_monday).start == first_monday
+    assert at_midnight.interval(first_monday).end == first_monday + 14 * DAY
+    assert at_midnight.interval(first_monday + 1400 * DAY).start == first_monday + 1400 * DAY
+    at_its_end = Schedule("W0", 2, tz=UTC)
+    assert at_its_end.interval(first_monday).end == first_monday + DAY
+    assert at_its_end.interval(first_monday + DAY).end == first_monday + 15 * DAY
+    # 1970-01-01 was a Thursday, as whose end weeks to Thursday of one process after the other begin.
+    assert Schedule("W3", 2, tz=UTC).interval(DAY).start == DAY
+    assert Schedule("W2", 2, tz=UTC).interval(0).start == 0
 
 
 def test_several_days_are_counted_from_1970_on_the_wall_clock() -> None:
@@ -508,7 +551,7 @@ def test_local_time_follows_tzset(set_local_zone: SetLocalZone) -> None:
         ("h", "2026-07-14_12", 3600),
         ("d", "2026-07-14", 86400),
         ("MidNight", "2026-07-14", 86400),
-        ("w1", "2026-07-14", 604800),
+        ("w1", "2026-07-08", 604800),
     ],
 )
 def test_defaults_are_those_of_the_standard_library(when: str, suffix: str, length: int) -> None:

@@ -180,7 +180,9 @@ def _each(settings: Settings) -> str:
     unit = "day" if settings.when == "MIDNIGHT" else _UNITS[settings.when[0]]
     words = unit if settings.interval == 1 else counted(settings.interval, unit)
     if settings.when.startswith("W"):
-        words += f" from {_WEEKDAYS[int(settings.when[1])]}"
+        weekday = _WEEKDAYS[int(settings.when[1])]
+        # Without a time the rollover is at the midnight that ends the day.
+        words += f" from {weekday}" if settings.atTime else f" to the end of {weekday}"
     return f"{words} at {settings.atTime}" if settings.atTime else words
 
 
