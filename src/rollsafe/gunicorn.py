@@ -1,7 +1,8 @@
 """For gunicorn.conf.py: a complete `logconfig_dict`, and the hook that gives each worker its own lock handle.
 
 Names imported into gunicorn.conf.py are taken for settings where they have a setting's name, so `__all__` holds only
-names that no setting has, and the hook `post_fork`, which is one.
+names that no setting has, and the hook `post_fork`, which is one. The hook `on_reload`, which few need, is imported by
+its name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from rollsafe.locks import renew_handles
 from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
-from rollsafe.wiring import ignored_flags, is_first, look_for_neighbours, neighbours, quarrels, silenced, warn
+from rollsafe.wiring import (
+    ignored_flags,
+    is_first,
+    look_for_neighbours,
+    neighbours,
+    quarrels,
+    silenced,
+    unheeded_reload,
+    warn,
+)
 
 if TYPE_CHECKING:
     from rollsafe.gunicorn_logger import Logger
@@ -227,7 +237,8 @@ def post_fork(server: Any, worker: Any) -> None:
                 )
     if is_first(server, worker):
         said: set[str] = set()
-        warn(worker.log, [*ignored_flags(worker.cfg), *neighbours(), *quarrels(), *silenced()], said)
+        wrong = [*unheeded_reload(worker), *ignored_flags(worker.cfg), *neighbours(), *quarrels(), *silenced()]
+        warn(worker.log, wrong, said)
         loaded = worker.cfg.post_worker_init
 
         def post_worker_init(worker: Any) -> None:
@@ -236,6 +247,43 @@ def post_fork(server: Any, worker: Any) -> None:
             loaded(worker)
 
         worker.cfg.set("post_worker_init", post_worker_init)
+
+
+def on_reload(server: Any) -> None:
+    """gunicorn's hook in the arbiter after a reload (SIGHUP), for gunicorn 22 to 26.0.
+
+    Those versions read the configuration again and leave the logging as it was at the start. With this hook the logging
+    follows a reload as it does from gunicorn 26.1 on, where the hook does nothing. Use it as the hook, or call it from
+    one of your own.
+
+    Where the new logging cannot be set up, the former goes on, and the error log says why.
+    """
+    log, cfg = server.log, server.cfg
+    before = log.cfg
+    if before is cfg:
+        return
+    try:
+        _set_up(log, cfg)
+    except Exception as error:
+        _set_up(log, before)
+        log.error("the logging of the reloaded configuration cannot be set up, and the former goes on: %s", error)
+
+
+def _set_up(log: Any, cfg: Any) -> None:
+    """What gunicorn 26.1 and newer do in a reload: have gunicorn's logger follow another configuration."""
+    made = [
+        (logger, handler)
+        for logger in (log.error_log, log.access_log)
+        for handler in logger.handlers
+        # gunicorn's own mark. The older versions take off one handler of each logger, and a second one would stay
+        # (--log-syslog) and log each line once more.
+        if getattr(handler, "_gunicorn", False)
+    ]
+    for logger, handler in made:
+        logger.removeHandler(handler)
+        handler.close()
+    log.cfg = cfg
+    log.setup(cfg)
 
 
 def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:

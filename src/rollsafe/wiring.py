@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
@@ -19,6 +19,38 @@ def is_first(server: Any, worker: Any) -> bool:
     """Whether `worker` is the first of its configuration: of all, or after a reload, which makes a new one."""
     others = [other.cfg for other in server.WORKERS.values() if other is not worker]
     return worker.age == 1 or (bool(others) and all(cfg is not worker.cfg for cfg in others))
+
+
+def unheeded_reload(worker: Any) -> Iterator[str]:
+    """Whether a reload has changed the logging, and this gunicorn has left it as it was."""
+    # From 26.1 on gunicorn's logger follows the configuration of a reload; before, it keeps that of the start.
+    if worker.log.cfg is worker.cfg or _logging_of(worker.log.cfg) == _logging_of(worker.cfg):
+        return
+    from gunicorn import __version__, version_info
+
+    if version_info < (26, 1):
+        yield (
+            f"gunicorn {__version__} does not set up logging again on a reload, so what was changed of it counts from"
+            " the next start on; let gunicorn.conf.py import on_reload from rollsafe.gunicorn beside post_fork, or use"
+            " gunicorn 26.1 or newer"
+        )
+
+
+def _logging_of(cfg: Any) -> list[Any]:
+    """What a configuration says of the log files, comparable with what another one says."""
+    rotation = getattr(cfg.settings["logger_class"].get(), "rotation", None)
+    variables = {name: value for name, value in cfg.env.items() if name.startswith("ROLLSAFE_")}
+    given = [cfg.logconfig_dict, cfg.logconfig_json, cfg.logconfig, cfg.accesslog, cfg.errorlog, rotation, variables]
+    return [_comparable(value) for value in given]
+
+
+def _comparable(value: Any) -> Any:
+    """A setting in which a function that the configuration file defines is the same one after it was read again."""
+    if isinstance(value, Mapping):
+        return {key: _comparable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_comparable(each) for each in value]
+    return getattr(value, "__qualname__", "a function") if callable(value) else value
 
 
 def ignored_flags(cfg: Any) -> Iterator[str]:

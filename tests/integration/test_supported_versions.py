@@ -18,9 +18,10 @@ from tests.integration.gunicorn_setup import (
     audit_both,
     audit_flags,
     config,
+    error_log,
     wait_for_rollovers,
 )
-from tests.integration.servers import Clients, Server, wait_until
+from tests.integration.servers import Clients, Server, backups, datagrams, wait_until
 from tests.integration.versions import (
     GUNICORNS,
     NEWEST,
@@ -137,3 +138,58 @@ def under_load(way: Way, directory: Path, python: Path, home: Path) -> list[str]
     wrong = [str(report) for report in reports if not report.flawless or not report.lines]
     wrong += [server.output] if server.output else []
     return wrong
+
+
+# The last version whose arbiter leaves the logging as it was, the first that sets it up again, and both ends.
+RELOADING = ("22.0", "26.0", "26.1", NEWEST)
+UNHEEDED = "does not set up logging again on a reload"
+
+
+def settings_of(by: str, when: str, hook: bool) -> str:
+    """A gunicorn.conf.py whose files roll over by that `when`."""
+    if by == "flags":
+        settings = FLAGS.replace('"S"', f'"{when}"') + 'accesslog, errorlog = "logs/access.log", "logs/error.log"\n'
+    else:
+        settings = config(f'"logs", when="{when}", compress=compress', logger_class="rollsafe.gunicorn.Logger")
+        settings = "def compress(source, target):\n    raise NotImplementedError\n\n" + settings
+    return settings + "from rollsafe.gunicorn import on_reload\n" * hook
+
+
+@pytest.mark.parametrize("hook", [True, False], ids=["hook", "no hook"])
+@pytest.mark.parametrize("by", ["preset", "flags"])
+@pytest.mark.parametrize("version", RELOADING)
+def test_a_rotation_that_a_reload_changes_counts_or_the_error_log_says_that_it_does_not(
+    tmp_path: Path, version: str, by: str, hook: bool
+) -> None:
+    executable, home = had(PYTHONS[0], version)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    heeded = hook or version not in RELOADING[:2]
+    with datagrams() as (address, received):
+        syslog = ["--log-syslog", "--log-syslog-to", f"udp://{address}"] if by == "flags" else []
+        with Server(
+            tmp_path,
+            settings_of(by, "h", hook),
+            workers=2,
+            arguments=syslog,
+            environment=environment_of(home),
+            python=executable,
+        ) as server:
+            server.signal(signal.SIGHUP)
+            server.wait_for_boots(4)
+            assert UNHEEDED not in error_log(tmp_path), "nothing was changed"
+            server.configure(settings_of(by, "S", hook))
+            server.signal(signal.SIGHUP)
+            server.wait_for_boots(6)
+            if heeded:
+                with Clients(server, count=2, pause=PAUSE):
+                    wait_for_rollovers(logs, 2, ["access.log"])
+                # The arbiter's own lines too.
+                server.signal(signal.SIGUSR1)
+                wait_until(lambda: bool(backups(logs / "error.log")), "a rollover of the error log")
+
+    assert error_log(tmp_path).count(UNHEEDED) == (0 if heeded else 1)
+    assert "two rotations" not in error_log(tmp_path)
+    assert heeded or backups(logs / "access.log") == []
+    # Handlers that gunicorn makes beside ours are there once after any number of reloads.
+    assert sum("Booting worker" in line for line in received) == (6 if syslog else 0)
