@@ -16,8 +16,9 @@ from typing import Final
 
 from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 
-# Seconds that an interval may lie ahead: a process may roll over by a clock that is a little ahead of ours.
-_AHEAD: Final = 5.0
+# Seconds that an interval may lie ahead: a process may roll over by a clock that is ahead of ours. A minute, because
+# CPython's own test of getFilesToDelete has backups of the next 45 seconds.
+_AHEAD: Final = 60.0
 # The clock of a machine that has not been set yet begins with 1970; nothing is too old because it was made then.
 _CLOCK_IS_SET: Final = 365 * 86400.0
 
