@@ -240,6 +240,11 @@ class Tending:
         """The files that exceed the limits, oldest first; all that one of the recognisers knows is counted."""
         return [path for removal in self.removals(recognisers, limits) for path in removal.backup.paths]
 
+    def uncertain(self, recognisers: Sequence[Names]) -> list[str]:
+        """The files that look like backups, and of whose interval nothing is certain, so that they stay."""
+        inventory = take_inventory(_slowly(self._entries), recognisers, time.time())
+        return [os.path.join(self._directory, name) for name in inventory.uncertain]
+
     def removals(self, recognisers: Sequence[Names], limits: Limits) -> list[Removal]:
         """What exceeds the limits, as `expired`, and why."""
         inventory = take_inventory(_slowly(self._entries), recognisers, time.time())

@@ -23,7 +23,7 @@ from rollsafe.tools.catch_up import unread_backups
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.follow import Follower
 from rollsafe.tools.lines import Entry, Snapshot, merged
-from rollsafe.tools.prune import limits_of, removals, remove
+from rollsafe.tools.prune import limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.times import moment
@@ -257,8 +257,8 @@ def prune(
         limits = dataclasses.replace(
             limits_of(log), **{name: value for name, value in given.items() if value is not None}
         )
-        gone = removals(log, limits) if dry_run else remove(log, limits, complain)
-        screen.show_removals(Console(highlight=False), log, limits, gone, dry_run=dry_run)
+        gone = removals_by_author(log, limits) if dry_run else remove(log, limits, complain)
+        screen.show_removals(Console(highlight=False), log, limits, gone, uncertain(log), dry_run=dry_run)
     return 1 if failures else 0
 
 

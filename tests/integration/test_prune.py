@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -178,3 +179,31 @@ def test_what_cannot_be_removed_is_said(public_directory: Path) -> None:
     assert gone == 0
     assert len(sentences) == 6
     assert all("Permission denied" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "names"),
+    [
+        (None, ["app.log.2036-01-01_00", "app.log.2026-13-01_00.gz"]),
+        ("%H", ["app.log.07", "app.log.07.1.gz"]),
+        ("%Y-%m-%d", ["app.log.2020-01-01"]),
+    ],
+)
+def test_what_is_kept_because_nothing_of_it_is_certain_is_said(
+    tmp_path: Path, suffix: str | None, names: list[str]
+) -> None:
+    live = tmp_path / "app.log"
+    write_log(live, range(1), suffix=suffix, delay=True)
+    lock = tmp_path / ".app.log.lock"
+    settings = Settings("H", tz="UTC", suffix=suffix, backupCount=1, max_age=1.0, max_total_bytes=1)
+    lock.write_bytes(lock.read_bytes().partition(b"\n")[0] + b"\n" + settings.line() + b"\n")
+    touch(tmp_path, *names, "app.log.access.log.2026-01-01_00", "app.log.07.bak")
+    shown = ", ".join(sorted(names))
+    for command in (["prune", "--dry-run"], ["prune"], ["status"], ["check"]):
+        ran = run(*command, str(tmp_path))
+        if command == ["check"] and suffix:
+            assert f"suffix={suffix!r} does not tell of which interval a backup is" in ran.stdout
+        else:
+            assert f"no limit removes {'it' if len(names) == 1 else 'them'}: {shown}\n" in ran.stdout, ran
+    assert json.loads(run("status", "--json", str(tmp_path)).stdout)[0]["uncertain"] == sorted(names)
+    assert set(names) <= set(os.listdir(tmp_path))

@@ -28,9 +28,10 @@ from rollsafe.tools import rehearsal, trials
 from rollsafe.tools.catalog import Log, logs_at
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig
 from rollsafe.tools.logrotate import Rule, rules
+from rollsafe.tools.prune import limits_in, uncertain
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.trials import TrialFailed
-from rollsafe.tools.words import counted, size_text
+from rollsafe.tools.words import counted, size_text, uncertain_words
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (OK, WARNING, ERROR)
@@ -147,6 +148,7 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
     found_rules = rules()
     for target in targets:
         findings += check_zone(target)
+        findings += check_names(target)
         findings += check_logrotate(target, found_rules)
         findings += check_writers(target, openers)
     findings += check_space(targets)
@@ -320,6 +322,38 @@ def check_zone(target: Target) -> Iterator[Finding]:
     yield Finding(OK, "zone", target.live, f"{zone}; the next rollover is at {shown}")
 
 
+def check_names(target: Target) -> Iterator[Finding]:
+    """Whether limits reach the backups: the names have to tell for certain of which interval they are."""
+    settings = target.settings
+    if settings is None or not limits_in(settings).any:
+        return
+    with suppress(ConfigurationError):
+        schedule = settings.schedule()
+        if not schedule.tells_intervals():
+            yield Finding(
+                WARNING,
+                "names",
+                target.live,
+                f"suffix={settings.suffix!r} does not tell of which interval a backup is",
+                "no limit removes a backup of which that is not certain, and the disk fills up sooner or later",
+                "let the suffix have the year and all else down to `when`, such as '%Y-%m-%d' for days",
+            )
+            return
+    files: list[str] = []
+    if target.log is not None:
+        with suppress(ConfigurationError, OSError):
+            files = uncertain(target.log)
+    if files:
+        yield Finding(
+            WARNING,
+            "names",
+            target.live,
+            uncertain_words(files),
+            "they take room until somebody removes them",
+            "look what they are, and remove or rename them by hand",
+        )
+
+
 def check_logrotate(target: Target, found: Iterable[Rule]) -> Iterator[Finding]:
     """Whether logrotate rotates the same file, or the backups."""
     hit = False
@@ -377,9 +411,7 @@ def _space(group: Sequence[Target], free: float) -> Iterator[Finding]:
     for target in group:
         volume = _volume(target)
         settings = target.settings
-        if settings is not None and not (
-            settings.backupCount or settings.max_age or settings.max_total_bytes or settings.min_free_bytes
-        ):
+        if settings is not None and not limits_in(settings).any:
             yield Finding(
                 WARNING,
                 "retention",

@@ -16,16 +16,22 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import TENDING_BYTE, FileLock
 from rollsafe.names import Names, recognisers_of
 from rollsafe.retention import Limits, Removal
+from rollsafe.settings import Settings
+from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
 
 # Seconds that another process may go on tending before we give up: it also compresses.
 PATIENCE = 10.0
 
 
+def limits_in(settings: Settings) -> Limits:
+    """The limits among the settings of a handler."""
+    return Limits(settings.backupCount, settings.max_age, settings.max_total_bytes, settings.min_free_bytes)
+
+
 def limits_of(log: Log) -> Limits:
     """The limits that the handler has noted in the lock file."""
-    settings = log.settings
-    return Limits(settings.backupCount, settings.max_age, settings.max_total_bytes, settings.min_free_bytes)
+    return limits_in(log.settings)
 
 
 def removals(log: Log, limits: Limits) -> list[Removal]:
@@ -39,6 +45,26 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
     return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
+def uncertain(log: Log) -> list[str]:
+    """Full paths of the files that look like backups of a log, and that no limit removes: see `retention`.
+
+    Raises:
+        ConfigurationError, OSError: As for `removals`.
+    """
+    return _tending(log).uncertain(_recognisers(log))
+
+
+def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
+    """What `remove` would remove.
+
+    Raises:
+        LogFileError: The lock file is not of a user on whose word this one acts; see `authority`.
+        ConfigurationError, OSError: As for `removals`.
+    """
+    with acting_for(log):
+        return removals(log, limits)
+
+
 def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
     """Remove what exceeds the limits; returns what is gone. It takes 2 to 7 s, and longer for late lines.
 
@@ -48,9 +74,15 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
         complain: Told in a sentence of what could not be removed.
 
     Raises:
-        LogFileError: Another process tends the backups for longer than PATIENCE.
+        LogFileError: Another process tends the backups for longer than PATIENCE, or as for `removals_by_author`.
         ConfigurationError, OSError: As for `removals`.
     """
+    with acting_for(log):
+        return _remove(log, limits, complain)
+
+
+def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
+    """`remove`, with the rights of the user on whose word."""
     lock = FileLock(log.lock_path, byte=TENDING_BYTE)
     try:
         if not lock.acquire(PATIENCE):

@@ -22,7 +22,7 @@ from rollsafe.tools import checks
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.status import FileStatus, Lock, Process, Status
 from rollsafe.tools.verify import Finding, Report
-from rollsafe.tools.words import clock_text, counted, duration_text, printable, size_text
+from rollsafe.tools.words import clock_text, counted, duration_text, printable, size_text, uncertain_words
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24
@@ -134,9 +134,15 @@ def show_findings(console: Console, findings: Sequence[checks.Finding]) -> None:
 
 
 def show_removals(
-    console: Console, log: Log, limits: Limits, gone: Sequence[Removal], *, dry_run: bool = False
+    console: Console,
+    log: Log,
+    limits: Limits,
+    gone: Sequence[Removal],
+    uncertain: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
 ) -> None:
-    """Print what retention removes of a log, or would remove, and why."""
+    """Print what retention removes of a log, or would remove, and why; and what it keeps because it cannot tell."""
     console.print(_text((log.live, "bold")), soft_wrap=True)
     for removal in gone:
         names = ", ".join(map(os.path.basename, removal.backup.paths))
@@ -149,6 +155,8 @@ def show_removals(
         console.print(
             _text(f"  {'nothing exceeds its limits' if limits.any else 'all backups are kept: there is no limit'}")
         )
+    if uncertain:
+        console.print(_text(f"  {uncertain_words(uncertain)}"), soft_wrap=True)
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
@@ -164,6 +172,8 @@ def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
     yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
     yield "lock", _holder(status.rollover_lock, status.processes, "free")
     yield "backlog", _tending(status)
+    if status.uncertain:
+        yield "uncertain", uncertain_words(status.uncertain)
     for number, process in enumerate(status.processes):
         role = "writes" if process.writes else "reads"
         name, *others = sorted(process.files, key=lambda file: file != os.path.basename(status.live))

@@ -23,7 +23,7 @@ from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log
-from rollsafe.tools.prune import limits_of, removals
+from rollsafe.tools.prune import limits_of, removals, uncertain
 from rollsafe.tools.words import printable
 
 # struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
@@ -79,6 +79,7 @@ class Status:
         processes: Who has files of the log open, by process id.
         unseen: How many processes were not allowed to be looked into.
         backlog: What is left to do to the backups: kind -> number of files.
+        uncertain: The names of files that look like backups, and that no limit removes.
     """
 
     live: str
@@ -91,6 +92,7 @@ class Status:
     processes: tuple[Process, ...]
     unseen: int
     backlog: dict[str, int]
+    uncertain: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -138,6 +140,7 @@ def status_of(log: Log, processes: Openers) -> Status:
         tuple(processes.of(identities, log.live)),
         processes.unseen,
         _backlog(log),
+        _uncertain(log),
     )
 
 
@@ -266,3 +269,10 @@ def _backlog(log: Log) -> dict[str, int]:
         "uncompressed": plain if log.settings.compress else 0,
         "expired": expired,
     }
+
+
+def _uncertain(log: Log) -> tuple[str, ...]:
+    """The names of the files that look like backups, and that no limit removes."""
+    with suppress(ConfigurationError, OSError):
+        return tuple(map(os.path.basename, uncertain(log)))
+    return ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 
 # Controls of C0 and C1, marks that cannot be seen or turn the direction (Unicode Standard Annex 9), tags, line and
 # paragraph separator, and lone surrogates: so Python has bytes that the encoding does not know (PEP 383). Left alone
@@ -72,3 +73,15 @@ def clock_text(instant: float) -> str:
 def counted(number: int, noun: str, plural: str = "s") -> str:
     """A number of things."""
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def uncertain_words(paths: Sequence[str], most: int = 3) -> str:
+    """Of files that look like backups: that they stay, and why."""
+    files = [path.rpartition("/")[2] for path in paths]
+    left = f" and {counted(len(files) - most, 'other')}" if len(files) > most else ""
+    one = len(files) == 1
+    return (
+        f"{counted(len(files), 'file')} {'looks' if one else 'look'} like backups of this log, and"
+        f" {'its name does' if one else 'their names do'} not tell for certain of which interval that is over; no limit"
+        f" removes {'it' if one else 'them'}: {', '.join(files[:most])}{left}"
+    )
