@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from io import FileIO
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from rollsafe.archives import Compress, codec_for
 from rollsafe.arguments import (
@@ -40,16 +40,12 @@ from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
-from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, OpenFile, Rollover
+from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
 from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 
-# Seconds. How long an emit waits for the rollover lock once, before it goes on in the file that it has.
-LOCK_WAIT = 0.5
-# The same after that was waited in vain, where the lock may be busy because others write and none is stuck.
-SHARED_BUSY_WAIT = 0.05
 # Lines that are written to a shared file while the lock is held once, at most.
 LINES_PER_LOCK = 1000
 # Seconds, and share of the interval at most. After a boundary nobody renames before this is over: lines in flight
@@ -67,8 +63,6 @@ AHEAD = 1.0
 MOVES = 3
 # How often one line is written again because it stands behind a fragment, before it begins with a newline.
 GLUED = 3
-# Lines at most of which it is still to be seen whether their file was archived without them.
-UNSURE_LINES = 1000
 
 # Our base class, even where an application replaces `logging.FileHandler` by this handler to have all its logs rotate.
 _FileHandler = logging.FileHandler
@@ -78,16 +72,6 @@ _NOWHERE.stream.close()
 _ASCII = bytes(range(128))
 _monotonic = time.monotonic
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
-
-
-class _Unsure(NamedTuple):
-    """A line of which it is still to be seen whether its file was archived without it."""
-
-    file: OpenFile
-    line: bytes
-    created: float
-    end: float
-    """Where in the file it ends."""
 
 
 class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
@@ -217,14 +201,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
         )
         self._file = _NOWHERE
-        self._late = LateFiles(self._is_unsure)
+        self._late = LateFiles()
         self._spill = Spill(SPILL_BYTES)
-        self._unsure: list[_Unsure] = []
         self._stamps: Stamps | None = None
         self._renderer: LineFormatter | None = None
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
-        self._patience = LOCK_WAIT
         self._rolling_at: float | None = None
         self._said: set[str] = set()
         _living.add(self)
@@ -364,7 +346,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         waits = False
         try:
             rest = line if written is None else self._unwritten(file, line, written)
-            if rest or not self._is_kept(file, line, record.created):
+            if rest or not self._is_kept(file):
                 if self._spill.add(rest or line, record.created):
                     waits = True
                 else:
@@ -403,8 +385,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
-        if self._unsure:
-            self._look_again(0.0)
+        self._rollover.lock.retry()
         self._late.close_forgotten()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
         newest = -inf if self._asks_for_each_line() else self._spill.newest()
@@ -474,7 +455,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.stream = _raw(self.stream)
             left, self._file = self._file, _NOWHERE
             self._leave(left)
-            self._file = self._rollover.open(time.time(), self._patience, self.stream)
+            self._file = self._rollover.open(time.time(), self.stream)
             self.rolloverAt = self._file.end
             self._register()
         return self._file
@@ -510,7 +491,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
-        if (file.was_leased() or self._is_unsure(file)) and not file.shared:
+        if file.was_leased() and not file.shared:
             self._late.keep(file)
         else:
             file.due = -inf
@@ -550,7 +531,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         # The last time it begins on a new line by itself, whatever another program may be writing without newlines.
         for start in (*[b""] * GLUED, end):
             file, line, created = self._write_first(start, end)
-            if not self._is_kept(file, line, created):
+            if not self._is_kept(file):
                 self._spill.put_back(line, created)
                 self._discard(file)
                 return
@@ -607,7 +588,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 late = self._interval_at(spill.lines[0][1])
                 start, end = late.start, late.end
             except Exception as error:
-                self._refused("a late line", error)
+                self._say_once("a late line", error)
                 start, most = -inf, 1
         taken: list[tuple[bytes, float]] = []
         # The first in any case: its time may be no number.
@@ -628,18 +609,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Where there can be no such backup, they go to the live file, as late lines do without the lock.
         """
-        try:
-            if late is not None:
-                try:
-                    return self._rollover.append_late(late, lines, self._line_end(), self._patience)
-                except NoPiece as error:
-                    self._refused("a late line", error)
-            written = self._rollover.append(self._file, lines, self._line_end(), self._patience)
-        except LockBusy:
-            self._patience = SHARED_BUSY_WAIT
-            raise
-        self._patience = LOCK_WAIT
-        return written
+        if late is not None:
+            try:
+                return self._rollover.append_late(late, lines, self._line_end())
+            except NoPiece as error:
+                self._say_once("a late line", error)
+        return self._rollover.append(self._file, lines, self._line_end())
 
     def _file_of(self, created: float) -> OpenFile:
         """The open file for a record of `created`: the live one, one kept for late lines, or a piece opened now."""
@@ -651,11 +626,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return kept
         if created < live.start:
             try:
-                piece = self._rollover.open_piece(self._interval_at(created), self._patience)
+                piece = self._rollover.open_piece(self._interval_at(created))
             except Exception as error:
-                self._refused("a late line", error)
+                self._say_once("a late line", error)
             else:
-                self._patience = LOCK_WAIT
                 self._late.keep(piece)
                 self._housekeeping.opened_piece()
                 return piece
@@ -700,37 +674,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._spill.put_back(line, created)
         return gone
 
-    def _is_kept(self, file: OpenFile, line: bytes, created: float) -> bool:
-        """Whether a line that is written stays: False when its file was removed, and it must be written again.
+    def _is_kept(self, file: OpenFile) -> bool:
+        """Whether the line that is written last stays: False when its file was removed, and it must be written again.
 
         That is asked where its writer was held off its processor for longer than the lease, or the clock set back. A
-        file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more.
+        file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more. Where the lock is
+        busy for too long to ask, the line is written again: twice is better than not at all.
         """
         if file.interval is None or file.stream.closed or _monotonic() < file.look_after:
             return True
         file.due = -inf
-        end = file.end_of_written()
-        kept = self._rollover.has_kept(file, end, self._patience)
-        if kept is None:
-            self._patience = 0.0
-            if len(self._unsure) < UNSURE_LINES:
-                self._unsure.append(_Unsure(file, line, created, end))
-        return kept is not False
-
-    def _is_unsure(self, file: OpenFile) -> bool:
-        """Whether a line in `file` is yet to be looked after."""
-        return any(written.file is file for written in self._unsure)
-
-    def _look_again(self, patience: float) -> None:
-        """Look after the lines of which that could not be done; those whose file is gone are written again."""
-        unsure, self._unsure = self._unsure, []
-        for number, written in enumerate(unsure):
-            kept = self._rollover.has_kept(written.file, written.end, patience)
-            if kept is None:
-                self._unsure += unsure[number:]
-                return
-            if not kept:
-                self._spill.add(written.line, written.created)
+        return self._rollover.has_kept(file, file.end_of_written()) is True
 
     # Rollover.
 
@@ -757,13 +711,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return
         now = time.time() if self._rolling_at is None else self._rolling_at
         try:
-            backup = self._rollover.roll(file, now, self._patience)
+            backup = self._rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
-            self._refused("the rollover", error)
+            self._say_once("the rollover", error)
             return
         if backup is not None:
             tell("rollovers", self.baseFilename)
-        self._patience = LOCK_WAIT
         self._said.clear()
         self._detach()
         self._attached()
@@ -894,8 +847,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
             self._file.blank_left()  # before the base class closes it
             self._file = _NOWHERE
-            # Their files have names still.
-            self._unsure = []
             self._late.close()
             self._rollover.close()
             try:
@@ -909,8 +860,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self.lock:
             self._check_pid()
             if self._busy is None:
-                if self._unsure:
-                    self._look_again(self._patience)
                 self._write_waiting(_record_of_ours("rollsafe could not write the lines that wait"), now=True)
 
     def hand_over(self, uid: int, gid: int) -> None:
@@ -934,7 +883,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._busy = None
             self._housekeeping.forked()
             self._spill = Spill(SPILL_BYTES)
-            self._unsure = []
             if self._file.interval is not None:
                 # Our own description of the live file: the offset of an inherited one is not only ours.
                 self._detach()
@@ -954,13 +902,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if not self._spill.failing:
             self._spill.failing = True
             self.handleError(record)
-
-    def _refused(self, what: str, error: Exception) -> None:
-        """Something under the lock could not be done: do not wait for the lock again, and say it once."""
-        if isinstance(error, LockBusy):
-            # The bound is waited once; until the lock has been had again, one try at a time.
-            self._patience = SHARED_BUSY_WAIT if self._file.shared else 0.0
-        self._say_once(what, error)
 
     def _say_once(self, what: str, error: Exception) -> None:
         """Report that `what` was refused, once until a rollover works again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import inf
 from time import monotonic
 from typing import Final
@@ -15,15 +15,10 @@ _MOST: Final = 8
 
 
 class LateFiles:
-    """Open files of former intervals.
+    """Open files of former intervals."""
 
-    Args:
-        is_needed: Whether a file must stay open whatever its age.
-    """
-
-    def __init__(self, is_needed: Callable[[OpenFile], bool]) -> None:
+    def __init__(self) -> None:
         self._files: list[OpenFile] = []
-        self._is_needed = is_needed
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(self._files)
@@ -48,16 +43,14 @@ class LateFiles:
         """Keep a file no longer, if it is kept."""
         if file in self._files:
             self._files.remove(file)
-            if not self._is_needed(file):
-                file.close()
+            file.close()
 
     def close_forgotten(self) -> None:
         """Close the files that were kept long enough, and those that no line can be saved in."""
         now = monotonic()
         surplus = self._files[:-_MOST]
         for file in self._files[:]:
-            over = file in surplus or file.forget_at < now or file.interval is None or not file.has_name()
-            if over and not self._is_needed(file):
+            if file in surplus or file.forget_at < now or file.interval is None or not file.has_name():
                 self._files.remove(file)
                 file.close()
 

@@ -35,6 +35,11 @@ IN_PAGE = 4095
 
 # How often the live file may be made and rolled by others while we open it.
 _TRIES = 10
+# Seconds. How long a line waits for the rollover lock, before it goes on in the file that it has.
+LOCK_WAIT = 0.5
+# The same once that was waited in vain, where the lock may be busy though nobody is stuck.
+BUSY_WAIT = 0.05
+
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 _FULL = stat.S_ISVTX
 
@@ -56,6 +61,51 @@ class NoPiece(Exception):
 
 class NoRoom(Exception):
     """A line would make the file larger than it may be."""
+
+
+class BoundedLock(FileLock):
+    """The rollover lock, for which no line waits longer than a bound.
+
+    The bound is waited once. Then the lock is only tried, because its holder may be stopped, until it has been had
+    again, for whatever purpose: every success clears what went before.
+
+    Args:
+        live: The live file.
+        shared: Each line needs the lock, so it may be busy because others write and none is stuck.
+    """
+
+    def __init__(self, live: str, shared: bool) -> None:
+        super().__init__(lock_path(live))
+        self.lock_timeout = LOCK_WAIT
+        """How long the next one waits; seconds."""
+        self._live = live
+        self._shared = shared
+
+    def take(self, give_up: Callable[[], bool] | None = None, *, to_roll: bool = False) -> bool:
+        """Take the lock within the bound; False if it was not free, or once waiting is to be given up.
+
+        Who takes it `to_roll` waits a little in any case: at a boundary it is busy for a moment though nobody is stuck.
+        """
+        if self.acquire(0):
+            self.lock_timeout = LOCK_WAIT
+            return True
+        tell("lock_waits", self._live)
+        timeout = max(self.lock_timeout, BUSY_WAIT if to_roll or self._shared else 0.0)
+        begun = time.monotonic()
+        if timeout and self.acquire(timeout, give_up):
+            self.lock_timeout = LOCK_WAIT
+            return True
+        if time.monotonic() - begun >= timeout:
+            self.lock_timeout = 0.0
+        return False
+
+    def retry(self) -> None:
+        """If it was waited for in vain, find out whether it is free again."""
+        if not self.lock_timeout:
+            with suppress(OSError):
+                if self.acquire(0):
+                    self.release()
+                    self.lock_timeout = LOCK_WAIT
 
 
 class OpenFile:
@@ -337,7 +387,7 @@ class Rollover:
         last_number: Callable[[str], int] | None = None,
     ) -> None:
         self.path = path
-        self.lock = FileLock(lock_path(path))
+        self.lock = BoundedLock(path, shared)
         # Asked once: a FIFO that takes the place of a regular file later is somebody's trick or mistake.
         self.is_special = is_special(path)
         self._interval_at = interval_at
@@ -458,7 +508,7 @@ class Rollover:
             self._remember(file.stream)
         self.lock.hand_over(uid, gid)
 
-    def open(self, now: float, patience: float, stream: FileIO | None = None) -> OpenFile:
+    def open(self, now: float, stream: FileIO | None = None) -> OpenFile:
         """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
 
         Raises:
@@ -471,7 +521,7 @@ class Rollover:
             return self._opened(stream, status, None)
         self._permit(stream, status)
         self._remember(stream)
-        file = self._opened(stream, status, self._interval_of(stream, now, patience))
+        file = self._opened(stream, status, self._interval_of(stream, now))
         file.shared = self._shared
         return file
 
@@ -488,16 +538,16 @@ class Rollover:
         except OSError as error:
             return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
-    def has_kept(self, file: OpenFile, end: float, patience: float) -> bool | None:
+    def has_kept(self, file: OpenFile, end: float) -> bool | None:
         """Whether a line that ends at `end` is in `file`, and that has a name, or in its archive.
 
-        None when the lock was not free within `patience` seconds.
+        None when the lock was not free within the bound.
 
         Under the lock, because an archive is made final under it: a line written before the answer is either seen
         by the archiver or known to be in a file that is gone. No archiver is at the live file.
         """
         try:
-            if not self._acquire(patience):
+            if not self.lock.take():
                 if self._has_own_name(file):
                     return self.is_live(file) or None
                 return file.was_archived(end)
@@ -522,18 +572,18 @@ class Rollover:
         except OSError:
             return True
 
-    def roll(self, file: OpenFile, now: float, patience: float) -> str | None:
+    def roll(self, file: OpenFile, now: float) -> str | None:
         """Rename the live file to the backup name of the interval of `file`, if the path still names `file`.
 
         Returns:
             The path of the backup; None when another process was first.
 
         Raises:
-            LockBusy: The lock was not free within `patience` seconds.
+            LockBusy: The lock was not free within the bound.
             OSError: The rename or the lock was refused.
         """
         assert file.interval is not None, "a file without an interval is never rolled"
-        while self._lock_to_roll(file, patience):
+        while self._lock_to_roll(file):
             try:
                 try:
                     status = self._status_of_live()
@@ -551,19 +601,19 @@ class Rollover:
                 self.lock.release()
         return None
 
-    def _lock_to_roll(self, file: OpenFile, patience: float) -> bool:
+    def _lock_to_roll(self, file: OpenFile) -> bool:
         """Take the lock; False if the path names another file than `file` meanwhile: then another has rolled.
 
         So when all workers wake up at a boundary, they go on as soon as one has renamed, and none waits for the lock
         that others take only to see that there is nothing to do.
         """
-        if self._acquire(patience, lambda: not self.is_live(file)):
+        if self.lock.take(lambda: not self.is_live(file), to_roll=True):
             return True
         if self.is_live(file):
-            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
+            raise self._busy()
         return False
 
-    def append(self, file: OpenFile, lines: list[bytes], end: bytes, patience: float) -> int:
+    def append(self, file: OpenFile, lines: list[bytes], end: bytes) -> int:
         """Write `lines` into the live file, which is shared: under the lock, and to the server before it is released.
 
         The file is opened for this alone, because opening and closing is what makes a client of a network file
@@ -574,11 +624,11 @@ class Rollover:
             How many lines are written wholly; fewer than all where a write was cut short.
 
         Raises:
-            LockBusy: The lock was not free within `patience` seconds.
+            LockBusy: The lock was not free within the bound.
             LiveFileMoved: The path names another file than `file`.
             OSError: Nothing could be written.
         """
-        self._take_lock(patience)
+        self._take_lock()
         try:
             with self.open_stream() as stream:
                 if identity_of(os.fstat(stream.fileno())) != file.identity:
@@ -587,15 +637,15 @@ class Rollover:
         finally:
             self.lock.release()
 
-    def append_late(self, interval: Interval, lines: list[bytes], end: bytes, patience: float) -> int:
+    def append_late(self, interval: Interval, lines: list[bytes], end: bytes) -> int:
         """Write `lines` into a backup of `interval`, as `append` does.
 
         Raises:
-            LockBusy: The lock was not free within `patience` seconds.
+            LockBusy: The lock was not free within the bound.
             NoPiece: There can be no backup for them.
             OSError: Nothing could be written.
         """
-        self._take_lock(patience)
+        self._take_lock()
         try:
             try:
                 stream = self._open_piece(interval)
@@ -703,26 +753,25 @@ class Rollover:
             return max(interval.fold, note.number)
         return max(interval.fold, self._last_number(interval.suffix) + 1 if self._last_number else 0)
 
-    def _take_lock(self, patience: float) -> None:
-        """Take the lock within `patience` seconds, or raise LockBusy."""
-        if not self._acquire(patience):
-            raise LockBusy(f"{self.lock.path} could not be locked within {patience} s")
+    def _take_lock(self) -> None:
+        """Take the lock within the bound, or raise LockBusy."""
+        if not self.lock.take():
+            raise self._busy()
 
-    def _acquire(self, patience: float, give_up: Callable[[], bool] | None = None) -> bool:
-        """Take the lock within `patience` seconds; False if it was not free, or once waiting is to be given up."""
-        if self.lock.acquire(0):
-            return True
-        tell("lock_waits", self.path)
-        return patience > 0 and self.lock.acquire(patience, give_up)
+    def _busy(self) -> LockBusy:
+        """What to raise where the lock was not free."""
+        return LockBusy(
+            f"{self.lock.path} could not be locked within {LOCK_WAIT} s; `rollsafe status` tells which process holds it"
+        )
 
-    def open_piece(self, interval: Interval, patience: float) -> OpenFile:
+    def open_piece(self, interval: Interval) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
 
         Raises:
-            LockBusy: The lock was not free within `patience` seconds.
+            LockBusy: The lock was not free within the bound.
             OSError: The file cannot be opened.
         """
-        self._take_lock(patience)
+        self._take_lock()
         try:
             stream = self._open_piece(interval)
             return self._opened(stream, os.fstat(stream.fileno()), interval)
@@ -770,7 +819,7 @@ class Rollover:
                 same = self._next is not None and self._next[0] == interval.start
                 self._note(new, interval, self._next[1] if self._next and same else None)
 
-    def _interval_of(self, stream: FileIO, now: float, patience: float) -> Interval:
+    def _interval_of(self, stream: FileIO, now: float) -> Interval:
         """The interval that the live file belongs to: the noted one, else that of its last write, else now's."""
         noted, described = self._noted_interval(os.fstat(stream.fileno()))
         if noted is not None and described:
@@ -780,7 +829,7 @@ class Rollover:
             noted, described = self._noted_interval(os.fstat(stream.fileno()))
             return noted is not None and described
 
-        locked = self._lock_if_allowed(patience, is_noted)
+        locked = self._lock_if_allowed(is_noted)
         try:
             status = os.fstat(stream.fileno())
             noted, described = self._noted_interval(status)
@@ -797,10 +846,10 @@ class Rollover:
             if locked:
                 self.lock.release()
 
-    def _lock_if_allowed(self, patience: float, give_up: Callable[[], bool] | None = None) -> bool:
+    def _lock_if_allowed(self, give_up: Callable[[], bool] | None = None) -> bool:
         """Take the lock; False where it is busy, refused or given up, which a reader of the note can live with."""
         try:
-            return self._acquire(patience, give_up)
+            return self.lock.take(give_up)
         except OSError:
             return False
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, handlers, rollover
+from rollsafe import SafeTimedRotatingFileHandler, rollover
 from rollsafe.locks import ROLLOVER_BYTE
 from rollsafe.renames import rename_new
 from tests.faults.crew import Crew, log_lines, stop_myself
@@ -46,7 +46,7 @@ class Worker:
     """
 
     def __init__(self, live: Path, scratch: Path, stream: str, length: int) -> None:
-        handlers.LOCK_WAIT = PATIENCE
+        rollover.LOCK_WAIT = PATIENCE
         self._live, self._scratch, self._stream = live, scratch, stream
         self._lock = fcntl.lockf
         self._renames = 0

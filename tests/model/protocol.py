@@ -25,8 +25,8 @@ class Rules(NamedTuple):
     """A write that returns after lease + grace is looked after."""
     looks_under_lock: bool = True
     """That look is made under the lock."""
-    waits_to_look: bool = True
-    """The look waits for the lock; it is not made without it when the lock is busy for long."""
+    writes_again_unasked: bool = True
+    """Where the lock is busy for too long to look, the line is written again; the look is not made without the lock."""
     compares_identity: bool = True
     """Whoever rolls compares, under the lock, the file that the path names with the one that it has open."""
     leases_from_before_stat: bool = True
@@ -128,6 +128,8 @@ class Writer(NamedTuple):
     """The inode that `open` returned, its interval not yet told."""
     clock: int = NONE
     """The interval in which the wall clock was read some steps ago."""
+    unasked: tuple[Line, ...] = ()
+    """Lines that were written again because the lock was busy for too long to look; they may stand twice."""
 
 
 class Archiver(NamedTuple):
@@ -263,26 +265,40 @@ class Protocol:
             yield "the write was late", state.with_writer(index, writer._replace(step="is_linked"))
 
     def _is_linked(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """handlers._look_after, Rollover.is_linked: lock, fstat, unlock."""
+        """handlers._is_kept, Rollover.has_kept: lock, fstat, unlock."""
         assert writer.target
         assert writer.file
-        may_do_without = self.config.lock_may_be_busy and not self.rules.waits_to_look
-        if state.holder != NONE and self.rules.looks_under_lock and not may_do_without:
+        line = writer.line
+        assert line
+        busy = state.holder != NONE and self.rules.looks_under_lock
+        if busy and not self.config.lock_may_be_busy:
             return
         inode = writer.target.inode
         is_own = inode == writer.file.inode
         if is_own:
             writer = writer._replace(file=writer.file._replace(due=NONE))
-        if state.is_linked(inode):
+        if busy and self.rules.writes_again_unasked and state.is_linked(inode) and state.live != inode:
+            unasked = (*writer.unasked, line)
+            why = "cannot have the lock to look"
+            yield from self._written_again(state, index, writer._replace(unasked=unasked), why)
+        elif state.is_linked(inode):
             yield "sees that its file has a name: acknowledged", self._acknowledged(state, index, writer)
         elif self.rules.notes_archived_size and writer.position <= dict(state.archived).get(inode, 0):
             yield "sees that its line was archived: acknowledged", self._acknowledged(state, index, writer)
-        elif not writer.placing:
-            yield "sees that its file is gone", self._renewing(state, index, writer)
-        elif is_own:
-            yield "sees that its file is gone", self._detached(state, index, writer)
         else:
-            yield "sees that its file is gone", self._placing(state, index, writer)
+            yield from self._written_again(state, index, writer, "sees that its file is gone")
+
+    def _written_again(self, state: State, index: int, writer: Writer, why: str) -> Iterator[Step]:
+        """handlers._emit_slowly queues the line, or `_place_first` discards the file."""
+        assert writer.target
+        assert writer.file
+        if not writer.placing:
+            yield why, self._renewing(state, index, writer)
+        elif writer.target.inode == writer.file.inode:
+            yield why, self._detached(state, index, writer)
+        else:
+            kept = tuple(file for file in writer.kept if file != writer.target)
+            yield why, self._placing(state, index, writer._replace(kept=kept))
 
     def _acknowledged(self, state: State, index: int, writer: Writer) -> State:
         """`emit` returns."""
@@ -296,7 +312,7 @@ class Protocol:
         """Between two lines."""
         if writer.left:
             return writer._replace(step="emit")
-        return Writer(step="done", number=writer.number, acknowledged=writer.acknowledged)
+        return Writer(step="done", number=writer.number, acknowledged=writer.acknowledged, unasked=writer.unasked)
 
     # The long way: handlers._renew.
 
@@ -600,7 +616,12 @@ class Protocol:
         """SIGKILL: the memory of a process is gone, its lock is free, a fresh process takes its place."""
         for index, writer in enumerate(state.writers):
             if writer.step != "done":
-                fresh = Writer(left=writer.left, number=writer.number, acknowledged=writer.acknowledged)
+                fresh = Writer(
+                    left=writer.left,
+                    number=writer.number,
+                    acknowledged=writer.acknowledged,
+                    unasked=writer.unasked,
+                )
                 yield f"writer {index} is killed", self._without(state, index).with_writer(index, self._ready(fresh))
         if state.archiver != Archiver():
             yield "the archiver is killed", self._without(state, self.archiver)._replace(archiver=Archiver())
@@ -646,11 +667,14 @@ class Protocol:
         return None
 
     def _lost_or_doubled(self, state: State) -> str | None:
-        """P1: an acknowledged line is in one file, once; any other line at most once."""
+        """P1: an acknowledged line is in one file, once; any other line at most once; but for unasked ones."""
         found = [line for lines in _files(state).values() for line in lines]
         lines = set(found)
         if len(lines) != len(found):
-            return f"P1: {_name(next(line for line in found if found.count(line) > 1))} is doubled"
+            unasked = {line for writer in state.writers for line in writer.unasked}
+            doubled = next((line for line in found if line not in unasked and found.count(line) > 1), None)
+            if doubled is not None:
+                return f"P1: {_name(doubled)} is doubled"
         for writer in state.writers:
             for line in writer.acknowledged:
                 if line not in lines:

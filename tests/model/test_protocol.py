@@ -31,7 +31,7 @@ CREWS = {
 # Only mutants take these.
 MUTANT_STEPS = {"lease", "archiver_remove_leftover"}
 # Generators of `Protocol` that are no step of one process, or a part of one.
-NO_STEPS = {"clock", "kill", "refused"}
+NO_STEPS = {"clock", "kill", "refused", "written_again"}
 
 
 class Mutant(NamedTuple):
@@ -45,7 +45,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("looks_after_write", TWO_WORKERS, "P4"),
     Mutant("looks_under_lock", TWO_WORKERS, "P4"),
-    Mutant("waits_to_look", TWO_WORKERS._replace(lock_may_be_busy=True), "P4"),
+    Mutant("writes_again_unasked", TWO_WORKERS._replace(lock_may_be_busy=True), "P4"),
     Mutant("compares_identity", TWO_WORKERS, "P3"),
     Mutant("leases_from_before_stat", Config(lines=(1, 1)), "P4"),
     Mutant("looks_when_refused", TWO_WORKERS._replace(lock_may_be_busy=True), "P4"),
