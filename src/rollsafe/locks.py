@@ -14,8 +14,13 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import weakref
+
+# Not threading's, which gevent replaces: threads of the operating system and greenlets both take it.
+from _thread import RLock
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rollsafe.places import Looks, Place, place_of, resolved
@@ -37,8 +42,10 @@ NOTE_BYTES = 1 << 16
 
 _SHORTEST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.01
-# How often the lock file may be made and removed by others while we open it.
+# How often the lock file may be made and removed by others while we open or lock it.
 _TRIES = 10
+# The descriptor is of no use any more: somebody closed it, or the server of an NFS mount has lost the file.
+_USELESS = (errno.EBADF, errno.ESTALE)
 
 Identity = tuple[int, int]
 """Device and inode: what tells two files apart, whatever their names."""
@@ -58,20 +65,37 @@ class _Handle:
         self.descriptor = -1
         # Whether this process, or one that it was forked from, has made the file.
         self.is_made = False
-        self._identity: Identity | None = None
+        self.identity: Identity | None = None
         self._new_guards()
 
     def _new_guards(self) -> None:
-        """Guards that nobody holds, one per byte."""
+        """Guards that nobody holds, one per byte, and the mutex of the descriptor."""
         self.guards = {ROLLOVER_BYTE: threading.Lock(), TENDING_BYTE: threading.Lock()}
         self.owners: dict[int, int | None] = {ROLLOVER_BYTE: None, TENDING_BYTE: None}
+        # Held while the descriptor is opened, used for a lock, and closed. Each byte has a guard of its own, so a
+        # thread that finds the lock file removed would close what another one has just opened, or is about to lock.
+        # Not held over a wait for the lock, nor over a switch of greenlets; re-entrant for signal handlers.
+        self.mutex = RLock()
 
     def open(self) -> int:
         """The descriptor, opened if it is not open yet."""
-        if self.descriptor < 0:
-            self.descriptor, self.is_made = _open_lock_file(self.path)
-            self._identity = identity_of(os.fstat(self.descriptor))
-        return self.descriptor
+        with self.mutex:
+            if self.descriptor < 0:
+                self._open_anew()
+            return self.descriptor
+
+    def reopen(self) -> None:
+        """Turn from a file that excludes nobody any more to the one that the path names now."""
+        with self.mutex:
+            left, identity = self.descriptor, self.identity
+            # First, so that no other file gets the old number while somebody may still use it.
+            self._open_anew()
+            _close(left, identity)
+
+    def _open_anew(self) -> None:
+        """Open the file that the path names, whatever was open."""
+        self.descriptor, self.is_made = _open_lock_file(self.path)
+        self.identity = identity_of(os.fstat(self.descriptor))
 
     def names_its_file(self) -> bool:
         """Whether the path still names the file that is open, and the descriptor is still that file's."""
@@ -79,29 +103,77 @@ class _Handle:
             opened = os.fstat(self.descriptor)
             named = os.stat(self.path, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOENT):
+            if error.errno not in (*_USELESS, errno.ENOENT):
                 raise
             return False
-        return self._identity == identity_of(opened) == identity_of(named)
+        return self.identity == identity_of(opened) == identity_of(named)
+
+    def lock(self, byte: int) -> Identity | None:
+        """Lock a byte of the file that the path names now; the file's identity, None when another process has it.
+
+        None too while others remove the file each time, which a later try may outrun.
+        """
+        useless: OSError | None = None
+        for _ in range(_TRIES):
+            with self.mutex:
+                # Not in the `try`: EACCES means that another process has the lock there, and here that it may not be
+                # opened.
+                descriptor = self.open()
+                try:
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+                except OSError as error:
+                    # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
+                    if error.errno in (errno.EACCES, errno.EAGAIN):
+                        if self.names_its_file():
+                            return None
+                    elif error.errno not in _USELESS:
+                        raise
+                    else:
+                        useless = error
+                else:
+                    if self.names_its_file():
+                        return self.identity
+                # Somebody removed the lock file, or the descriptor is of no use: what we hold excludes nobody any more.
+                self.reopen()
+        if useless is not None:
+            raise OSError(useless.errno, useless.strerror, self.path)
+        return None
+
+    def unlock(self, byte: int, identity: Identity | None) -> None:
+        """Give back the lock on a byte of the file of this identity, if it is still the one that is open."""
+        with self.mutex, suppress(OSError, ValueError):
+            if identity == self.identity:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
 
     def close(self) -> None:
-        """Close the descriptor, unless its number means another file by now (a daemon closes all it inherits)."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor < 0:
-            return
-        try:
-            status = os.fstat(descriptor)
-        except OSError:
-            return
-        if identity_of(status) == self._identity:
-            # Gone in any case (close(2), "Dealing with error returns"), and nothing of value is in a lock file.
-            with suppress(OSError):
-                os.close(descriptor)
+        """Close the descriptor."""
+        with self.mutex:
+            left, self.descriptor = self.descriptor, -1
+            _close(left, self.identity)
 
     def forget(self) -> None:
         """In a forked child: drop what belongs to the parent."""
         self._new_guards()
         self.close()
+
+
+def _close(descriptor: int, identity: Identity | None) -> None:
+    """Close the descriptor of a lock file, unless its number means another file by now.
+
+    A daemon closes all that it inherits, and another file may have got the number since.
+    """
+    if descriptor < 0:
+        return
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            return
+        status = None
+    if status is None or identity_of(status) == identity:
+        # Gone in any case (close(2), "Dealing with error returns"), and nothing of value is in a lock file.
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def _open_lock_file(path: str) -> tuple[int, bool]:
@@ -148,23 +220,61 @@ class _Handles:
     def __init__(self) -> None:
         self._by_path: dict[str, _Handle] = {}
         # Re-entrant, because a signal handler may log, close or reopen inside `get` and `put_back`.
-        self._lock = threading.RLock()
+        self._lock = RLock()
+        self._inside = 0
+        self._dropped: deque[_Hold] = deque()
         self._pid = os.getpid()
 
     def get(self, path: str) -> _Handle:
         """One more user of the handle of `path`."""
-        with self._lock:
+        with self._changing():
             handle = self._by_path.setdefault(path, _Handle(path))
             handle.users += 1
             return handle
 
     def put_back(self, handle: _Handle) -> None:
         """One user less; the last one closes the descriptor."""
+        with self._changing():
+            self._put_back(handle)
+
+    def _put_back(self, handle: _Handle) -> None:
+        handle.users -= 1
+        if handle.users == 0:
+            self._by_path.pop(handle.path, None)
+            handle.close()
+
+    def drop(self, hold: _Hold) -> None:
+        """Put back what a `FileLock` had that was collected without `close`.
+
+        Called by the garbage collector, at any moment and in any thread: between two steps of `get`, too. So it waits
+        for no lock; where the handles are being changed, whoever changes them goes on with it.
+        """
+        self._dropped.append(hold)
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._inside:
+                    self._put_back_dropped()
+            finally:
+                self._lock.release()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Have no other thread change the handles, nor the garbage collector in this one."""
         with self._lock:
-            handle.users -= 1
-            if handle.users == 0:
-                self._by_path.pop(handle.path, None)
-                handle.close()
+            self._inside += 1
+            try:
+                yield
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self._put_back_dropped()
+
+    def _put_back_dropped(self) -> None:
+        while self._dropped:
+            hold = self._dropped.popleft()
+            # A lock that is held stays so until the process ends, as one that nobody can release.
+            if hold.handle is not None and hold.pid is None:
+                self._put_back(hold.handle)
 
     def check_pid(self) -> None:
         """Notice a fork that ran no at-fork callback (uWSGI forks in C)."""
@@ -176,7 +286,8 @@ class _Handles:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = RLock()
+        self._inside = 0
         for handle in self._by_path.values():
             handle.forget()
 
@@ -223,6 +334,17 @@ def read_lock_file(path: str) -> bytes:
             os.close(descriptor)
 
 
+class _Hold:
+    """What a `FileLock` has: its use of a handle, and the lock if it holds it; outlives it when it is dropped."""
+
+    def __init__(self) -> None:
+        self.handle: _Handle | None = None
+        self.pid: int | None = None
+        """The process that holds the lock."""
+        self.identity: Identity | None = None
+        """The file whose byte is locked."""
+
+
 class FileLock:
     """An exclusive lock on one byte of the file `path`, between processes and between the threads of each.
 
@@ -247,17 +369,25 @@ class FileLock:
                 f"byte must be {ROLLOVER_BYTE} (rollover) or {TENDING_BYTE} (tending backups), not {byte!r}"
             )
         self._byte = byte
-        self._handle: _Handle | None = None
-        self._holder_pid: int | None = None
+        self._hold = _Hold()
+        # Job frameworks drop the handlers that they make for each job, without `close`.
+        weakref.finalize(self, _handles.drop, self._hold).atexit = False
 
     @property
     def locked(self) -> bool:
         """Whether this instance holds the lock in this process."""
-        return self._holder_pid == os.getpid()
+        return self._hold.pid == os.getpid()
+
+    @property
+    def _handle(self) -> _Handle | None:
+        """The shared handle, None after `close`."""
+        return self._hold.handle
 
     def excludes(self) -> bool:
         """Whether the lock that is held still excludes others: its file was not removed or replaced meanwhile."""
-        return self.locked and self._usable_handle().names_its_file()
+        handle = self._usable_handle()
+        # Another thread may have turned the handle to the new file meanwhile, for the other byte.
+        return self.locked and handle.identity == self._hold.identity and handle.names_its_file()
 
     def acquire(self, timeout: float | None = None, give_up: Callable[[], bool] | None = None) -> bool:
         """Take the lock.
@@ -299,17 +429,14 @@ class FileLock:
         Raises:
             RuntimeError: This instance does not hold the lock.
         """
-        pid, self._holder_pid = self._holder_pid, None
-        if pid is None or self._handle is None:
+        pid, self._hold.pid = self._hold.pid, None
+        if pid is None or self._hold.handle is None:
             raise RuntimeError(f"the lock on {self.path} is not held by this FileLock")
         if pid != os.getpid():
             return
-        handle = self._handle
+        handle = self._hold.handle
         try:
-            fcntl.lockf(handle.descriptor, fcntl.LOCK_UN, 1, self._byte)
-        except (OSError, ValueError):
-            # The lock file was removed, and a thread that took the other byte has closed the old one (EBADF, or -1).
-            pass
+            handle.unlock(self._byte, self._hold.identity)
         finally:
             handle.owners[self._byte] = None
             handle.guards[self._byte].release()
@@ -319,13 +446,13 @@ class FileLock:
 
         May be repeated; a later `acquire` opens the file again.
         """
-        handle = self._handle
+        handle = self._hold.handle
         if handle is None:
             return
         _handles.check_pid()
-        if self._holder_pid is not None:
+        if self._hold.pid is not None:
             self.release()
-        self._handle = None
+        self._hold.handle = None
         _handles.put_back(handle)
 
     def read(self) -> bytes:
@@ -381,9 +508,9 @@ class FileLock:
 
     def _usable_handle(self) -> _Handle:
         """The shared handle, taken anew after `close`."""
-        if self._handle is None:
-            self._handle = _handles.get(self.path)
-        return self._handle
+        if self._hold.handle is None:
+            self._hold.handle = _handles.get(self.path)
+        return self._hold.handle
 
     def _held_by_this_thread(self) -> bool:
         """Whether the calling thread is the one that holds the guard."""
@@ -399,8 +526,10 @@ class FileLock:
             return False
         handle.owners[self._byte] = threading.get_ident()
         try:
-            if self._lock_byte(handle):
-                self._holder_pid = os.getpid()
+            identity = handle.lock(self._byte)
+            if identity is not None:
+                self._hold.identity = identity
+                self._hold.pid = os.getpid()
                 return True
         except BaseException:
             handle.owners[self._byte] = None
@@ -409,23 +538,3 @@ class FileLock:
         handle.owners[self._byte] = None
         guard.release()
         return False
-
-    def _lock_byte(self, handle: _Handle) -> bool:
-        """Lock the byte of the file that the path names now; False when another process has it."""
-        while True:
-            # Not in the `try`: there EACCES means that another process has the lock, here that it may not be opened.
-            descriptor = handle.open()
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._byte)
-            except OSError as error:
-                # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    if handle.names_its_file():
-                        return False
-                elif error.errno != errno.EBADF:
-                    raise
-            else:
-                if handle.names_its_file():
-                    return True
-            # Somebody removed the lock file, or closed the descriptor: what we hold excludes nobody any more.
-            handle.close()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
-from rollsafe.locks import TENDING_BYTE
+from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
 from tests.faults.crew import Child, Crew
 
 
@@ -309,3 +314,183 @@ def test_renewing_opens_the_handle_of_each_lock_in_use(path: Path) -> None:
 def test_an_unknown_byte_is_refused(path: Path) -> None:
     with pytest.raises(ValueError, match="byte must be"):
         FileLock(path, byte=7)
+
+
+# Descriptors
+
+
+def descriptors() -> list[str]:
+    """What this process has open."""
+    names = []
+    for link in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/self/fd/{link}"))
+    return names
+
+
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc/self/fd here")
+
+
+def end_of_acquisition(lock: FileLock) -> bool:
+    """Take the lock and give it back; whether it still excluded others in between."""
+    if not lock.acquire(0.5):
+        return False
+    excluded = lock.excludes()
+    lock.release()
+    return excluded
+
+
+@needs_proc
+def test_two_threads_that_lock_while_the_file_is_removed_leave_one_descriptor(path: Path) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    counts = {ROLLOVER_BYTE: 0, TENDING_BYTE: 0}
+
+    def work(byte: int) -> None:
+        lock = FileLock(path, byte=byte)
+        try:
+            while not stop.is_set():
+                counts[byte] += end_of_acquisition(lock)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            lock.close()
+
+    keeper = FileLock(path)
+    keeper.acquire(0)
+    keeper.release()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(byte,)) for byte in counts]
+    try:
+        for thread in threads:
+            thread.start()
+        removed = 0
+        while removed < 300 or min(counts.values()) < 100:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                removed += 1
+            assert not failures
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert sum(name.startswith(str(path)) for name in descriptors()) == 1
+    keeper.close()
+    assert not any(name.startswith(str(path)) for name in descriptors())
+
+
+def test_a_lock_on_a_file_that_another_thread_has_left_excludes_nobody(path: Path) -> None:
+    rollover, tending = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    assert rollover.acquire(0)
+    path.unlink()
+    assert tending.acquire(0)
+    # The handle has turned to the new file, which the path names; the lock is on the old one.
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "True"
+    assert not rollover.excludes()
+    assert tending.excludes()
+    rollover.release()
+    assert rollover.acquire(0)
+    assert rollover.excludes()
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+    for lock in (rollover, tending):
+        lock.close()
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EBADF])
+def test_a_descriptor_that_is_of_no_use_any_more_is_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """ESTALE: another host has removed the file, and the server has forgotten it (nfs(5))."""
+    lock = FileLock(path)
+    lock.acquire(0)
+    lock.release()
+    stale = locks._handles._by_path[lock.path].descriptor
+    lockf, fstat = fcntl.lockf, os.fstat
+
+    def refuse(descriptor: int, *arguments: int) -> None:
+        if descriptor == stale:
+            raise OSError(code, os.strerror(code))
+        lockf(descriptor, *arguments)
+
+    def refuse_look(descriptor: int) -> os.stat_result:
+        if descriptor == stale:
+            raise OSError(code, os.strerror(code))
+        return fstat(descriptor)
+
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "lockf", refuse)
+        patch.setattr(os, "fstat", refuse_look)
+        assert lock.acquire(0)
+        assert lock.excludes()
+        lock.release()
+    lock.close()
+
+
+def test_a_server_that_forgets_each_file_is_an_error_and_no_endless_loop(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, *arguments: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    lock = FileLock(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "lockf", refuse)
+        with pytest.raises(OSError, match="Stale") as caught:
+            lock.acquire(0)
+    assert caught.value.filename == str(path)
+    assert lock.acquire(0)
+    lock.close()
+
+
+@needs_proc
+def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> None:
+    gc.collect()
+    before = sorted(descriptors())
+    for number in range(20):
+        handler = SafeTimedRotatingFileHandler(tmp_path / f"job{number}.log")
+        handler.handle(logging.makeLogRecord({"msg": "line"}))
+        lock = FileLock(tmp_path / "other.lock")
+        lock.acquire()
+        lock.release()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of the live file, as of the standard library's
+            del handler, lock
+            gc.collect()
+    assert sorted(descriptors()) == before
+    assert not [path for path in locks._handles._by_path if path.startswith(str(tmp_path))]
+
+
+def test_one_that_is_dropped_while_others_use_the_file_takes_nothing_from_them(path: Path) -> None:
+    kept, dropped = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    assert kept.acquire(0)
+    assert dropped.acquire(0)
+    dropped.release()
+    del dropped
+    gc.collect()
+    assert kept.excludes()
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+    kept.close()
+
+
+def test_a_lock_that_is_held_stays_held_when_it_is_dropped(path: Path) -> None:
+    FileLock(path).acquire()
+    gc.collect()
+    assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
+    handle = locks._handles._by_path.pop(os.fspath(path))
+    handle.close()
+
+
+def test_dropped_between_two_steps_of_another_it_waits_for_their_end(path: Path) -> None:
+    """The garbage collector may run in the middle of any step."""
+    first = FileLock(path)
+    assert first.acquire(0)
+    first.release()
+    with locks._handles._changing():
+        del first
+        gc.collect()
+        assert str(path) in locks._handles._by_path
+    assert str(path) not in locks._handles._by_path
