@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rollsafe.archives import Compress
 from rollsafe.arguments import checked_path
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.flags import unheeded_flags
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
@@ -23,7 +24,6 @@ from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
 from rollsafe.wiring import (
-    ignored_flags,
     is_first,
     look_for_neighbours,
     neighbours,
@@ -237,7 +237,8 @@ def post_fork(server: Any, worker: Any) -> None:
                 )
     if is_first(server, worker):
         said: set[str] = set()
-        wrong = [*unheeded_reload(worker), *ignored_flags(worker.cfg), *neighbours(), *quarrels(), *silenced()]
+        flags = unheeded_flags(worker.cfg, worker.log)
+        wrong = [*unheeded_reload(worker), *flags, *neighbours(), *quarrels(), *silenced()]
         warn(worker.log, wrong, said)
         loaded = worker.cfg.post_worker_init
 

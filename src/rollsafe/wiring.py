@@ -53,31 +53,10 @@ def _comparable(value: Any) -> Any:
     return getattr(value, "__qualname__", "a function") if callable(value) else value
 
 
-def ignored_flags(cfg: Any) -> Iterator[str]:
-    """Log files of the settings whose handlers `logconfig_dict` has replaced, and a captured one that is rotated."""
-    loggers = (cfg.logconfig_dict or {}).get("loggers", {})
-    captured = cfg.capture_output and cfg.errorlog != "-"
-    for flag, path, name in (
-        ("--access-logfile", cfg.accesslog, "gunicorn.access"),
-        ("--error-logfile", None if captured else cfg.errorlog, "gunicorn.error"),
-    ):
-        if path not in (None, "-") and name in loggers:
-            yield (
-                f"{flag} {path!r} is not written, because logconfig_dict (rotating_logs) gives {name} another handler;"
-                f" leave out one of the two"
-            )
-    rotated = {os.path.realpath(handler.baseFilename) for _, handler in _attached()}
-    if captured and os.path.realpath(cfg.errorlog) in rotated:
-        yield (
-            f"--capture-output puts standard output into {cfg.errorlog!r}, which is rotated, so it goes on into the"
-            " backups; give --error-logfile a file that the preset does not have"
-        )
-
-
 def quarrels() -> Iterator[str]:
     """Files that two handlers of this process would roll at different times."""
     ways: dict[str, dict[str, str]] = {}
-    for name, handler in _attached():
+    for name, handler in attached():
         ways.setdefault(handler.baseFilename, {}).setdefault(_way(handler.settings()), name)
     for path, found in ways.items():
         if len(found) > 1:
@@ -138,7 +117,7 @@ def silenced() -> Iterator[str]:
         )
 
 
-def _attached() -> Iterator[tuple[str, SafeTimedRotatingFileHandler]]:
+def attached() -> Iterator[tuple[str, SafeTimedRotatingFileHandler]]:
     """Our handlers that records reach, each with the name of its logger."""
     loggers = [logging.root, *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
     for logger in loggers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import config, error_log
+from tests.integration.gunicorn_setup import FLAGS, config, error_log
 from tests.integration.servers import Server
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
@@ -68,6 +68,86 @@ def test_log_files_that_the_preset_leaves_empty_are_told_once_for_each_configura
     assert text.count("--access-logfile 'a.log' is not written") == 2
     assert text.count("--error-logfile 'e.log' is not written") == 2
     assert (tmp_path / "a.log").read_text() == ""
+
+
+INI = """
+[loggers]
+keys = root
+[handlers]
+keys =
+[formatters]
+keys =
+[logger_root]
+handlers =
+"""
+# Nothing of gunicorn's own beside ours, in a logger of the user's.
+PLAIN_LOGGER = """
+from gunicorn.glogging import Logger
+
+class Own(Logger):
+    pass
+
+logger_class = Own
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "sentences"),
+    [
+        ("", ["--access-logfile", "-"], ["--access-logfile '-' is not written, because logconfig_dict"]),
+        (
+            "",
+            ["--log-syslog", "--log-syslog-to", "udp://127.0.0.1:9"],
+            ["--log-syslog sends nothing of gunicorn.access and gunicorn.error"],
+        ),
+        (
+            "",
+            ["--log-syslog", "--log-syslog-to", "udp://127.0.0.1:9", "--disable-redirect-access-to-syslog"],
+            ["--log-syslog sends nothing of gunicorn.error,"],
+        ),
+        ("", ["--capture-output"], ["--capture-output does nothing without --error-logfile"]),
+        ("", ["--log-config", "log.ini"], ["--log-config 'log.ini' is not read, because logconfig_dict"]),
+        ("", ["--log-config-json", "log.json"], ["--log-config-json 'log.json' is not read, because logconfig_dict"]),
+        (PLAIN_LOGGER, ["--statsd-host", "127.0.0.1:9"], ["--statsd-host has no effect, because logger_class is"]),
+        ("", ["--env", "ROLLSAFE_WHEN=h"], ["ROLLSAFE_WHEN has no effect"]),
+        (
+            "from rollsafe.gunicorn import rotating_logger\nlogger_class = rotating_logger(when='h')\n",
+            [],
+            ["rotating_logger(when='h') has no effect"],
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and value else "",
+)
+def test_each_setting_that_the_preset_makes_vain_is_told_once(
+    tmp_path: Path, settings: str, arguments: list[str], sentences: list[str]
+) -> None:
+    (tmp_path / "log.ini").write_text(INI)
+    (tmp_path / "log.json").write_text("{}")
+    text = said(tmp_path, settings=settings + config(), arguments=tuple(arguments))
+    assert [text.count(sentence) for sentence in sentences] == [1] * len(sentences)
+    assert text.count(" is not ") + text.count("nothing") + text.count("no effect") == len(sentences)
+
+
+HEEDED = """
+logconfig_dict["handlers"]["stdout"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+logconfig_dict["handlers"]["syslog"] = {"class": "logging.handlers.SysLogHandler", "address": ("127.0.0.1", 9)}
+logconfig_dict["loggers"]["gunicorn.access"]["handlers"] += ["stdout", "syslog"]
+logconfig_dict["loggers"]["gunicorn.error"]["handlers"] += ["syslog"]
+"""
+
+
+def test_flags_whose_handlers_the_configuration_has_are_not_spoken_of(tmp_path: Path) -> None:
+    arguments = ("--access-logfile", "-", "--log-syslog", "--log-syslog-to", "udp://127.0.0.1:9")
+    text = said(tmp_path, settings=config() + HEEDED, arguments=(*arguments, "--statsd-host", "127.0.0.1:9"))
+    assert [words for words in ("not written", "sends nothing", "no effect") if words in text] == []
+    assert text.count("Booting worker") == WORKERS
+
+
+def test_the_rotation_of_files_that_the_flags_name_is_not_spoken_of(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    text = said(tmp_path, settings=FLAGS, arguments=("--error-logfile", "logs/error.log"))
+    assert "no effect" not in text
+    assert text.count("Booting worker") == WORKERS
 
 
 def test_output_that_is_captured_in_a_rotated_file_is_told(tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gunicorn_logger": CORE | {"access", "wiring"},
     "wiring": {"handlers", "note", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
-    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring"},
+    "flags": {"handlers", "wiring", "gunicorn_logger"},
+    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring", "flags"},
 }
 ROOMS = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("tools/[!_]*.py"))}
 

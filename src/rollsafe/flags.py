@@ -1,0 +1,140 @@
+"""Which of gunicorn's settings of logging have no effect beside the others, in sentences.
+
+A logging configuration takes off every handler that gunicorn has made for its flags, without a word (dictConfig does
+it to each logger that it names). So the handlers are looked at, and not the settings: a flag is heeded where records
+of its logger reach what it names, however they get there.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.wiring import attached
+
+# In the order in which gunicorn reads one of them, with what brings each about.
+_CONFIGURATIONS = {
+    "logconfig_dict": "logconfig_dict (rotating_logs)",
+    "logconfig_json": "--log-config-json",
+    "logconfig": "--log-config",
+}
+_ACCESS, _ERROR = "gunicorn.access", "gunicorn.error"
+
+
+def unheeded_flags(cfg: Any, log: Any) -> Iterator[str]:
+    """What the settings `cfg` ask of the logs and gunicorn's logger `log` does not do."""
+    given = [setting for setting in _CONFIGURATIONS if getattr(cfg, setting)]
+    for setting in given[1:]:
+        yield (
+            f"{_CONFIGURATIONS[setting]} {getattr(cfg, setting)!r} is not read, because {_CONFIGURATIONS[given[0]]}"
+            " comes before it; leave out one of the two"
+        )
+    if given:
+        yield from _replaced_handlers(cfg, _CONFIGURATIONS[given[0]])
+    yield from _vain_capture(cfg)
+    yield from _vain_metrics(cfg, log)
+    yield from _vain_rotation(cfg)
+
+
+def _replaced_handlers(cfg: Any, replacing: str) -> Iterator[str]:
+    """Flags whose handlers the logging configuration has taken off."""
+    # `-` is what gunicorn has for --error-logfile where nobody gives it.
+    errorlog = None if cfg.errorlog == "-" or _captures(cfg) else cfg.errorlog
+    for flag, output, name in (("--access-logfile", cfg.accesslog, _ACCESS), ("--error-logfile", errorlog, _ERROR)):
+        if output is not None and not _is_written(name, output):
+            yield (
+                f"{flag} {output!r} is not written, because {replacing} gives {name} another handler; leave out one of"
+                " the two, or put a handler for it into the logging configuration"
+            )
+    if cfg.syslog:
+        names = [_ERROR] if cfg.disable_redirect_access_to_syslog else [_ACCESS, _ERROR]
+        missing = [name for name in names if not _reaches(name, logging.handlers.SysLogHandler)]
+        if missing:
+            yield (
+                f"--log-syslog sends nothing of {' and '.join(missing)}, because {replacing} gives"
+                f" {'them other handlers' if len(missing) > 1 else 'it another handler'}; leave it out, or put a"
+                " logging.handlers.SysLogHandler into the logging configuration"
+            )
+
+
+def _vain_capture(cfg: Any) -> Iterator[str]:
+    """Standard output that is not captured, or into a file that is renamed under it."""
+    if cfg.capture_output and not _captures(cfg):
+        yield (
+            "--capture-output does nothing without --error-logfile; give that a file of its own, which nobody rotates,"
+            " or leave it out"
+        )
+    rotated = {os.path.realpath(handler.baseFilename) for _, handler in attached()}
+    if _captures(cfg) and os.path.realpath(cfg.errorlog) in rotated:
+        yield (
+            f"--capture-output puts standard output into {cfg.errorlog!r}, which is rotated, so it goes on into the"
+            " backups; give --error-logfile a file that the preset does not have"
+        )
+
+
+def _vain_metrics(cfg: Any, log: Any) -> Iterator[str]:
+    """An address for metrics that nobody sends to."""
+    if cfg.statsd_host is None:
+        return
+    from gunicorn.instrument.statsd import Statsd
+
+    if not isinstance(log, Statsd):
+        yield (
+            f"--statsd-host has no effect, because logger_class is {type(log).__module__}.{type(log).__qualname__},"
+            " which sends no metrics; let it be rollsafe.gunicorn.Logger or a subclass of"
+            " gunicorn.instrument.statsd.Statsd"
+        )
+
+
+def _vain_rotation(cfg: Any) -> Iterator[str]:
+    """A rotation of the flags' files where no such file is rotated."""
+    from rollsafe.gunicorn_logger import ENVIRONMENT
+
+    for name, output in ((_ACCESS, cfg.accesslog), (_ERROR, cfg.errorlog)):
+        if output not in (None, "-") and _is_written(name, output, SafeTimedRotatingFileHandler):
+            return
+    rotation = getattr(cfg.settings["logger_class"].get(), "rotation", None) or {}
+    given = [f"rotating_logger({', '.join(f'{key}={value!r}' for key, value in rotation.items())})"] if rotation else []
+    variables = [variable for variable, _ in ENVIRONMENT.values()]
+    given += [variable for variable in variables if cfg.env.get(variable, os.environ.get(variable))]
+    if given:
+        yield (
+            f"{' and '.join(given)} {'have' if len(given) > 1 else 'has'} no effect, because"
+            " neither --access-logfile nor --error-logfile names a file that rollsafe.gunicorn.Logger rotates; give"
+            " the options to rotating_logs, or the flags a file"
+        )
+
+
+def _captures(cfg: Any) -> bool:
+    """Whether gunicorn puts the standard streams on the file of --error-logfile."""
+    return bool(cfg.capture_output) and cfg.errorlog != "-"
+
+
+def _reaches(name: str, kind: type[logging.Handler]) -> bool:
+    """Whether records of a logger reach a handler of that kind."""
+    return any(isinstance(handler, kind) for handler in _reached(name))
+
+
+def _is_written(name: str, output: str, kind: type[logging.StreamHandler[Any]] = logging.StreamHandler) -> bool:
+    """Whether records of a logger are written to what a flag names: a file, or `-` for a standard stream."""
+    for handler in _reached(name):
+        if isinstance(handler, logging.FileHandler):
+            same = os.path.realpath(handler.baseFilename) == os.path.realpath(output)
+        else:
+            same = output == "-" and getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+        if same and isinstance(handler, kind):
+            return True
+    return False
+
+
+def _reached(name: str) -> Iterator[logging.Handler]:
+    """The handlers that records of a logger reach, as `Logger.callHandlers` goes."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
