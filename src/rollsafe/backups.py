@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from typing import TypeVar
 
@@ -26,7 +27,17 @@ from rollsafe.archives import (
 from rollsafe.background import lower_priority, sleep, start_thread
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION, Names
-from rollsafe.retention import Limits, Removal, Stored, expired, take_inventory
+from rollsafe.retention import (
+    ClockWitness,
+    Inventory,
+    Limits,
+    Removal,
+    Stored,
+    clock_agrees,
+    expired,
+    settling_time,
+    take_inventory,
+)
 
 Report = Callable[[str, BaseException], None]
 Done = Callable[[str], None]
@@ -142,8 +153,22 @@ class Watch:
         self._seen: dict[str, tuple[Sign, float]] = {}
         self._failed: dict[tuple[str, str], tuple[float, float]] = {}
         self._met: set[tuple[str, str]] = set()
+        self._clock = ClockWitness(time.time(), time.monotonic())
+        self._believed_at = inf
         self.retry_at = inf
         """When what failed may be tried again; seconds of the monotonic clock, infinity if nothing failed."""
+
+    def believes_clock(self, written: Iterable[float], max_age: float) -> bool:
+        """Whether the clock may say that a backup is older than `max_age`; `written` are the times of the files.
+
+        If not, `retry_at` is when it may, unless it is set again before.
+        """
+        now, tick = time.time(), time.monotonic()
+        left = settling_time(max_age) - self._clock.steady_for(now, tick)
+        believed = left <= 0 or clock_agrees(written, now, max_age)
+        self._believed_at = inf if believed else tick + left
+        self._set_retry()
+        return believed
 
     def seconds_until_quiet(self, path: str, sign: Sign, seconds: float) -> float:
         """How long until a file will have been seen unchanged for so many seconds; 0 or less if it has.
@@ -200,6 +225,7 @@ class Watch:
     def _set_retry(self) -> None:
         """Bring `retry_at` up to date."""
         self.retry_at = min((moment for moment, _ in self._failed.values()), default=inf)
+        self.retry_at = min(self.retry_at, self._believed_at)
 
 
 class Tending:
@@ -221,6 +247,8 @@ class Tending:
             self._entries = sorted(entry.name for entry in _slowly(entries) if entry.is_file(follow_symlinks=False))
         self._waits: list[float] = []
         self._early: set[str] = set()
+        self.doubts_clock = False
+        """Whether the last `removals` left out what is too old by a clock that the files do not bear out."""
         watch.forget_all_but(directory, self._entries)
 
     @property
@@ -252,11 +280,22 @@ class Tending:
         for backup in _slowly(inventory.certain):
             paths = tuple(os.path.join(self._directory, name) for name in backup.paths)
             stored.append(Stored(paths, backup.end, size_of(paths) if limits.need_sizes else 0))
+        self.doubts_clock = False
+        if limits.max_age and expired(stored, Limits(max_age=limits.max_age), time.time()):
+            self.doubts_clock = not self._watch.believes_clock(self._times_of(inventory), limits.max_age)
+            limits = replace(limits, max_age=None) if self.doubts_clock else limits
         free = inf
         if limits.min_free_bytes:
             status = os.statvfs(self._directory)
             free = status.f_bavail * status.f_frsize
         return expired(stored, limits, time.time(), free)
+
+    def _times_of(self, inventory: Inventory) -> Iterator[float]:
+        """When each of the backups, and the live file if it is here, was last written."""
+        names = [name for backup in inventory.certain for name in backup.paths]
+        for name in _slowly([*names, self._names.live_name]):
+            with suppress(OSError):
+                yield os.lstat(os.path.join(self._directory, name)).st_mtime
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at, and those that await the application."""

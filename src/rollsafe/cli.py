@@ -23,12 +23,12 @@ from rollsafe.tools.catch_up import unread_backups
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.follow import Follower
 from rollsafe.tools.lines import Entry, Snapshot, merged
-from rollsafe.tools.prune import limits_of, removals_by_author, remove, uncertain
+from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.times import moment
 from rollsafe.tools.verify import verify as verify_logs
-from rollsafe.tools.words import printable, printable_line
+from rollsafe.tools.words import DOUBTED_CLOCK, printable, printable_line, uncertain_words
 
 try:
     import click
@@ -258,7 +258,9 @@ def prune(
             limits_of(log), **{name: value for name, value in given.items() if value is not None}
         )
         gone = removals_by_author(log, limits) if dry_run else remove(log, limits, complain)
-        screen.show_removals(Console(highlight=False), log, limits, gone, uncertain(log), dry_run=dry_run)
+        kept = [uncertain_words(files)] if (files := uncertain(log)) else []
+        kept += [DOUBTED_CLOCK] if doubts_clock(log, limits) else []
+        screen.show_removals(Console(highlight=False), log, limits, gone, kept, dry_run=dry_run)
     return 1 if failures else 0
 
 

@@ -40,7 +40,7 @@ from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
-from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover
+from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -403,11 +403,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.end_lease()
                     return
                 continue
-            # A live file of the future was made while the clock was ahead.
+            # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
             over = (
                 (asks and self.shouldRollover(record))
                 or min(newest, now + AHEAD) >= file.end
-                or file.start > now + AHEAD
+                or (file.start > now + AHEAD and is_set(now))
             )
             if over or self._lacks_room(file):
                 if not over:

@@ -58,6 +58,11 @@ class Names:
         self._ext_match: Final = extMatch
         self.suffix_pattern: Final = re.compile(reader_of(schedule.suffix_format).pattern)
 
+    @property
+    def live_name(self) -> str:
+        """The name of the live file, without directory."""
+        return _base(self._filename)
+
     def path(self, suffix: str, sequence: int = 0, extension: str = "") -> str:
         """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises."""
         default = f"{self._filename}.{suffix}" + (f".{sequence}" if sequence else "")

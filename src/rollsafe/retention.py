@@ -3,7 +3,8 @@
 **Nothing goes that is not certain.** A backup is counted, and may go, if its name comes back to one interval of this
 log (`Names.interval`), which has begun. Everything else is kept and said by the tools: a name that is also that of
 another interval, one that cannot be read back, one of the future, which was made while the clock was ahead and would
-crowd out the backups of today.
+crowd out the backups of today. And nothing is too old by a clock that the files do not bear out (`clock_agrees`): one
+reading of a clock that is years ahead for seconds, at a boot, would remove every backup there is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 _AHEAD: Final = 60.0
 # The clock of a machine that has not been set yet begins with 1970; nothing is too old because it was made then.
 _CLOCK_IS_SET: Final = 365 * 86400.0
+
+# Seconds for which a clock has to have been right before it may say that something is too old.
+_SETTLED: Final = 600.0
+# Seconds that the wall clock may be set by without that counting as another clock.
+_STEP: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,46 @@ class Removal:
     backup: Stored
     reason: str
     """Why, for people: "one of 9 backups, backupCount=7"."""
+
+
+class ClockWitness:
+    """Since when one process has seen the wall clock go as steadily as the monotonic one.
+
+    Args:
+        wall: The wall clock now, seconds since the epoch.
+        tick: The monotonic clock now.
+    """
+
+    def __init__(self, wall: float, tick: float) -> None:
+        self._since = tick
+        self._ahead = wall - tick
+
+    def steady_for(self, wall: float, tick: float) -> float:
+        """For how many seconds the wall clock has not been set, as far as the calls of this tell."""
+        if abs(wall - tick - self._ahead) > _STEP:
+            self._since = tick
+        self._ahead = wall - tick
+        return tick - self._since
+
+
+def settling_time(max_age: float) -> float:
+    """The seconds for which a clock has to have been right before it may say that something is older than that."""
+    return min(_SETTLED, max_age / 2)
+
+
+def clock_agrees(written: Iterable[float], now: float, max_age: float) -> bool:
+    """Whether the files of a log bear out that it is `now`.
+
+    They do if one was written no longer ago than `max_age`, and not only just now: a clock that is ahead for seconds
+    has stamped a few files already. And if none was written longer ago, for then nothing speaks against it.
+
+    Args:
+        written: When each was last written; seconds since the epoch.
+        now: What the clock says.
+        max_age: The age that it is to decide about, in seconds.
+    """
+    ages = [now - moment for moment in written if moment >= _CLOCK_IS_SET]
+    return all(age <= max_age for age in ages) or any(settling_time(max_age) <= age <= max_age for age in ages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,16 @@ LOCK_WAIT = 0.5
 # The same once that was waited in vain, where the lock may be busy though nobody is stuck.
 BUSY_WAIT = 0.05
 
+# 2025-01-01: a clock that shows an earlier time has not been set since the machine was switched on, for this program is
+# younger. Without a battery it begins with 1970, or with the day on which its system was built.
+_CLOCK_IS_SET = 1_735_689_600
+
+
+def is_set(now: float) -> bool:
+    """Whether the clock that shows `now` can be right."""
+    return now >= _CLOCK_IS_SET
+
+
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 _FULL = stat.S_ISVTX
 
@@ -833,7 +843,9 @@ class Rollover:
         try:
             status = os.fstat(stream.fileno())
             noted, described = self._noted_interval(status)
-            interval = noted or self._interval_at(min(status.st_mtime, now) if status.st_size else now)
+            # A time stamp of the future is not believed, unless the clock is still to be set.
+            written = min(status.st_mtime, now) if is_set(now) else status.st_mtime
+            interval = noted or self._interval_at(written if status.st_size else now)
             stale = noted is None or not described
             if stale and locked and identity_of(os.lstat(self.path)) == identity_of(status):
                 note = self._read_note()

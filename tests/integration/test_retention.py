@@ -16,8 +16,9 @@ from rollsafe import ConfigurationError
 from rollsafe.errors import LogFileError
 from rollsafe.schedule import Schedule
 from rollsafe.tools.catalog import logs_at
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make, backup_of, log, suffix_of
+from tests.faults.crew import WatchedHandler, lock_path
+from tests.integration.commands import run
+from tests.integration.logs import DAY, Make, backup_of, log, suffix_of, wait_for_second_after
 from tests.integration.servers import wait_until
 
 
@@ -304,3 +305,93 @@ def test_backups_whose_names_tell_no_interval_are_archived_and_told_of(live: Pat
     log(handler, "now")
     wait_until(lambda: told == [(f"{backup}.gz", last.start)], "its archive is told of, with the year")
     assert not backup.exists()
+
+
+# The clock.
+
+
+def written_then(live: Path, days: float) -> Path:
+    """A backup of so many days ago that was last written then."""
+    path = backup_of(live, days)
+    os.utime(path, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def test_a_clock_that_is_far_ahead_when_a_process_starts_removes_nothing(live: Path, make: Make) -> None:
+    # To the handler it is as if it were ten years later than when the files were written.
+    days = [written_then(live, 3650 + day) for day in range(5)]
+    handler = make(max_age="30 days")
+    assert handler.getFilesToDelete() == []
+    roll(handler)
+    tend(handler)
+    assert all(path.exists() for path in days)
+    shown = run("prune", "--dry-run", "--max_age", "30 days", str(live))
+    assert "the clock may be wrong" in shown.stdout
+    # Once files of ten minutes bear the clock out, the others are old.
+    written_then(live, 1 / 24)
+    assert handler.getFilesToDelete() == [str(path) for path in days[::-1]]
+
+
+def test_a_clock_that_jumps_ahead_for_seconds_removes_nothing(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    days = [written_then(live, day) for day in range(1, 5)]
+    handler = make(max_age="30 days", when="S")
+    log(handler, "before")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + 10 * 365 * DAY)
+        for _ in range(3):
+            log(handler, "in ten years")
+            wait_for_second_after(time.time())
+        assert handler.getFilesToDelete() == []
+    log(handler, "after")
+    tend(handler)
+    assert handler.getFilesToDelete() == []
+    assert all(path.exists() for path in days)
+
+
+def test_backups_of_the_future_crowd_nothing_out_of_a_count(live: Path, make: Make) -> None:
+    future = [backup_of(live, -days) for days in (3650, 3651, 3652)]
+    days = [backup_of(live, day) for day in (3, 2, 1)]
+    handler = make(backupCount=2, max_total_bytes=20)
+    assert handler.getFilesToDelete() == [str(days[0])]
+    roll(handler)
+    wait_until(lambda: not days[0].exists(), "the oldest is removed")
+    assert all(path.exists() for path in [*future, days[2]])
+
+
+@pytest.mark.parametrize("has_note", [True, False])
+def test_lines_of_a_boot_before_the_clock_is_set_go_beside_and_the_live_file_stays(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, has_note: bool
+) -> None:
+    real = time.time
+    booted = real()
+
+    def boot() -> None:
+        handler = make(when="MIDNIGHT", backupCount=2)
+        log(handler, "in 1970")
+        handler.close()
+
+    def uptime() -> float:
+        return real() - booted + 20
+
+    days = [backup_of(live, 1), backup_of(live, 2)]
+    names = [live.with_name(f"app.log.{path.name[8:18]}") for path in days]
+    for path, name in zip(days, names, strict=True):
+        path.rename(name)
+    handler = make(when="MIDNIGHT", backupCount=2)
+    log(handler, "before")
+    handler.close()
+    for _ in range(3):
+        if not has_note:
+            lock_path(live).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", uptime)
+            boot()
+    handler = make(when="MIDNIGHT", backupCount=3)
+    log(handler, "after")
+    tend(handler)
+    assert live.read_text() == "before\nafter\n"
+    assert live.with_name("app.log.1970-01-01").read_text() == "in 1970\n" * 3
+    assert all(name.exists() for name in names)

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from rollsafe import ConfigurationError
 from rollsafe.arguments import checked_age, checked_size
 from rollsafe.names import Names, recognisers_of
-from rollsafe.retention import Inventory, Limits, Stored, expired, take_inventory
+from rollsafe.retention import (
+    ClockWitness,
+    Inventory,
+    Limits,
+    Stored,
+    clock_agrees,
+    expired,
+    settling_time,
+    take_inventory,
+)
 from rollsafe.schedule import Schedule
 
 DAY = 86400.0
@@ -237,3 +246,46 @@ def test_what_only_the_applications_pattern_calls_a_backup_is_the_oldest_and_has
         ("app.log.v2", None),
         ("app.log.2026-11-17", 1794960000.0),
     ]
+
+
+# The clock.
+
+
+@pytest.mark.parametrize(
+    ("ages", "agrees"),
+    [
+        ([], True),
+        ([5 * DAY], False),  # the newest lies further away
+        ([5 * DAY, 0], False),  # and a file of this moment is of the same clock
+        ([5 * DAY, 60], False),
+        ([5 * DAY, 3600], True),
+        ([5 * DAY, 4 * DAY], False),
+        ([5 * DAY, 3 * DAY], True),
+        ([0], True),  # nothing speaks against it
+        ([60, 3600, 2 * DAY], True),
+        ([-10 * 365 * DAY, 0], True),
+        ([-10 * 365 * DAY, 5 * DAY], False),
+        ([NOW + 20_000 * DAY - 1, 0], True),  # a time stamp of 1970 says nothing
+    ],
+)
+def test_a_clock_is_borne_out_by_files_that_were_written_within_the_age_and_not_only_just_now(
+    ages: list[float], agrees: bool
+) -> None:
+    now = NOW + 20_000 * DAY
+    assert clock_agrees([now - age for age in ages], now, max_age=3 * DAY) is agrees
+
+
+def test_short_ages_need_a_short_proof() -> None:
+    now = NOW + 20_000 * DAY
+    assert settling_time(10.0) == 5.0
+    assert clock_agrees([now - 20, now - 5], now, max_age=10.0)
+    assert not clock_agrees([now - 20, now - 4], now, max_age=10.0)
+
+
+def test_a_clock_is_steady_since_it_was_set() -> None:
+    witness = ClockWitness(1000.0, 50.0)
+    assert witness.steady_for(1010.0, 60.0) == 10.0
+    assert witness.steady_for(1612.0, 650.0) == 600.0, "drawn by NTP, not set"
+    assert witness.steady_for(10**9, 651.0) == 0.0
+    assert witness.steady_for(10**9 + 5.0, 656.0) == 5.0
+    assert witness.steady_for(1620.0, 660.0) == 0.0

@@ -45,6 +45,13 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
     return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
+def doubts_clock(log: Log, limits: Limits) -> bool:
+    """Whether `removals` leaves out what is too old, because the files do not bear out what the clock says."""
+    tending = _tending(log)
+    tending.removals(_recognisers(log), limits)
+    return tending.doubts_clock
+
+
 def uncertain(log: Log) -> list[str]:
     """Full paths of the files that look like backups of a log, and that no limit removes: see `retention`.
 

@@ -138,11 +138,11 @@ def show_removals(
     log: Log,
     limits: Limits,
     gone: Sequence[Removal],
-    uncertain: Sequence[str] = (),
+    kept: Sequence[str] = (),
     *,
     dry_run: bool = False,
 ) -> None:
-    """Print what retention removes of a log, or would remove, and why; and what it keeps because it cannot tell."""
+    """Print what retention removes of a log, or would remove, and why; and the sentences about what it keeps."""
     console.print(_text((log.live, "bold")), soft_wrap=True)
     for removal in gone:
         names = ", ".join(map(os.path.basename, removal.backup.paths))
@@ -155,8 +155,8 @@ def show_removals(
         console.print(
             _text(f"  {'nothing exceeds its limits' if limits.any else 'all backups are kept: there is no limit'}")
         )
-    if uncertain:
-        console.print(_text(f"  {uncertain_words(uncertain)}"), soft_wrap=True)
+    for sentence in kept:
+        console.print(_text(f"  {sentence}"), soft_wrap=True)
 
 
 def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:

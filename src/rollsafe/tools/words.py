@@ -75,6 +75,12 @@ def counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
+DOUBTED_CLOCK = (
+    "none goes for its age: all files were last written longer ago than max_age, or only just now, so the clock may be"
+    " wrong; a process that logs removes them when its clock has been right for ten minutes"
+)
+
+
 def uncertain_words(paths: Sequence[str], most: int = 3) -> str:
     """Of files that look like backups: that they stay, and why."""
     files = [path.rpartition("/")[2] for path in paths]
