@@ -124,8 +124,9 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     PATH is a gunicorn.conf.py, which is executed as by gunicorn, a log directory, or a live file. What gunicorn is
     started with beside the file follows after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
 
-    Appends, locks and permissions are tried by several processes in a temporary directory beside the log, as the user
-    that the workers will be if root asks. An application that is named is imported, in a process of its own.
+    Appends, locks, renames and permissions are tried by several processes in a temporary directory beside the log. If
+    root asks, they are the user that the workers will be, or who owns the live file. Each handler of a configuration is
+    made and given a record; an application that is named is imported; both in a process of its own.
 
     The exit code is 0 if all is well, 1 if there are warnings, 2 if there are errors.
     """

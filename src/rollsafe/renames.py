@@ -74,7 +74,7 @@ def rename_over(source: str, target: str) -> None:
 
 
 def try_rename(source: str, target: str) -> None:
-    """Rename an empty file of ours from one directory to another, and remove it there.
+    """Rename an empty file of ours from one directory to another, or within one, and remove it there.
 
     Raises:
         OSError: It was refused; `filename2` is set if it was the rename that was refused.
@@ -92,12 +92,13 @@ def try_rename(source: str, target: str) -> None:
 def _try_rename(name: str, origin: int, destination: int) -> None:
     """The steps of `try_rename` in open directories."""
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=origin))
+    renamed = f"{name}.1"
     try:
-        os.rename(name, name, src_dir_fd=origin, dst_dir_fd=destination)
+        os.rename(name, renamed, src_dir_fd=origin, dst_dir_fd=destination)
     finally:
-        for directory in (origin, destination):
+        for left, directory in ((name, origin), (renamed, destination)):
             with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
+                os.unlink(left, dir_fd=directory)
 
 
 def is_mount_point(path: str) -> bool:

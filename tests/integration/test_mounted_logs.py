@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.renames import is_mount_point
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.checks import ERROR, OK, Finding, check_config, check_logs
+from rollsafe.tools.configs import read_config
 from tests.faults.crew import WatchedHandler
 from tests.faults.mounts import enter_own_namespace, run
 from tests.integration.logs import write_log
@@ -96,3 +100,68 @@ def test_one_that_is_mounted_later_takes_all_lines_and_that_is_said_once(tmp_pat
     assert live.read_text() == "first\nnext\nnext\nnext\n"
     assert [bool(re.search("the rollover of .* was refused", report)) for report in handler.reported] == [True]
     assert sorted(os.listdir(live.parent)) == [".app.log.lock", "app.log"]
+
+
+# And check says so, where handlers were made before the mounts, or are yet to be made.
+
+
+def rollover_of(findings: list[Finding]) -> Finding:
+    """What is said of the rollover of the only log."""
+    (found,) = [each for each in findings if each.about == "rollover"]
+    return found
+
+
+def test_check_finds_an_archive_dir_that_is_on_another_mount_by_now(tmp_path: Path, mounts: ExitStack) -> None:
+    live = tmp_path / "logs" / "app.log"
+    live.parent.mkdir()
+    write_log(live, archive_dir=tmp_path / "old", backupCount=3)
+    assert rollover_of(check_logs(logs_at([live]))).level == OK
+    bind(tmp_path / "old", tmp_path / "old", mounts)
+    found = rollover_of(check_logs(logs_at([live])))
+    assert (found.level, found.where) == (ERROR, str(live))
+    assert "Invalid cross-device link" in found.what
+    assert "same mount" in found.remedy
+    assert sorted(os.listdir(live.parent)) == [".app.log.lock", "app.log"]
+
+
+def test_check_finds_a_live_file_that_is_mounted_by_itself(tmp_path: Path, mounts: ExitStack) -> None:
+    live = mounted_file(tmp_path, mounts)
+    found = rollover_of(check_logs(logs_at([live])))
+    assert (found.level, found.where) == (ERROR, str(live))
+    assert "mounted by itself" in found.what
+    assert "mount its directory instead" in found.remedy
+
+
+def test_check_finds_both_in_a_configuration(
+    tmp_path: Path, mounts: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
+    monkeypatch.chdir(tmp_path)
+    handler = "{'class': 'rollsafe.SafeTimedRotatingFileHandler', 'backupCount': 3, 'filename': %r, 'archive_dir': %r}"
+    handlers = f"{{'one': {handler % ('logs/app.log', None)}, 'two': {handler % ('two.log', 'old')}}}"
+    Path("gunicorn.conf.py").write_text(
+        f"logconfig_dict = {{'loggers': {{}}, 'root': {{'handlers': ['one', 'two']}}, 'handlers': {handlers}}}\n"
+    )
+    mounted_file(tmp_path, mounts)
+    (tmp_path / "old").mkdir()
+    bind(tmp_path / "old", tmp_path / "old", mounts)
+    found = [each for each in check_config(read_config("gunicorn.conf.py")) if each.about == "rollover"]
+    assert [(each.level, each.where) for each in found] == [
+        (ERROR, str(tmp_path / "logs" / "app.log")),
+        (ERROR, str(tmp_path / "two.log")),
+    ]
+
+
+@pytest.mark.parametrize("attribute", ["a", "i"])
+def test_check_finds_a_live_file_with_an_attribute_that_keeps_its_name(attribute: str, tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    write_log(live, backupCount=3)
+    changed = subprocess.run(["chattr", f"+{attribute}", str(live)], capture_output=True, text=True)
+    if changed.returncode:
+        pytest.skip(f"no such attribute here: {changed.stderr.strip()}")
+    try:
+        found = rollover_of(check_logs(logs_at([live])))
+    finally:
+        subprocess.run(["chattr", f"-{attribute}", str(live)], check=True)
+    assert (found.level, found.what.partition(": ")[2]) == (ERROR, "Operation not permitted")
+    assert "lsattr" in found.remedy

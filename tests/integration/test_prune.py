@@ -175,7 +175,7 @@ def test_what_cannot_be_removed_is_said(public_directory: Path) -> None:
         gone = remove(logs_at([live])[0], Limits(4), sentences.append)
         return len(gone), sentences
 
-    gone, sentences = trials.in_child(attempt, (65534, 65534))
+    gone, sentences = trials.in_child(attempt, trials.User(65534, 65534))
     assert gone == 0
     assert len(sentences) == 6
     assert all("Permission denied" in sentence for sentence in sentences)

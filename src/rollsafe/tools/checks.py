@@ -12,10 +12,11 @@ import logging.handlers
 import os
 import pwd
 import re
+import shlex
 import time
 import zoneinfo
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe.note import lock_path
+from rollsafe.renames import is_mount_point
 from rollsafe.settings import Settings
 from rollsafe.tools import rehearsal, trials
 from rollsafe.tools.catalog import Log, logs_at
@@ -30,7 +32,7 @@ from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig
 from rollsafe.tools.logrotate import Rule, rules
 from rollsafe.tools.prune import limits_in, uncertain
 from rollsafe.tools.status import Openers, status_of
-from rollsafe.tools.trials import TrialFailed
+from rollsafe.tools.trials import TrialFailed, User, user_of
 from rollsafe.tools.words import counted, size_text, uncertain_words
 
 OK, WARNING, ERROR = "ok", "warning", "error"
@@ -77,14 +79,14 @@ class Target:
     Attributes:
         live: Full path of the live file.
         settings: Its settings; None if nothing tells them.
-        user: Who will write (uid, gid); None is the user who checks.
+        user: Who will write; None is the user who checks.
         handed_over: Whether live and lock file are given to that user when the server starts.
         log: What is there already, None for nothing.
     """
 
     live: str
     settings: Settings | None
-    user: tuple[int, int] | None = None
+    user: User | None = None
     handed_over: bool = False
     log: Log | None = None
 
@@ -100,8 +102,8 @@ class Target:
 
 
 def check_logs(logs: Iterable[Log]) -> list[Finding]:
-    """The findings about logs that exist."""
-    return _check([Target(log.live, log.settings if log.told else None, log=log) for log in logs])
+    """The findings about logs that exist; for root, as the user who writes them."""
+    return _check([Target(log.live, log.settings if log.told else None, _owner_of(log), log=log) for log in logs])
 
 
 def check_config(config: ServerConfig) -> list[Finding]:
@@ -124,6 +126,7 @@ def check_config(config: ServerConfig) -> list[Finding]:
 def _check(targets: Sequence[Target]) -> list[Finding]:
     """The checks of files, each directory once."""
     findings: list[Finding] = []
+    refused: set[str] = set()
     directories = {directory: target for target in targets for directory in (target.directory, target.backup_directory)}
     for directory, target in directories.items():
         if not os.path.isdir(directory):
@@ -134,19 +137,22 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
                     directory,
                     "it does not exist",
                     "no line can be written",
-                    f"make it, and give it to the user who writes: mkdir -p {directory}",
+                    f"make it, and give it to the user who writes: mkdir -p {shlex.quote(directory)}",
                 )
             )
             continue
-        writable = list(check_permissions(directory, [each for each in targets if directory == each.directory], target))
-        findings += writable
-        if not os.access(directory, os.W_OK | os.X_OK):
+        allowed = list(check_permissions(directory, [each for each in targets if directory == each.directory], target))
+        findings += allowed
+        if any(each.level == ERROR and each.where == directory for each in allowed):
+            refused.add(directory)
             continue
-        findings += check_file_system(directory)
+        findings += check_file_system(directory, _tried_as(target.user))
         findings += check_clock(directory, target)
     openers = Openers()
     found_rules = rules()
     for target in targets:
+        if not refused & {target.directory, target.backup_directory}:
+            findings += check_rollover(target)
         findings += check_zone(target)
         findings += check_names(target)
         findings += check_logrotate(target, found_rules)
@@ -155,7 +161,7 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
     return findings
 
 
-def check_file_system(directory: str) -> Iterator[Finding]:
+def check_file_system(directory: str, user: User | None = None) -> Iterator[Finding]:
     """Whether appends are whole and locks exclude there, tried by several processes."""
     kind = None
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
@@ -182,7 +188,7 @@ def check_file_system(directory: str) -> Iterator[Finding]:
     else:
         yield Finding(OK, "file system", directory, f"{shown}, none that several hosts share")
     try:
-        torn = trials.append_faults(directory)
+        torn = trials.append_faults(directory, user)
         if torn and kind in SHARED:
             yield Finding(OK, "append", directory, f"{torn} appended lines were torn, hence the lock for each line")
         elif torn:
@@ -198,7 +204,7 @@ def check_file_system(directory: str) -> Iterator[Finding]:
             yield Finding(
                 OK, "append", directory, f"{trials.PROCESSES} processes appended at once, and no line was torn"
             )
-        wrong = trials.lock_faults(directory)
+        wrong = trials.lock_faults(directory, user)
     except (TrialFailed, OSError) as error:
         wrong = str(error)
     if wrong:
@@ -228,7 +234,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
             "run the check as root",
         )
         return
-    refusal = trials.rename_refusal(directory, user)
+    refusal = _refusal(trials.rename_refusal, directory, directory, user)
     if refusal:
         yield Finding(
             ERROR,
@@ -236,7 +242,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
             directory,
             f"user {who} may not make and rename files in it: {refusal}",
             "a rollover renames the file; without it the live file grows for ever",
-            f"give the directory to that user: chown {who} {directory}",
+            f"give the directory to that user: chown {who} {shlex.quote(directory)}",
         )
         return
     refused = False
@@ -244,7 +250,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
         if target.handed_over:
             continue
         for path in (target.live, lock_path(target.live)):
-            if os.path.lexists(path) and (reason := trials.write_refusal(path, user)):
+            if os.path.lexists(path) and (reason := _refusal(trials.write_refusal, path, user)):
                 refused = True
                 yield Finding(
                     ERROR,
@@ -252,15 +258,74 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
                     path,
                     f"user {who} may not write it: {reason}",
                     "the lines of that user wait in memory until it may, and are lost when the process ends",
-                    f"give the file to that user: chown {who} {path}",
+                    f"give the file to that user: chown {who} {shlex.quote(path)}",
                 )
     if not refused:
         yield Finding(OK, "permission", directory, f"user {who} may write and roll over")
 
 
+def check_rollover(target: Target) -> Iterator[Finding]:
+    """Whether the live file can be renamed to a backup: tried, because no look at files and directories tells."""
+    user = target.user
+    if (user is not None and os.geteuid() != 0) or not all(
+        map(os.path.isdir, (target.directory, target.backup_directory))
+    ):
+        return  # said by others
+    who = _user_name(user)
+    why = "no rollover can be made; the live file grows for ever"
+    if target.directory != target.backup_directory:
+        refusal = _refusal(trials.rename_refusal, target.directory, target.backup_directory, user)
+        if refusal:
+            yield Finding(
+                ERROR,
+                "rollover",
+                target.live,
+                f"user {who} cannot rename a file from its directory to {target.backup_directory}: {refusal}",
+                why,
+                "give an archive_dir on the same file system and on the same mount of it, which that user may write; or"
+                " move backups there in on_rollover",
+            )
+            return
+    refusal = None
+    if os.path.isfile(target.live):
+        as_root = target.handed_over and not is_mount_point(target.live)
+        refusal = None if as_root else _refusal(trials.roll_refusal, target.live, target.backup_directory, user)
+    if refusal:
+        yield Finding(
+            ERROR,
+            "rollover",
+            target.live,
+            f"user {who} cannot rename it: {refusal}",
+            why,
+            "mount its directory instead of the file; in a sticky directory (such as /tmp) give the file to that user;"
+            " take off the attributes that chattr has set (lsattr shows them)",
+        )
+        return
+    yield Finding(OK, "rollover", target.live, f"user {who} can rename it to a backup")
+
+
+def _refusal(trial: Callable[..., str | None], *arguments: Any) -> str | None:
+    """Why something is refused, None if it is not; also where it could not be tried to its end."""
+    try:
+        return trial(*arguments)
+    except TrialFailed as error:
+        return str(error)
+
+
 def check_clock(directory: str, target: Target) -> Iterator[Finding]:
     """Whether the clock that stamps files agrees with ours, and no file is of the future."""
-    difference = trials.clock_difference(directory)
+    try:
+        difference = trials.clock_difference(directory, _tried_as(target.user))
+    except TrialFailed as error:
+        yield Finding(
+            WARNING,
+            "clock",
+            directory,
+            f"the clock that stamps files there was not asked: {error}",
+            "a file that an earlier run has left is given the interval of its last write, by that clock",
+            "see what else is said of this directory",
+        )
+        return
     if abs(difference) > _CLOCKS_AGREE:
         side = "ahead" if difference > 0 else "behind"
         yield Finding(
@@ -578,7 +643,7 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
             ERROR,
             "flags",
             "post_fork",
-            f"workers become user {_user_name((server.uid, server.gid))}, and the hook of rollsafe is missing",
+            f"workers become user {_user_name(User(server.uid, server.gid))}, and the hook of rollsafe is missing",
             "log and lock files stay the property of the user who starts gunicorn, and workers cannot write them",
             "from rollsafe.gunicorn import post_fork",
         )
@@ -606,7 +671,7 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
     if not names:
         return
     try:
-        changed = rehearsal.loggers_after_import(config, names, _tried_as(config))
+        changed = rehearsal.loggers_after_import(config, names, _loads_as(config))
     except TrialFailed as error:
         yield Finding(
             WARNING,
@@ -650,7 +715,7 @@ _REMEDIES = {
 def check_records(config: ServerConfig) -> Iterator[Finding]:
     """Whether each handler can be made, and takes a record: it is tried, because no look at a format tells."""
     try:
-        faults = rehearsal.faults(config, _tried_as(config))
+        faults = rehearsal.faults(config, _loads_as(config))
     except TrialFailed as error:
         yield Finding(
             WARNING,
@@ -670,15 +735,33 @@ def check_records(config: ServerConfig) -> Iterator[Finding]:
         yield Finding(OK, "records", config.path, f"each of {counted(len(config.handlers), 'handler')} took a record")
 
 
-def _user_of(config: ServerConfig) -> tuple[int, int] | None:
-    """Who the workers will be (uid, gid), None if they stay who asks."""
-    user = (config.server.uid, config.server.gid)
-    return None if user == (os.geteuid(), os.getegid()) else user
+def _user_of(config: ServerConfig) -> User | None:
+    """Who the workers will be, None if they stay who asks; see gunicorn.util.set_owner_process."""
+    server = config.server
+    if (server.uid, server.gid) == (os.geteuid(), os.getegid()):
+        return None
+    return user_of(server.uid, server.gid, with_groups=server.initgroups)
 
 
-def _tried_as(config: ServerConfig) -> tuple[int, int] | None:
-    """Who the configuration is tried as: the workers' user where that can be."""
-    return _user_of(config) if os.geteuid() == 0 else None
+def _owner_of(log: Log) -> User | None:
+    """Who writes a log: the owner of its live file, else of its lock file, else of the directory; None if we do."""
+    if os.geteuid() != 0:
+        return None
+    for path in (log.live, log.lock_path, os.path.dirname(log.live)):
+        with suppress(OSError):
+            status = os.lstat(path)
+            return user_of(status.st_uid, status.st_gid) if status.st_uid != 0 else None
+    return None
+
+
+def _tried_as(user: User | None) -> User | None:
+    """Who can be tried: another user by root only."""
+    return user if os.geteuid() == 0 else None
+
+
+def _loads_as(config: ServerConfig) -> User | None:
+    """Who loads the application: with preload_app, gunicorn's arbiter does."""
+    return None if config.server.preload_app else _tried_as(_user_of(config))
 
 
 def _is_zone(variable: str) -> bool:
@@ -692,9 +775,9 @@ def _is_zone(variable: str) -> bool:
     return bool(_POSIX_ZONE.match(name)) or name in ("UTC", "UTC0", "GMT")
 
 
-def _user_name(user: tuple[int, int] | None) -> str:
+def _user_name(user: User | None) -> str:
     """A user and a group as chown(1) takes them."""
-    uid, gid = user or (os.geteuid(), os.getegid())
+    uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:

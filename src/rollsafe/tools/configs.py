@@ -13,15 +13,18 @@ import logging.config
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from rollsafe.arguments import checked_age, checked_size
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.settings import Settings, name_of_zone
 
 ROOT = "root"
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,20 @@ class ConfiguredHandler:
 
     @property
     def settings(self) -> Settings:
-        """What one of ours would say of itself in the lock file."""
-        known = {key: value for key, value in self.options.items() if key in ("interval", "suffix", "backupCount")}
-        at_time = self.options.get("atTime")
+        """What one of ours would say of itself in the lock file; what cannot be meant is left out."""
+        options = self.options
+        at_time = options.get("atTime")
         return Settings(
-            when=str(self.options.get("when", "h")).upper(),
+            when=str(options.get("when", "h")).upper(),
             atTime=at_time.isoformat() if at_time else None,
-            tz=name_of_zone(self.options.get("tz"), bool(self.options.get("utc"))),
-            **known,
+            tz=name_of_zone(options.get("tz"), bool(options.get("utc"))),
+            maxBytes=_accepted(checked_size, "maxBytes", options.get("maxBytes")) or 0,
+            max_age=_accepted(checked_age, options.get("max_age")),
+            max_total_bytes=_accepted(checked_size, "max_total_bytes", options.get("max_total_bytes")),
+            min_free_bytes=_accepted(checked_size, "min_free_bytes", options.get("min_free_bytes")),
+            archive_dir=options.get("archive_dir"),
+            compress=options.get("compress") is not None,
+            **{key: value for key, value in options.items() if key in ("interval", "suffix", "backupCount")},
         )
 
 
@@ -183,6 +192,8 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
         if key in having:
             path = options.get("filename")
             made_with = {name: value for name, value in options.items() if name not in ("class", "()")}
+            if made_with.get("archive_dir"):
+                made_with["archive_dir"] = os.path.realpath(_absolute(server, made_with["archive_dir"]))
             found.append(
                 ConfiguredHandler(key, kind, _absolute(server, path) if path else None, made_with, tuple(having[key]))
             )
@@ -194,6 +205,8 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
             rotation = getattr(server.logger_class, "rotation", None)
             kind = logging.FileHandler if rotation is None else SafeTimedRotatingFileHandler
             options = {} if rotation is None else {"when": "midnight", **rotation}
+            if options.get("archive_dir"):
+                options["archive_dir"] = os.path.realpath(_absolute(server, options["archive_dir"]))
             found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,)))
     return found
 
@@ -201,3 +214,10 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
 def _absolute(server: Any, path: Any) -> str:
     """The path of a log file as gunicorn's processes see it."""
     return os.path.join(str(server.chdir), os.fspath(path))
+
+
+def _accepted(check: Callable[..., _Value | None], *arguments: Any) -> _Value | None:
+    """What a check of arguments returns, None where it refuses."""
+    with contextlib.suppress(ConfigurationError):
+        return check(*arguments)
+    return None

@@ -19,6 +19,7 @@ from typing import Any
 
 from rollsafe.tools import trials
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig, enter
+from rollsafe.tools.trials import User
 
 # A filter may want one level only.
 _LEVELS = (logging.INFO, logging.ERROR, logging.DEBUG)
@@ -33,12 +34,12 @@ Fault = tuple[str, str]
 """One of the three, and what is so."""
 
 
-def faults(config: ServerConfig, user: tuple[int, int] | None = None) -> dict[str, Fault]:
+def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
     """Name of a handler -> why it would lose a line; only of those that would.
 
     Args:
         config: What gunicorn is started with.
-        user: Who the workers will be (uid, gid); None is the user who asks.
+        user: Who the workers will be; None is the user who asks.
 
     Raises:
         TrialFailed: It could not be tried.
@@ -56,9 +57,7 @@ def faults(config: ServerConfig, user: tuple[int, int] | None = None) -> dict[st
     return {name: (kind, text) for name, (kind, text) in found.items()}
 
 
-def loggers_after_import(
-    config: ServerConfig, loggers: Sequence[str], user: tuple[int, int] | None = None
-) -> dict[str, str]:
+def loggers_after_import(config: ServerConfig, loggers: Sequence[str], user: User | None = None) -> dict[str, str]:
     """What importing the application does to loggers that are configured: name -> "disabled" or "replaced".
 
     Args:
@@ -113,7 +112,8 @@ def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
         if missing:
             yield handler.name, (UNMADE, missing[0])
             continue
-        with tempfile.TemporaryDirectory(prefix="rollsafe-check-") as place:
+        # A thread of a handler that is closed may still be at it.
+        with tempfile.TemporaryDirectory(prefix="rollsafe-check-", ignore_cleanup_errors=True) as place:
             try:
                 made = _made(configurator, handler, options, os.path.join(place, "probe.log"))
             except Exception as error:

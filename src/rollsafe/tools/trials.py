@@ -1,23 +1,30 @@
-"""What a file system and the system's users really allow: tried by processes of our own in a temporary directory there.
+"""What a file system and the system's users really allow: tried by processes of our own, where the log is to be.
+
+Each trial is made by a process that is the user who will write (see `in_child`), because root may do what that user may
+not, and on some network file systems root may do less. A process of root works in a directory of its own, which it
+holds open, so that nobody who may write the directory of the log can put something in its way.
 
 All that is made is removed again. The processes are forked, and leave by `os._exit`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pwd
 import select
-import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rollsafe.locks import FileLock
+from rollsafe.renames import is_mount_point, try_rename
 
 PROCESSES = 4
 _LINES = 60
@@ -25,74 +32,103 @@ _SIZES = (120, 900, 5000, 20000)
 _COUNTS = 20
 # Seconds that a trial may take; a network file system may be slow.
 PATIENCE = 30.0
+# What renameat(2) says of a file that may be renamed, when the new name is a directory's.
+_MAY_BE_RENAMED = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
 
 class TrialFailed(Exception):
     """A process of a trial could not do its part; the text says why."""
 
 
-def append_faults(directory: str) -> int:
+class User(NamedTuple):
+    """Who tries something."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    """The other groups; who becomes another user leaves those that it had."""
+
+
+def user_of(uid: int, gid: int, *, with_groups: bool = True) -> User:
+    """A user with the groups that the system knows it to be in."""
+    groups: list[int] = []
+    if with_groups:
+        with suppress(KeyError, OSError):
+            groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    return User(uid, gid, tuple(group for group in groups if group != gid))
+
+
+def append_faults(directory: str, user: User | None = None) -> int:
     """How many of the lines that several processes append to one file at once are lost or torn; 0 as it should be.
 
     Raises:
         TrialFailed: A process could not write.
     """
-    with _place(directory) as place:
-        path = os.path.join(place, "append")
-        _together([partial(_append, path, number) for number in range(PROCESSES)])
-        expected = {_line(number, row) for number in range(PROCESSES) for row in range(_LINES)}
-        with open(path, "rb") as file:
-            found = file.read().split(b"\n")
-        return len(expected - {line + b"\n" for line in found})
+
+    def attempt() -> int:
+        with _place(directory, "append"):
+            _together([partial(_append, "append", number) for number in range(PROCESSES)])
+            expected = {_line(number, row) for number in range(PROCESSES) for row in range(_LINES)}
+            with open("append", "rb", opener=_only_ours) as file:
+                found = file.read().split(b"\n")
+            return len(expected - {line + b"\n" for line in found})
+
+    return int(in_child(attempt, user, patience=2 * PATIENCE))
 
 
-def lock_faults(directory: str) -> str | None:
+def lock_faults(directory: str, user: User | None = None) -> str | None:
     """What is wrong with locks, None if they exclude.
 
     Raises:
         TrialFailed: A process could not lock.
     """
-    with _place(directory) as place:
-        lock, count = os.path.join(place, "lock"), os.path.join(place, "count")
-        with FileLock(lock):
-            if in_child(lambda: FileLock(lock).acquire(timeout=0.2)):
-                return "two processes had the lock at once"
-        with open(count, "w", encoding="ascii") as file:
-            file.write("0")
-        _together([partial(_count, lock, count)] * PROCESSES)
-        with open(count, encoding="ascii") as file:
-            counted = int(file.read() or 0)
-    if counted != PROCESSES * _COUNTS:
-        return f"{PROCESSES * _COUNTS - counted} of {PROCESSES * _COUNTS} steps made under the lock were lost"
-    return None
-
-
-def clock_difference(directory: str) -> float:
-    """Seconds by which the clock that stamps files here is ahead of ours (a file server has its own)."""
-    with _place(directory) as place:
-        before = time.time()
-        with open(os.path.join(place, "now"), "wb") as file:
-            file.write(b"now")
-            file.flush()
-            stamp = os.fstat(file.fileno()).st_mtime
-        after = time.time()
-    return stamp - before if stamp < before else max(0.0, stamp - after)
-
-
-def rename_refusal(directory: str, user: tuple[int, int] | None) -> str | None:
-    """Why a user (uid, gid; None is ours) cannot make and rename files in a directory, None if that works."""
 
     def attempt() -> str | None:
-        name = os.path.join(directory, f".rollsafe-check-{os.getpid()}")
+        with _place(directory, "lock", "count"):
+            with FileLock("lock"):
+                if in_child(lambda: FileLock("lock").acquire(timeout=0.2)):
+                    return "two processes had the lock at once"
+            # Bytes, because a codec is a module that the other user may not be allowed to read.
+            with open("count", "r+b", opener=_only_ours) as file:
+                file.write(b"0")
+            _together([partial(_count, "lock", "count")] * PROCESSES)
+            with open("count", "rb", opener=_only_ours) as file:
+                counted = int(file.read() or 0)
+        if counted != PROCESSES * _COUNTS:
+            return f"{PROCESSES * _COUNTS - counted} of {PROCESSES * _COUNTS} steps made under the lock were lost"
+        return None
+
+    wrong: str | None = in_child(attempt, user, patience=2 * PATIENCE)
+    return wrong
+
+
+def clock_difference(directory: str, user: User | None = None) -> float:
+    """Seconds by which the clock that stamps files here is ahead of ours (a file server has its own).
+
+    Raises:
+        TrialFailed: No file could be made.
+    """
+
+    def attempt() -> float:
+        with _place(directory, "now"):
+            before = time.time()
+            with open("now", "r+b", opener=_only_ours) as file:
+                file.write(b"now")
+                file.flush()
+                stamp = os.fstat(file.fileno()).st_mtime
+            after = time.time()
+        return stamp - before if stamp < before else max(0.0, stamp - after)
+
+    return float(in_child(attempt, user))
+
+
+def rename_refusal(source: str, target: str, user: User | None = None) -> str | None:
+    """Why a user cannot make a file in one directory and rename it into another (or there), None if that works."""
+
+    def attempt() -> str | None:
         try:
-            with open(name, "xb") as file:
-                file.write(b"x")
-            os.rename(name, f"{name}.1")
-            os.unlink(f"{name}.1")
+            try_rename(source, target)
         except OSError as error:
-            for left in (name, f"{name}.1"):
-                with suppress(OSError):
-                    os.unlink(left)
             return str(error.strerror)
         return None
 
@@ -100,14 +136,44 @@ def rename_refusal(directory: str, user: tuple[int, int] | None) -> str | None:
     return refusal
 
 
-def write_refusal(path: str, user: tuple[int, int] | None) -> str | None:
+def write_refusal(path: str, user: User | None = None) -> str | None:
     """Why a user cannot open an existing file to append to it, None if that works."""
 
     def attempt() -> str | None:
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+            # A FIFO that nobody reads would never be open (fifo(7)).
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             return str(error.strerror)
+        try:
+            return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else "it is no regular file"
+        finally:
+            os.close(descriptor)
+
+    refusal: str | None = in_child(attempt, user)
+    return refusal
+
+
+def roll_refusal(live: str, directory: str, user: User | None = None) -> str | None:
+    """Why a user cannot rename a live file that exists to a backup in a directory, None if that works.
+
+    Not told by a rename of another file: the live file may be somebody else's in a sticky directory, be immutable
+    (chattr(1)), or be mounted by itself. It is asked to take the name of a directory, which no file can: the system
+    looks first whether the file may leave its own.
+    """
+
+    def attempt() -> str | None:
+        if is_mount_point(live):
+            return "it is mounted by itself, as by docker run -v FILE:FILE"
+        with _place(directory) as place:
+            os.mkdir("directory", dir_fd=place)
+            try:
+                os.rename(live, "directory", dst_dir_fd=place)
+            except OSError as error:
+                return None if error.errno in _MAY_BE_RENAMED else str(error.strerror)
+            finally:
+                with suppress(OSError):
+                    os.rmdir("directory", dir_fd=place)
         return None
 
     refusal: str | None = in_child(attempt, user)
@@ -116,7 +182,7 @@ def write_refusal(path: str, user: tuple[int, int] | None) -> str | None:
 
 def _append(path: str, number: int) -> None:
     """One process's lines."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     for row in range(_LINES):
         os.write(descriptor, _line(number, row))
 
@@ -130,20 +196,51 @@ def _line(number: int, row: int) -> bytes:
 def _count(lock: str, path: str) -> None:
     """One process's steps."""
     for _ in range(_COUNTS):
-        with FileLock(lock), open(path, "r+", encoding="ascii") as file:
+        with FileLock(lock), open(path, "r+b", opener=_only_ours) as file:
             number = int(file.read()) + 1
             file.seek(0)
-            file.write(str(number))
+            file.write(b"%d" % number)
+
+
+def _only_ours(path: str, flags: int) -> int:
+    """An opener that follows no link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 @contextmanager
-def _place(directory: str) -> Iterator[str]:
-    """A temporary directory in `directory`."""
-    place = tempfile.mkdtemp(prefix=".rollsafe-check-", dir=directory)
+def _place(directory: str, *files: str) -> Iterator[int]:
+    """A temporary directory in `directory`, which becomes the working directory; for processes of a trial only.
+
+    Its path is used once: who may write `directory` may move ours away and put something else in its place. So it is
+    entered by its descriptor, and only if it is ours and nobody else may write in it; and what is in it already is
+    neither written nor removed.
+
+    Args:
+        directory: Where.
+        files: Names of empty files to make there, removed at the end.
+    """
+    path = tempfile.mkdtemp(prefix=".rollsafe-check-", dir=directory)
+    place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    made: list[str] = []
     try:
+        status = os.fstat(place)
+        if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o077):
+            raise TrialFailed(
+                f"root has made {path!r}, and it belongs to user {status.st_uid}, who has replaced it, unless the file"
+                " system lets nobody be root"
+            )
+        os.fchdir(place)
+        for name in files:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=place))
+            made.append(name)
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        for name in made:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=place)
+        os.close(place)
+        with suppress(OSError):
+            os.rmdir(path)
 
 
 def _together(attempts: Sequence[Callable[[], None]]) -> None:
@@ -155,24 +252,27 @@ def _together(attempts: Sequence[Callable[[], None]]) -> None:
             raise TrialFailed(answer["error"])
 
 
-def in_child(attempt: Callable[[], Any], user: tuple[int, int] | None = None, *, quiet: bool = False) -> Any:
+def in_child(
+    attempt: Callable[[], Any], user: User | None = None, *, quiet: bool = False, patience: float = PATIENCE
+) -> Any:
     """What a function returns in a process of its own, as another user if one is given.
 
     Args:
         attempt: What it returns has to be JSON.
-        user: Who the process becomes (uid, gid).
+        user: Who the process becomes; None is the user who asks. Only root can become another.
         quiet: Whether its standard streams lead nowhere.
+        patience: Seconds that it may take.
 
     Raises:
-        TrialFailed: It raised, or took longer than PATIENCE.
+        TrialFailed: It raised, or took longer.
     """
-    answer = _answer(*_start(attempt, user, quiet))
+    answer = _answer(*_start(attempt, user, quiet), patience)
     if "error" in answer:
         raise TrialFailed(answer["error"])
     return answer["result"]
 
 
-def _start(attempt: Callable[[], Any], user: tuple[int, int] | None = None, quiet: bool = False) -> tuple[int, int]:
+def _start(attempt: Callable[[], Any], user: User | None = None, quiet: bool = False) -> tuple[int, int]:
     """Fork a process; its id, and the descriptor that its answer can be read from."""
     read, write = os.pipe()
     pid = os.fork()
@@ -185,11 +285,13 @@ def _start(attempt: Callable[[], Any], user: tuple[int, int] | None = None, quie
             nowhere = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nowhere, descriptor)
-        if user is not None and user != (os.geteuid(), os.getegid()):
-            os.setgroups([])
-            os.setgid(user[1])
-            os.setuid(user[0])
+        if user is not None:
+            os.setgroups(user.groups)
+            os.setgid(user.gid)
+            os.setuid(user.uid)
         answer = {"result": attempt()}
+    except TrialFailed as error:
+        answer = {"error": str(error)}
     except BaseException as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     try:
@@ -198,11 +300,12 @@ def _start(attempt: Callable[[], Any], user: tuple[int, int] | None = None, quie
         os._exit(0)
 
 
-def _answer(pid: int, read: int) -> dict[str, Any]:
+def _answer(pid: int, read: int, patience: float = PATIENCE) -> dict[str, Any]:
     """What a process has to say; it is killed if it takes too long."""
     text = b""
+    ready: list[int] = []
     try:
-        ready, _, _ = select.select([read], [], [], PATIENCE)
+        ready, _, _ = select.select([read], [], [], patience)
         if ready:
             text = os.read(read, 1 << 16)
     finally:
@@ -211,5 +314,7 @@ def _answer(pid: int, read: int) -> dict[str, Any]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    answer: dict[str, Any] = json.loads(text) if text else {"error": f"no answer within {PATIENCE:.0f} s"}
-    return answer
+    if text:
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+    return {"error": "its process ended without an answer" if ready else f"no answer within {patience:.0f} s"}
