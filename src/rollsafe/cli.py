@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import itertools
 import json
 import os
+import select
 import sys
 import time
 from collections import deque
@@ -28,7 +30,14 @@ from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.times import moment
 from rollsafe.tools.verify import verify as verify_logs
-from rollsafe.tools.words import DOUBTED_CLOCK, printable, printable_line, uncertain_words
+from rollsafe.tools.words import (
+    DOUBTED_CLOCK,
+    clock_text,
+    duration_text,
+    printable,
+    printable_line,
+    uncertain_words,
+)
 
 try:
     import click
@@ -52,7 +61,33 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _moment(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """The time that an option gives."""
-    return None if value is None else moment(value, time.time())
+    if value is None:
+        return None
+    now = time.time()
+    instant = moment(value, now)
+    if option.name == "since" and instant > now:
+        shown = f"{clock_text(instant)}, in {duration_text(instant - now)}"
+        _complain(
+            f"--since {value!r} is yet to come ({shown}), so that no line is as late; give a date for another day"
+        )
+    return instant
+
+
+def _spelling(name: str) -> str:
+    """The name of an option for any spelling of it: --max-age is --max_age, and --backup-count is --backupCount."""
+    return _spellings().get(_bare(name), name)
+
+
+@functools.cache
+def _spellings() -> dict[str, str]:
+    """The names of all long options, by what is the same in all their spellings."""
+    options = (option for command in rollsafe.commands.values() for each in command.params for option in each.opts)
+    return {_bare(option[2:]): option[2:] for option in options if option.startswith("--")}
+
+
+def _bare(name: str) -> str:
+    """A name without what its spellings differ by; one letter is an option of its own in either case."""
+    return name if len(name) == 1 else name.replace("-", "").replace("_", "").lower()
 
 
 def reads_lines(command: Command) -> Command:
@@ -71,7 +106,8 @@ def reads_lines(command: Command) -> Command:
             "--since",
             metavar="TIME",
             callback=_moment,
-            help="Only lines of this time or later: '2026-11-25 16:14', '16:14', '2026-11-25T16:14Z', '2 hours ago'.",
+            help="Only lines of this time or later: '2026-11-25 16:14', '16:14', '2026-11-25T16:14Z', yesterday,"
+            " '2 hours ago'.",
         ),
         click.argument("paths", nargs=-1, required=True, type=click.Path()),
     ):
@@ -79,7 +115,13 @@ def reads_lines(command: Command) -> Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": _HELP_OPTIONS, "max_content_width": 100})
+@click.group(
+    context_settings={
+        "help_option_names": _HELP_OPTIONS,
+        "max_content_width": 100,
+        "token_normalize_func": _spelling,
+    }
+)
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
 def rollsafe() -> None:
     """Questions about log files that several processes write, answered."""
@@ -151,6 +193,7 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
     PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
     hosts, are merged by the times of their lines; lines that tell no time stay with the one before.
     """
+    _check_range(since, until)
     snapshots = [Snapshot(log) for log in logs_at(paths)]
     if len(snapshots) == 1 and since is None and until is None:
         streams = [snapshots[0].lines(_complain)]
@@ -178,6 +221,7 @@ def tail(
     """
     if follow and until is not None:
         raise click.UsageError("--follow and --until exclude each other; leave one out")
+    _check_range(since, until)
     logs = logs_at(paths)
     followers = [Follower(log, _complain) for log in logs] if follow else []
     snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
@@ -194,7 +238,8 @@ def tail(
         while followers:
             new = [[(0.0, line) for line in each.poll()] for each in followers]
             _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
-            time.sleep(_POLL)
+            if _is_forsaken(_POLL):
+                break
 
 
 @rollsafe.command(short_help="Prove that no line is missing, doubled, torn or misplaced.")
@@ -362,6 +407,21 @@ def _print(entries: Iterable[Entry], raw: bool) -> None:
     output.flush()
 
 
+def _is_forsaken(seconds: float) -> bool:
+    """Whether nobody reads standard output any more, asked for so many seconds.
+
+    A write would tell too, but there may be no line to write for days (poll(2): POLLERR for a pipe without reader).
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    asked = time.monotonic()
+    forsaken = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(1000 * seconds))
+    if not forsaken:
+        # What cannot be polled (a closed descriptor) is answered at once.
+        time.sleep(max(0.0, asked + seconds - time.monotonic()))
+    return forsaken
+
+
 def _complain(sentence: str) -> None:
     """Say on standard error what could not be read; what can be read is printed all the same."""
     click.echo(f"rollsafe: {printable(sentence)}", err=True)
@@ -370,6 +430,14 @@ def _complain(sentence: str) -> None:
 def _number(text: str | None) -> int | str | None:
     """A number that somebody typed, if it is one."""
     return int(text) if text and text.isdigit() else text
+
+
+def _check_range(since: float | None, until: float | None) -> None:
+    """Refuse a range in which no line can be."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(
+            f"--since {clock_text(since)} is not before --until {clock_text(until)}, so that no line is between them"
+        )
 
 
 def _or(value: float | None, default: float) -> float:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from rollsafe import cli
 from tests.integration.commands import ROOT, run
+from tests.integration.logs import write_log
 
 REFERENCE = ROOT / "docs" / "reference" / "commands.md"
 COMMANDS = sorted(cli.rollsafe.commands.items())
@@ -54,6 +55,9 @@ def test_the_reference_page_has_the_help_that_is_printed(tmp_path: Path) -> None
         (["nonsense"], "No such command 'nonsense'"),
         (["completion", "bash", "--nonsense"], "No such option"),
         (["completion"], "Missing argument"),
+        (["prune", "--max-agee", "1 day", "."], "No such option '--max-agee'. Did you mean '--max_age'?"),
+        (["cat", "--since", "11:00", "--until", "10:00", "."], "11:00:00 is not before --until "),
+        (["tail", "-f", "--until", "10:00", "."], "--follow and --until exclude each other"),
     ],
 )
 def test_what_is_asked_wrongly_ends_with_one_sentence_and_exit_code_2(arguments: list[str], words: str) -> None:
@@ -62,6 +66,23 @@ def test_what_is_asked_wrongly_ends_with_one_sentence_and_exit_code_2(arguments:
     assert ran.stderr.startswith("rollsafe: ")
     assert ran.stderr.count("\n") == 1
     assert words in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "option", ["--max-age", "--max_age", "--maxAge", "--MAX-AGE", "--backup-count", "--backup_count", "--backupCount"]
+)
+def test_every_option_may_be_spelt_either_way(option: str, tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log")
+    value = "30 minutes" if "age" in option.lower() else "1"
+    ran = run("prune", "--dry_run", option, value, str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "1 backup, " in ran.stdout
+
+
+def test_one_letter_means_another_option_in_the_other_case(tmp_path: Path) -> None:
+    (tmp_path / "app.log").write_text("line\n")
+    assert run("cat", "-H", "app.log", directory=tmp_path).stdout == "app.log: line\n"
+    assert run("cat", "-h", "app.log", directory=tmp_path).stdout.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

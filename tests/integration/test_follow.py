@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,23 @@ def _descriptors(pid: int, path: Path) -> int:
         return sum(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
     except OSError:
         return 0
+
+
+@pytest.mark.parametrize("ending", ["pipe", "socket"])
+def test_it_ends_when_nobody_reads_any_more_though_no_line_comes(ending: str, tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    live.write_text("one\n")
+    if ending == "pipe":
+        ours, its = os.pipe()
+    else:
+        ours, its = (end.detach() for end in socket.socketpair())
+    command = [sys.executable, "-m", "rollsafe.cli", "tail", "-f", str(live)]
+    with subprocess.Popen(command, env=server_environment(), stdout=its, stderr=subprocess.PIPE) as process:
+        os.close(its)
+        assert os.read(ours, 100) == b"one\n"
+        os.close(ours)
+        _, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, b"")
 
 
 def judge(output: Path, handler: SafeTimedRotatingFileHandler, acknowledged: dict[str, int], kills: int = 0) -> Report:

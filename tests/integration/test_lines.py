@@ -204,3 +204,18 @@ def test_last_lines_are_found_from_the_end(count: int, tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert last_lines(file, os.path.getsize(path), count) == (lines[-count:] if count else [])
         assert last_lines(file, 0, count) == []
+
+
+@pytest.mark.parametrize("command", ["cat", "tail"])
+def test_a_time_yet_to_come_is_said_to_be_one(command: str, live: Path) -> None:
+    ran = run(command, "--since", "+2 hours", str(live))
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr.startswith("rollsafe: --since '+2 hours' is yet to come (")
+    assert ran.stderr.count("\n") == 1
+    assert "in 1 h 59 min" in ran.stderr or "in 2 h" in ran.stderr
+
+
+def test_a_day_is_named_as_people_do(live: Path) -> None:
+    lines = run("cat", str(live)).stdout
+    assert run("cat", "--since", "yesterday", "--until", "tomorrow", str(live)).stdout == lines
+    assert run("cat", "--until", "yesterday", str(live)).stdout == ""

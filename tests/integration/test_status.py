@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import gzip
 import io
 import json
 import os
+import re
 import time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
@@ -175,3 +179,37 @@ def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
 )
 def test_sizes_are_told_in_binary_units(size: int, text: str) -> None:
     assert words.size_text(size) == text
+
+
+ZONES = ("UTC", "Asia/Tokyo", "America/New_York", None)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_all_times_of_a_log_are_of_the_zone_that_names_its_backups(
+    zone: str | None, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        live = tmp_path / "app.log"
+        write_log(live, range(-3, 1), utc=False, tz=zone)
+        found = status(live)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", shown(found, terminal=terminal))
+        assert f"hour, {zone or 'local time'}\n" in text
+        (next_one,) = re.findall(r"next +(\S+ \S+), in", text)
+        assert found.next_rollover is not None
+        end = datetime.datetime.fromtimestamp(found.next_rollover, ZoneInfo(zone or "Asia/Kolkata"))
+        assert next_one == end.strftime("%Y-%m-%d %H:%M:%S")
+        for backup in tmp_path.glob("app.log.*"):
+            day, hour = backup.name.removeprefix("app.log.").split("_")
+            assert f"{day} {hour}:00" in text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_zone_that_is_not_known_here_is_said_to_be_and_times_are_local(live: Path) -> None:
+    found = status(live)
+    text = shown(dataclasses.replace(found, settings=Settings("H", tz="Mars/Olympus"), told=True))
+    assert "Mars/Olympus (not known here: times are local)" in text

@@ -100,13 +100,39 @@ def test_an_hour_that_comes_twice_is_told_by_the_file() -> None:
         ("3 Days ago", NOON - 3 * 86400),
         ("1 week", NOON - 7 * 86400),
         ("5m", NOON - 300),
+        ("-1 h", NOON - 3600),
+        ("-1h30min", NOON - 5400),
+        ("+90 s", NOON + 90),
+        ("1h 30min ago", NOON - 5400),
+        ("1 day, 2 hours and 3 minutes ago", NOON - 86400 - 7200 - 180),
+        ("1 month ago", NOON - 30.44 * 86400),
+        ("now", NOON),
+        ("today", NOON - 13 * 3600),
+        ("Yesterday", NOON - 37 * 3600),
+        ("tomorrow", NOON + 11 * 3600),
+        ("yesterday 13:00", NOON - 86400),
+        ("yesterday  13:00:30", NOON - 86400 + 30),
+        ("2027-01-15 12:00 UTC", NOON),
+        ("12:00 UTC", NOON),
+        ("@1800014400", NOON),
+        ("@1800014400.5", NOON + 0.5),
     ],
 )
 def test_people_may_type_times_like_this(text: str, seconds: float) -> None:
     assert moment(text, NOON) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "25:00", "2027-02-30", "2 fortnights ago", "-1 h"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "25:00", "2027-02-30", "2 fortnights ago", "-1 h ago", "1 h 2", "yesterday noon", "@", "h"]
+)
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ConfigurationError, match="give one such as"):
         moment(text, NOON)
+
+
+@pytest.mark.usefixtures("paris")
+def test_yesterday_begins_at_its_midnight_also_when_it_was_longer() -> None:
+    noon = 1_792_926_000.0  # 2026-10-25 12:00, the day on which summer time ends
+    assert moment("today", noon) == noon - 13 * 3600
+    assert moment("yesterday", noon + 86400) == noon - 13 * 3600
+    assert moment("yesterday", noon) == noon - 37 * 3600

@@ -12,7 +12,6 @@ import heapq
 import io
 import os
 import stat
-import zoneinfo
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -20,10 +19,10 @@ from math import inf
 from typing import BinaryIO
 
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
-from rollsafe.settings import UNNAMED, Settings
+from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log, LogFile, logs_at
 from rollsafe.tools.reading import DAMAGED, open_log
-from rollsafe.tools.times import LineClock
+from rollsafe.tools.times import LineClock, zone_named
 
 Entry = tuple[float, bytes]
 """The time of a line (seconds since the epoch), and the line with those after it that tell no time."""
@@ -190,11 +189,8 @@ def lines_of(stream: BinaryIO, path: str, complain: Complain) -> Iterator[bytes]
 
 def clock_of(file: LogFile, settings: Settings) -> LineClock:
     """What tells the times of a file's lines."""
-    zones: list[datetime.tzinfo] = [datetime.timezone.utc]
-    with suppress(LookupError, ValueError, OSError):
-        if settings.tz not in (None, UNNAMED, "UTC"):
-            zones.insert(0, zoneinfo.ZoneInfo(str(settings.tz)))
-    return LineClock(file.interval, zones)
+    own = zone_named(settings.tz)
+    return LineClock(file.interval, [datetime.timezone.utc] if own is None else [own, datetime.timezone.utc])
 
 
 def last_lines(stream: BinaryIO, size: int, count: int) -> list[bytes]:

@@ -5,6 +5,7 @@ All text is made by `_text`, which lets nothing through that a terminal would ob
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 from collections import Counter
@@ -21,6 +22,7 @@ from rollsafe.settings import Settings
 from rollsafe.tools import checks
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.status import FileStatus, Lock, Process, Status
+from rollsafe.tools.times import zone_named
 from rollsafe.tools.verify import Finding, Report
 from rollsafe.tools.words import clock_text, counted, duration_text, printable, size_text, uncertain_words
 
@@ -68,12 +70,13 @@ def show_status(console: Console, statuses: Iterable[Status], now: float) -> Non
         if number:
             console.print()
         console.print(_text((status.live, "bold")), soft_wrap=True)
-        for name, value in _facts(status, now):
+        zone = zone_named(status.settings.tz)
+        for name, value in _facts(status, now, zone):
             console.print(_text((f"  {name:<10}", "dim"), value), soft_wrap=True)
         if console.is_terminal:
-            console.print(_time_line(status, console.width))
+            console.print(_time_line(status, zone, console.width))
         else:
-            for line in _listing(status):
+            for line in _listing(status, zone):
                 console.print(_text(line), soft_wrap=True)
 
 
@@ -159,16 +162,16 @@ def show_removals(
         console.print(_text(f"  {sentence}"), soft_wrap=True)
 
 
-def _facts(status: Status, now: float) -> Iterator[tuple[str, str | Text]]:
+def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator[tuple[str, str | Text]]:
     """What is worth knowing of a log, as (name, value)."""
     settings = status.settings
     if status.told:
-        zone = settings.tz or "local time"
-        yield "each", f"{_each(settings)}, {zone}"
+        unknown = " (not known here: times are local)" if settings.tz and zone is None else ""
+        yield "each", f"{_each(settings)}, {settings.tz or 'local time'}{unknown}"
         yield "keeps", _retention(status)
     else:
         yield "each", f"{_each(settings)}, by the names of its backups (no lock file tells it)"
-    yield "next", _next(status, now)
+    yield "next", _next(status, now, zone)
     yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
     yield "lock", _holder(status.rollover_lock, status.processes, "free")
     yield "backlog", _tending(status)
@@ -206,11 +209,11 @@ def _retention(status: Status) -> str:
     return ", ".join(limits) or "all backups"
 
 
-def _next(status: Status, now: float) -> str | Text:
+def _next(status: Status, now: float, zone: datetime.tzinfo | None) -> str | Text:
     """When the next rollover is."""
     if status.next_rollover is None:
         return "not known"
-    when = clock_text(status.next_rollover)
+    when = clock_text(status.next_rollover, zone)
     left = status.next_rollover - now
     if left <= 0:
         return _text((f"with the next line, due since {when}", "yellow"))
@@ -236,16 +239,16 @@ def _tending(status: Status) -> str:
     return f"{', '.join(waiting) or 'none left'}; {tended.replace('held', 'tended')}"
 
 
-def _listing(status: Status) -> Iterator[str]:
+def _listing(status: Status, zone: datetime.tzinfo | None) -> Iterator[str]:
     """One line for each file: interval, size, name."""
     for file in status.files:
-        start = clock_text(file.start) if file.start is not None else "?"
+        start = clock_text(file.start, zone) if file.start is not None else "?"
         yield f"  {start:<19}  {file.size:>14,}  {file.name}"
 
 
-def _time_line(status: Status, width: int) -> Table:
+def _time_line(status: Status, zone: datetime.tzinfo | None, width: int) -> Table:
     """The intervals, oldest first, each with a bar for its size."""
-    rows = list(_rows(status.files))
+    rows = list(_rows(status.files, zone))
     older, rows = [row for row in rows[:-_ROWS] if row.files], rows[-_ROWS:]
     largest = max((row.size for row in rows), default=0)
     bar = max(8, min(_BAR, width // 3))
@@ -275,7 +278,7 @@ def _time_line(status: Status, width: int) -> Table:
     return table
 
 
-def _rows(files: Iterable[FileStatus]) -> Iterator[_Row]:
+def _rows(files: Iterable[FileStatus], zone: datetime.tzinfo | None) -> Iterator[_Row]:
     """The intervals that have files, and a row for each gap between them."""
     end: float | None = None
     for start, group in itertools.groupby(files, key=lambda file: file.start):
@@ -287,7 +290,7 @@ def _rows(files: Iterable[FileStatus]) -> Iterator[_Row]:
             yield _Row(f"nothing for {duration_text(start - end)}", 0, (), False)
         end = members[0].end
         archived = all(file.extension for file in members)
-        yield _Row(clock_text(start), sum(file.size for file in members), members, archived)
+        yield _Row(clock_text(start, zone), sum(file.size for file in members), members, archived)
 
 
 def bar_text(value: float, largest: float, width: int) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import re
+import zoneinfo
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval
+from rollsafe.settings import UNNAMED
 
 # ISO 8601 and what logging's asctime makes of it: 2026-11-25 16:14:00,123, with or without offset.
 _ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|[+-]\d\d:?\d\d)\b)?")
@@ -28,10 +31,22 @@ _SLACK = 1.0
 # Seconds. More than lines are out of order, less than the clock is set back at the end of summer time.
 _OUT_OF_ORDER = 600.0
 
-_AGO = re.compile(
-    r"(?P<count>\d+(?:\.\d+)?) *(?P<unit>s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)(?: ago)?"
+# How far from now, as in systemd.time(7): one or more spans, of the past unless a plus stands before them.
+_UNIT_SECONDS = {
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 7 * 86400.0,
+    "month": 30.44 * 86400,
+    "y": 365.25 * 86400,
+}
+_SPAN = re.compile(
+    r"(?P<count>\d+(?:\.\d+)?) *(?:(?P<s>s|secs?|seconds?)|(?P<min>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)"
+    r"|(?P<d>d|days?)|(?P<w>w|weeks?)|(?P<month>months?)|(?P<y>y|years?))(?![a-z])(?: *,| and\b)? *"
 )
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{re.sub('P<[a-z]+>', ':', _SPAN.pattern)})+)(?P<ago>ago)?")
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
 class LineClock:
@@ -125,6 +140,15 @@ class LineClock:
         self._last = max(self._last, second)
 
 
+def zone_named(name: str | None) -> datetime.tzinfo | None:
+    """The zone that a lock file names; None for local time, and for a zone without a name or one not known here."""
+    if name == "UTC":
+        return datetime.timezone.utc
+    with suppress(LookupError, ValueError, OSError):
+        return zoneinfo.ZoneInfo(name) if name and name != UNNAMED else None
+    return None
+
+
 def _with_fraction(second: float, fraction: bytes | None) -> float:
     """A second and the digits behind its point."""
     return second + int(fraction) / 10 ** len(fraction) if fraction else second
@@ -135,23 +159,42 @@ def moment(text: str, now: float) -> float:
 
     Args:
         text: ISO 8601 ("2026-11-25", "2026-11-25 16:14", "2026-11-25T16:14:00+01:00", local time without offset), a
-            time of today ("16:14"), or how long ago ("2 hours ago", "90s").
+            time of today ("16:14"), a day by its name ("yesterday", "yesterday 16:14"), how long ago ("2 hours ago",
+            "90s", "-1h 30min"), "now", or seconds since the epoch ("@1795622400").
         now: Seconds since the epoch.
 
     Raises:
         ConfigurationError: It is none of these.
     """
-    words = text.strip()
-    if match := _AGO.fullmatch(words.lower()):
-        return now - float(match["count"]) * _UNIT_SECONDS[match["unit"][0]]
-    today = datetime.datetime.fromtimestamp(now).date()
-    for candidate in (words, f"{today} {words}"):
+    words = " ".join(text.split())
+    if words.lower() == "now":
+        return now
+    if match := re.fullmatch(r"@(\d{1,11}(?:\.\d+)?)", words):
+        return float(match[1])
+    if (match := _FROM_NOW.fullmatch(words.lower())) and not (match["sign"] and match["ago"]):
+        far = sum(_seconds_of(span) for span in _SPAN.finditer(match["spans"]))
+        return now + far if match["sign"] == "+" else now - far
+    day, _, clock = words.partition(" ")
+    if day.lower() in _DAYS:
+        words = f"{_date(now, _DAYS[day.lower()])} {clock}".strip()
+    for candidate in (words, f"{_date(now)} {words}"):
         # Python 3.10 reads neither "Z" nor a fraction of other than three or six digits.
-        iso = re.sub(r"[zZ]$", "+00:00", candidate)
+        iso = re.sub(r" ?(?:[zZ]|UTC|GMT)$", "+00:00", candidate)
         try:
             return datetime.datetime.fromisoformat(iso).timestamp()
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):
             continue
     raise ConfigurationError(
-        f"{text!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z' or '2 hours ago'"
+        f"{text!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z', 'yesterday' or"
+        " '2 hours ago'"
     )
+
+
+def _seconds_of(span: re.Match[str]) -> float:
+    """How long a span is."""
+    return float(span["count"]) * next(seconds for unit, seconds in _UNIT_SECONDS.items() if span[unit])
+
+
+def _date(now: float, days: int = 0) -> datetime.date:
+    """The local date so many days after today."""
+    return datetime.datetime.fromtimestamp(now).date() + datetime.timedelta(days)

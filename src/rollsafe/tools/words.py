@@ -65,9 +65,9 @@ def duration_text(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-def clock_text(instant: float) -> str:
-    """An instant (seconds since the epoch) as the local wall clock."""
-    return datetime.datetime.fromtimestamp(instant).strftime("%Y-%m-%d %H:%M:%S")
+def clock_text(instant: float, zone: datetime.tzinfo | None = None) -> str:
+    """An instant (seconds since the epoch) as the wall clock of a zone; None is the local one."""
+    return datetime.datetime.fromtimestamp(instant, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def counted(number: int, noun: str, plural: str = "s") -> str:
