@@ -16,7 +16,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from io import FileIO
 from math import inf
@@ -40,6 +40,7 @@ from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
+from rollsafe.ownership import claim, other_owner
 from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -165,6 +166,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.lock_writes = checked_lock_writes(lock_writes, path)
         self.archive_dir = checked_archive_dir(archive_dir, path)
         self._backup_base = os.path.join(self.archive_dir or os.path.dirname(path), os.path.basename(path))
+        check_owner(self._backup_base, path, living_handlers())
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
@@ -197,6 +199,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._codec,
             self._rollover.lock.path,
             self._report,
+            owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
             removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
             rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
         )
@@ -931,6 +934,26 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except Exception:  # a format may need what only the application's records have
             text = record.getMessage()
         return (text + self.terminator).encode(self._encoding, self._errors)
+
+
+def check_owner(backup_base: str, path: str, others: Iterable[SafeTimedRotatingFileHandler]) -> None:
+    """Raise ConfigurationError if another log than `path` has backups that are named as its own will be.
+
+    Args:
+        backup_base: The path of the backups without suffix.
+        path: The live file.
+        others: The handlers of this process.
+    """
+    directory = os.path.dirname(backup_base)
+    owners = (other.baseFilename for other in others if other._backup_base == backup_base)
+    owner = next((owner for owner in owners if owner != path), None)
+    if owner is None:
+        owner = claim(directory, path) if directory != os.path.dirname(path) else other_owner(directory, path)
+    if owner is not None:
+        raise ConfigurationError(
+            f"archive_dir={directory!r} has the backups of {owner!r}, which are named as those of {path!r} would be;"
+            " give each log an archive_dir or a name of its own"
+        )
 
 
 def living_handlers() -> list[SafeTimedRotatingFileHandler]:

@@ -45,6 +45,7 @@ class Housekeeping:
         codec: How they are compressed, None if they are not.
         lock_path: The lock file.
         report: Told of what could not be done: (sentence, error).
+        owner: The other log to which the backups belong by now, None as long as they are ours.
         removes_more: Whether the handler's class decides itself about what is to go.
         rotates_more: Whether it does more than rename.
     """
@@ -58,6 +59,7 @@ class Housekeeping:
         lock_path: str,
         report: Callable[[str, BaseException | None], None],
         *,
+        owner: Callable[[], str | None],
         removes_more: bool,
         rotates_more: bool,
     ) -> None:
@@ -67,10 +69,12 @@ class Housekeeping:
         self._codec = codec
         self._lock_path = lock_path
         self._report = report
+        self._owner = owner
         self._removes_more = removes_more
         self._rotates_more = rotates_more
         self._watch = Watch()
         self._starting = True
+        self._was_disowned = False
         self.keeper = Keeper(lock_path, self.do_round, self._is_unfinished, report)
 
     # When.
@@ -121,6 +125,8 @@ class Housekeeping:
 
     def do_round(self) -> float | None:
         """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
+        if self._is_disowned():
+            return None
         tending = self.tending()
         expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         tending.remove(expired)
@@ -142,6 +148,15 @@ class Housekeeping:
             lock.close()
         self._watch.end_round()
         return tending.wait
+
+    def _is_disowned(self) -> bool:
+        """Whether the backups are another log's by now, which is said once; see `ownership`."""
+        owner = self._owner()
+        if owner is not None and not self._was_disowned:
+            sentence = f"the backups that {self._lock_path} is for are those of {owner!r} too, and are left alone"
+            self._report(f"{sentence}; give each log an archive_dir or a name of its own", None)
+        self._was_disowned = owner is not None
+        return self._was_disowned
 
     def _tell_final(self, path: str) -> None:
         """Tell the application that a backup is final."""

@@ -432,6 +432,12 @@ def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(liv
     assert re.search(r"full in 4\.\d days", found["space"].what)
 
 
+def test_a_configuration_that_limits_by_anything_keeps_nothing_for_ever() -> None:
+    for limit in ("max_age='30 days'", "max_total_bytes='1 GiB'", "min_free_bytes=10"):
+        config = PRESET.replace("rotating_logs(", f"rotating_logs({limit}, directory=").replace("backupCount=7", "")
+        assert "retention" not in [each.about for each in bad(of_config(config))], config
+
+
 # The configuration.
 
 
@@ -455,6 +461,16 @@ def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(liv
             "handlers",
             ERROR,
             "several handlers",
+        ),
+        (
+            PRESET + "logconfig_dict['handlers']['sql'] = logconfig_dict['handlers']['app'] | {\n"
+            "    'filename': 'app.log', 'archive_dir': 'old'}\n"
+            "logconfig_dict['handlers']['app']['archive_dir'] = 'old'\n"
+            "logconfig_dict['loggers']['sql'] = {'handlers': ['sql']}\n",
+            (),
+            "handlers",
+            ERROR,
+            "it is the archive_dir of several logs of one name",
         ),
         (
             PRESET + "workers = 2\nlogconfig_dict['handlers']['sql'] = {\n"

@@ -6,6 +6,8 @@ import datetime
 import gzip
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -395,3 +397,69 @@ def test_lines_of_a_boot_before_the_clock_is_set_go_beside_and_the_live_file_sta
     assert live.read_text() == "before\nafter\n"
     assert live.with_name("app.log.1970-01-01").read_text() == "in 1970\n" * 3
     assert all(name.exists() for name in names)
+
+
+# Two logs of one name.
+
+
+def test_a_second_log_of_one_name_in_one_archive_dir_is_refused(tmp_path: Path, make: Make) -> None:
+    lives = [tmp_path / folder / "app.log" for folder in "abc"]
+    for live in lives:
+        live.parent.mkdir()
+    first = make(lives[0], archive_dir=tmp_path / "old")
+    with pytest.raises(ConfigurationError, match=f"has the backups of '{lives[0]}'"):
+        WatchedHandler(lives[1], archive_dir=tmp_path / "old")
+    make(lives[0], archive_dir=tmp_path / "old")
+    make(lives[1].with_name("web.log"), archive_dir=tmp_path / "old")
+    make(lives[1], archive_dir=tmp_path / "older")
+    log(make(lives[2]), "a live file")
+    with pytest.raises(ConfigurationError, match=f"has the backups of '{lives[2]}'"):
+        WatchedHandler(lives[0], archive_dir=lives[2].parent)
+    log(first, "goes on")
+
+
+SECOND_LOG = """
+import sys
+from rollsafe import SafeTimedRotatingFileHandler
+SafeTimedRotatingFileHandler(sys.argv[1], archive_dir=sys.argv[2])
+"""
+
+
+def test_a_second_log_of_one_name_is_refused_in_another_process_too(tmp_path: Path, make: Make) -> None:
+    lives = [tmp_path / folder / "app.log" for folder in "ab"]
+    for live in lives:
+        live.parent.mkdir()
+    old = tmp_path / "old"
+    log(make(lives[0], archive_dir=old), "line")
+
+    def second() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SECOND_LOG, str(lives[1]), str(old)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    ran = second()
+    assert ran.returncode == 1
+    assert f"archive_dir={str(old)!r} has the backups of {str(lives[0])!r}" in ran.stderr
+    # The first log is moved away, or has its backups somewhere else.
+    log(make(lives[0]), "line")
+    lives[0].parent.rename(tmp_path / "moved")
+    assert second().returncode == 0
+
+
+def test_backups_that_have_become_another_logs_are_left_alone(tmp_path: Path, make: Make) -> None:
+    lives = [tmp_path / folder / "app.log" for folder in "ab"]
+    for live in lives:
+        live.parent.mkdir()
+    old = tmp_path / "old"
+    late = make(lives[0], archive_dir=old, backupCount=1, compress="gz", delay=True)
+    command = [sys.executable, "-c", SECOND_LOG, str(lives[1]), str(old)]
+    subprocess.run(command, timeout=60, check=True)
+    theirs = [backup_of(old / "app.log", day) for day in (3, 2, 1)]
+    roll(late)
+    wait_until(lambda: late.reported != [], "it is said")
+    assert "are left alone" in late.take_reports()[0]
+    late.close()
+    tend(late)
+    assert all(path.exists() for path in theirs)
+    ran = run("prune", "--backupCount", "1", str(lives[0]))
+    assert (ran.returncode, "nothing tells them apart" in ran.stderr) == (2, True)
+    assert all(path.exists() for path in theirs)

@@ -40,6 +40,7 @@ CORE = {
     "late",
     "note",
     "suffixes",
+    "ownership",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -87,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retention": {"names"},
     "backups": {"archives", "background", "retention", "schedule", "names", "locks", "errors"},
     "renames": {"places"},
+    "ownership": {"note", "places"},
     "note": {"schedule", "settings", "locks"},
     "rollover": {"places", "schedule", "names", "note", "locks", "renames", "archives", "backups", "events", "errors"},
     "housekeeping": {"archives", "backups", "retention", "names", "locks", "schedule"},
@@ -104,6 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backups",
         "retention",
         "formatters",
+        "ownership",
         "settings",
         "stamps",
         "events",
@@ -122,7 +125,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scan": {"words", "schedule", "catalog", "reading", "times", "stamps", "errors"},
     "verify": {"words", "schedule", "scan", "lines", "catalog", "settings", "stamps", "names", "errors"},
     "authority": {"catalog", "note", "locks", "places", "errors"},
-    "prune": {"authority", "catalog", "backups", "retention", "settings", "names", "locks", "errors"},
+    "prune": {"authority", "ownership", "catalog", "backups", "retention", "settings", "names", "locks", "errors"},
     "trials": {"locks", "renames"},
     "rehearsal": {"trials", "configs"},
     "logrotate": set(),

@@ -582,6 +582,22 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
                 "each rolls it its own way, or goes on in the file that another has renamed",
                 "give each its own file, or all loggers the same handler",
             )
+    by_backups: defaultdict[str, set[str]] = defaultdict(set)
+    for handler in ours:
+        if handler.path and handler.settings and handler.settings.archive_dir:
+            path = os.path.realpath(handler.path)
+            directory = os.path.realpath(handler.settings.archive_dir)
+            by_backups[os.path.join(directory, os.path.basename(path))].add(path)
+    for backup, paths in by_backups.items():
+        if len(paths) > 1:
+            yield Finding(
+                ERROR,
+                "handlers",
+                os.path.dirname(backup),
+                f"it is the archive_dir of several logs of one name: {' and '.join(sorted(paths))}",
+                "nothing tells their backups apart, and the second handler is refused when the server starts",
+                "give each log an archive_dir or a name of its own",
+            )
     for handler in config.handlers:
         kind = handler.kind
         rotates = isinstance(kind, type) and issubclass(kind, logging.handlers.BaseRotatingHandler)

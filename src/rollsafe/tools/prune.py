@@ -15,6 +15,7 @@ from rollsafe.backups import Tending, Watch, size_of
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import TENDING_BYTE, FileLock
 from rollsafe.names import Names, recognisers_of
+from rollsafe.ownership import other_owner
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
 from rollsafe.tools.authority import acting_for
@@ -39,8 +40,15 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
 
     Raises:
         ConfigurationError: Only the application can tell the backups of this log by their names.
+        LogFileError: They may be those of another log.
         OSError: The directory cannot be read.
     """
+    owner = other_owner(_directory(log), log.live)
+    if owner is not None:
+        raise LogFileError(
+            f"the backups of {log.live!r} are named as those of {owner!r} in {_directory(log)!r}, and nothing tells"
+            " them apart; give each log an archive_dir or a name of its own"
+        )
     found = _tending(log).removals(_recognisers(log), limits)
     return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
