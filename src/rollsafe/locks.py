@@ -4,14 +4,22 @@ POSIX record locks belong to the process, are not inherited over fork, work over
 the process closes *any* descriptor of the file (fcntl(2), "Record locks"). So a process must never open the lock
 file a second time: every `FileLock` of one path shares one handle here, threads exclude each other by a guard in
 memory, and a forked child replaces what it inherited before it locks anything.
+
+The interpreters of one process (mod_wsgi and uWSGI make one for each application) share nothing of this module, and a
+POSIX lock does not tell them apart. So a sub-interpreter takes the locks of its open file description (fcntl(2),
+"Open file description locks"), which exclude POSIX locks, and each other, within one process too; and it closes no
+descriptor of a lock file, as that would drop the locks of the main interpreter.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import importlib
 import os
 import stat
+import struct
+import sys
 import threading
 import time
 import weakref
@@ -46,6 +54,22 @@ _LONGEST_PAUSE = 0.01
 _TRIES = 10
 # The descriptor is of no use any more: somebody closed it, or the server of an NFS mount has lost the file.
 _USELESS = (errno.EBADF, errno.ESTALE)
+
+# struct flock of fcntl(2) on Linux, the only system where they are used.
+_FLOCK = "hhqqi4x"
+
+
+def _is_sub_interpreter() -> bool:
+    """Whether this is not the main interpreter of the process."""
+    # Up to Python 3.12, and from 3.13 on; no public module of these versions tells.
+    for name in ("_xxsubinterpreters", "_interpreters"):
+        with suppress(ImportError, AttributeError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() != interpreters.get_main())
+    return False
+
+
+_LOCKS_DESCRIPTION = sys.platform == "linux" and _is_sub_interpreter()
 
 Identity = tuple[int, int]
 """Device and inode: what tells two files apart, whatever their names."""
@@ -90,7 +114,8 @@ class _Handle:
             left, identity = self.descriptor, self.identity
             # First, so that no other file gets the old number while somebody may still use it.
             self._open_anew()
-            _close(left, identity)
+            if not _LOCKS_DESCRIPTION:
+                _close(left, identity)
 
     def _open_anew(self) -> None:
         """Open the file that the path names, whatever was open."""
@@ -120,7 +145,7 @@ class _Handle:
                 # opened.
                 descriptor = self.open()
                 try:
-                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+                    _set_lock(descriptor, fcntl.F_WRLCK, byte)
                 except OSError as error:
                     # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
                     if error.errno in (errno.EACCES, errno.EAGAIN):
@@ -143,7 +168,7 @@ class _Handle:
         """Give back the lock on a byte of the file of this identity, if it is still the one that is open."""
         with self.mutex, suppress(OSError, ValueError):
             if identity == self.identity:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
+                _set_lock(self.descriptor, fcntl.F_UNLCK, byte)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -155,6 +180,21 @@ class _Handle:
         """In a forked child: drop what belongs to the parent."""
         self._new_guards()
         self.close()
+
+
+def _set_lock(descriptor: int, kind: int, byte: int) -> None:
+    """Lock or unlock one byte without waiting.
+
+    Raises:
+        OSError: Another process, or another interpreter of this one, has it locked (EACCES, EAGAIN); or it failed.
+    """
+    if _LOCKS_DESCRIPTION:
+        asked = struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, asked)
+    elif kind == fcntl.F_UNLCK:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
+    else:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
 
 
 def _close(descriptor: int, identity: Identity | None) -> None:
@@ -239,7 +279,8 @@ class _Handles:
 
     def _put_back(self, handle: _Handle) -> None:
         handle.users -= 1
-        if handle.users == 0:
+        # A sub-interpreter keeps it for the next user.
+        if handle.users == 0 and not _LOCKS_DESCRIPTION:
             self._by_path.pop(handle.path, None)
             handle.close()
 

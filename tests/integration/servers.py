@@ -297,14 +297,17 @@ class Clients:
 
     `acknowledged` has, for each client's stream, the numbers that were answered with 200; `refused` says what
     happened to the others; `answering` has the process ids of the workers that answered. No number is sent twice, so
-    that a line logged twice is the log's doing. `action` is the one of the application that logs the line.
+    that a line logged twice is the log's doing. `action` is the one of the application that logs the line; `name`
+    begins the names of the streams.
     """
 
     SIZES = (60, 200, 1000, 9000)
     # A connection that is kept alive stays with one worker; a new one can reach another.
     REQUESTS_PER_CONNECTION = 20
 
-    def __init__(self, server: ServerProcess, count: int = 4, action: str = "line", *, pause: float = 0.0) -> None:
+    def __init__(
+        self, server: ServerProcess, count: int = 4, action: str = "line", *, pause: float = 0.0, name: str = "client"
+    ) -> None:
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.refused: list[str] = []
         self.answering: set[int] = set()
@@ -312,7 +315,7 @@ class Clients:
         self._action = action
         self._pause = pause
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(f"client{index}",)) for index in range(count)]
+        self._threads = [threading.Thread(target=self._send, args=(f"{name}{index}",)) for index in range(count)]
 
     def __enter__(self) -> Clients:
         for thread in self._threads:

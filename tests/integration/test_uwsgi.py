@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)
 WORKERS = 3
 ROLLOVERS = 3
 APP = "tests.integration.uwsgi_app:application"
+READY = "/one/line/ready/0/60"
 MULE = str(ROOT / "tests" / "integration" / "uwsgi_mule.py")
 
 
@@ -67,6 +68,25 @@ def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments
 
     report = audit_app(tmp_path, clients)
     assert clients.refused == []
+    assert report.flawless, report
+
+
+@pytest.mark.slow
+def test_applications_in_several_interpreters_of_each_worker_write_the_same_file(tmp_path: Path) -> None:
+    # Without --single-interpreter, uWSGI makes one for each application.
+    mounts = [f"--mount=/{name}={APP}" for name in ("one", "two")]
+    arguments = ["--master", "--processes", str(WORKERS), "--threads", "4", *mounts, "--manage-script-name"]
+    environment = {"UWSGI_APP_HANDLER": "{}"}
+    with (
+        Uwsgi(tmp_path, None, workers=WORKERS, arguments=arguments, environment=environment, ready=READY) as uwsgi,
+        Clients(uwsgi, count=2, action="one/line", name="first") as first,
+        Clients(uwsgi, count=2, action="two/line", name="second") as second,
+    ):
+        wait_for_rollovers(tmp_path, 2 * ROLLOVERS)
+
+    assert first.refused == second.refused == []
+    first.acknowledged |= second.acknowledged
+    report = audit_app(tmp_path, first)
     assert report.flawless, report
 
 

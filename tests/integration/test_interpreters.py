@@ -1,0 +1,145 @@
+"""Several interpreters in one process, as mod_wsgi has them, exclude each other, and keep every line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.logs import suffix_of
+from tests.integration.servers import server_environment
+from tests.integration.versions import PYTHONS, Missing, interpreter
+from tests.oracle import audit
+
+# Three names for one module: nobody promises to keep it until `concurrent.interpreters` of Python 3.14.
+SUB_INTERPRETERS = """
+import os, sys, threading
+
+try:
+    import _interpreters as interpreters
+    create = lambda: interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    # Python 3.12 lets fewer extension modules into an isolated one; mod_wsgi's are not.
+    create = (lambda: interpreters.create(isolated=False)) if sys.version_info >= (3, 9) else interpreters.create
+
+path = sys.argv[1]
+
+def run(made, code):
+    failure = interpreters.run_string(made, f"path = {path!r}\\n" + code)
+    assert failure is None, failure
+"""
+
+# What each answers goes to standard output; print() of an interpreter that ends may be lost, os.write is not.
+EXCLUDE = (
+    SUB_INTERPRETERS
+    + """
+import subprocess
+from rollsafe import FileLock
+
+TRY = '''
+import os
+from rollsafe import FileLock
+lock = FileLock(path)
+os.write(1, b"%d" % lock.acquire(0))
+lock.close()
+'''
+
+def another_process():
+    os.write(1, subprocess.check_output([sys.executable, "-c", f"path = {path!r}\\n" + TRY]))
+
+first, second = create(), create()
+lock = FileLock(path)
+lock.acquire()
+for _ in range(2):
+    run(first, TRY)
+    another_process()
+lock.release()
+os.write(1, b" ")
+run(first, "from rollsafe import FileLock\\nlock = FileLock(path)\\nassert lock.acquire(0)")
+run(second, TRY)
+os.write(1, b"%d" % lock.acquire(0))
+lock.close()
+another_process()
+run(first, "assert lock.excludes()\\nlock.close()")
+os.write(1, b" ")
+run(second, TRY)
+os.write(1, b"%d" % lock.acquire(0))
+"""
+)
+
+SECONDS = 5
+LOAD = (
+    SUB_INTERPRETERS
+    + """
+WRITE = '''
+import logging, time
+from rollsafe import SafeTimedRotatingFileHandler
+from tests.oracle import LINE_FORMAT, make_line
+
+handler = SafeTimedRotatingFileHandler(path, when="S", utc=True)
+handler.setFormatter(logging.Formatter(LINE_FORMAT))
+number = 0
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    handler.handle(logging.makeLogRecord({"msg": make_line(stream, number, 200)}))
+    number += 1
+    time.sleep(0.0005)
+handler.close()
+print(stream, number, flush=True)
+'''
+
+def write(made, stream):
+    code = f"stream, seconds = {stream!r}, %d\\n" % int(sys.argv[2]) + WRITE
+    exec(f"path = {path!r}\\n" + code, {}) if made is None else run(made, code)
+
+writers = [None, *(create() for _ in range(3))]
+threads = [threading.Thread(target=write, args=(made, f"writer{n}")) for n, made in enumerate(writers)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+# CPython aborts a process in which a thread of a sub-interpreter runs when it ends; mod_wsgi takes them away before.
+os._exit(0)
+"""
+)
+
+
+def ran(python: Path, code: str, *arguments: object) -> str:
+    """What a program prints that makes interpreters."""
+    program = subprocess.run(
+        [python, "-W", "ignore", "-c", code, *map(str, arguments)],
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (program.returncode, program.stderr) == (0, "")
+    return program.stdout
+
+
+@pytest.fixture(params=[None, *(pytest.param(version, marks=pytest.mark.slow) for version in PYTHONS)])
+def python(request: pytest.FixtureRequest) -> Path:
+    """The Python that runs, and each of the others."""
+    try:
+        return Path(sys.executable) if request.param is None else interpreter(request.param)
+    except Missing as reason:
+        pytest.skip(str(reason))
+
+
+def test_interpreters_of_one_process_exclude_each_other(tmp_path: Path, python: Path) -> None:
+    answers = ran(python, EXCLUDE, tmp_path / ".app.log.lock")
+    assert answers == "0000 000 11"
+
+
+def test_interpreters_of_one_process_keep_every_line_in_its_file(tmp_path: Path, python: Path) -> None:
+    live = tmp_path / "app.log"
+    lines = ran(python, LOAD, live, SECONDS).splitlines()
+    written = {stream: int(number) for stream, number in (line.split() for line in lines)}
+    assert len(written) == 4
+    report = audit(live, written, suffix_of)
+    assert report.flawless, report
+    assert report.files >= SECONDS - 1
