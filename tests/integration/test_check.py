@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from rollsafe.errors import ConfigurationError
 from rollsafe.settings import Settings
 from rollsafe.tools import trials
 from rollsafe.tools.catalog import logs_at
@@ -483,6 +484,12 @@ def test_a_configuration_that_limits_by_anything_keeps_nothing_for_ever() -> Non
         ),
         (PRESET, ("--access-logfile", "a.log"), "flags", WARNING, "--access-logfile a.log beside"),
         (PRESET, ("--error-logfile", "e.log"), "flags", WARNING, "--error-logfile e.log beside"),
+        (PRESET, ("--access-logfile", "-"), "flags", WARNING, "--access-logfile - beside"),
+        (PRESET, ("--error-logfile", "-"), "flags", WARNING, "--error-logfile - beside"),
+        (PRESET + "accesslog = '-'\n", (), "flags", WARNING, "--access-logfile - beside"),
+        (PRESET, ("--log-syslog",), "flags", WARNING, "--log-syslog beside"),
+        (PRESET + "syslog = True\n", (), "flags", WARNING, "--log-syslog beside"),
+        (PRESET, ("--capture-output",), "flags", WARNING, "does nothing without --error-logfile"),
         (PRESET, ("--capture-output", "--error-logfile", "logs/error.log"), "flags", ERROR, "which is rotated"),
         (PRESET + "logconfig_json = 'log.json'\n", (), "flags", WARNING, "only logconfig_dict counts"),
         (
@@ -500,6 +507,110 @@ def test_what_is_wrong_with_a_configuration_is_found(
 ) -> None:
     found = [each for each in bad(of_config(text, *arguments)) if words in each.what]
     assert [(each.about, each.level) for each in found] == [(about, level)]
+
+
+def flags_of(text: str, *arguments: str) -> list[str]:
+    """The settings that have no effect."""
+    return [each.where for each in bad(of_config(text, *arguments)) if each.about == "flags"]
+
+
+def test_flags_from_the_environment_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--access-logfile - --log-syslog")
+    assert flags_of(PRESET) == ["--access-logfile", "--log-syslog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        (PRESET, ()),
+        (PRESET.replace("backupCount=7", "backupCount=7, error=None"), ("--error-logfile", "-")),
+        (PRESET, ("--access-logfile", "logs/access.log")),
+        (
+            PRESET + "logconfig_dict['loggers']['gunicorn.access'] = "
+            "{'handlers': ['access', 'console'], 'propagate': False}\n",
+            ("--access-logfile", "-"),
+        ),
+        (
+            PRESET.replace("backupCount=7", "backupCount=7, app=None")
+            + "logconfig_dict['loggers']['gunicorn.access'] = "
+            "{'handlers': ['access'], 'propagate': True}\n",
+            ("--access-logfile", "-"),
+        ),
+        (
+            PRESET + "logconfig_dict['handlers']['syslog'] = {'class': 'logging.handlers.SysLogHandler'}\n"
+            "for logger in logconfig_dict['loggers'].values(): logger['handlers'].append('syslog')\n",
+            ("--log-syslog",),
+        ),
+        (PRESET + "del logconfig_dict['loggers']['gunicorn.access']\n", ("--access-logfile", "-")),
+    ],
+    ids=["none", "console", "same file", "second handler", "propagation", "syslog", "logger not named"],
+)
+def test_a_flag_that_the_configuration_heeds_is_no_fault(text: str, arguments: tuple[str, ...]) -> None:
+    assert flags_of(text, *arguments) == []
+
+
+INI = """
+[loggers]
+keys = root, access
+[handlers]
+keys = file, console
+[formatters]
+keys = line
+[logger_root]
+handlers = file
+[logger_access]
+qualname = gunicorn.access
+handlers = console
+propagate = 0
+[handler_file]
+class = {kind}
+args = ('{directory}/app.log', 'midnight')
+kwargs = {kwargs}
+formatter = line
+[handler_console]
+class = StreamHandler
+args = (sys.stdout,)
+[formatter_line]
+class = rollsafe.LineFormatter
+format = {format}
+"""
+
+
+def of_ini(tmp_path: Path, **changed: str) -> list[Finding]:
+    """The findings about a logging configuration in a file, which gunicorn is given by --log-config."""
+    parts = {"kind": "rollsafe.SafeTimedRotatingFileHandler", "kwargs": "{'backupCount': 3}", "format": "%(message)s"}
+    (tmp_path / "log.ini").write_text(INI.format(directory=tmp_path, **{**parts, **changed}))
+    return of_config("", "--log-config", "log.ini", "--access-logfile", "-")
+
+
+def test_a_logging_configuration_in_a_file_is_looked_at_like_one_in_a_dict(tmp_path: Path) -> None:
+    assert bad(of_ini(tmp_path)) == []
+    (found,) = bad(of_ini(tmp_path, format="%(trace)s"))
+    assert (found.about, found.where) == ("records", str(tmp_path / "app.log"))
+    (found,) = bad(of_ini(tmp_path, kind="logging.handlers.TimedRotatingFileHandler"))
+    assert "no logger has a handler of rollsafe" in found.what
+
+
+@pytest.mark.parametrize("kwargs", ["{", "1 / 0", "{'a': 1, 'a': }"])
+def test_a_logging_configuration_in_a_file_that_cannot_be_read_is_refused_in_a_sentence(
+    kwargs: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"'log.ini' is no logging configuration: "):
+        of_ini(tmp_path, kwargs=kwargs)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "logconfig_dict = {'handlers': {'a': 'b'}, 'root': {'handlers': ['a']}}",
+        "logconfig_dict = {'handlers': ['a'], 'root': {'handlers': ['a']}}",
+        "logconfig_dict = {'root': ['a']}",
+        "logconfig_dict = {'loggers': 'a'}",
+    ],
+)
+def test_a_logging_configuration_that_is_none_is_refused_in_a_sentence(broken: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the logging configuration of .* is none that dictConfig takes: "):
+        of_config(broken)
 
 
 @as_root

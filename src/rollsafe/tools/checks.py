@@ -615,22 +615,16 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
 def check_flags(config: ServerConfig) -> Iterator[Finding]:
     """Whether settings of gunicorn get into each other's way."""
     server = config.server
-    configured = bool(config.logging)
-    for flag, setting, file in (
-        ("accesslog", "--access-logfile", server.accesslog),
-        ("errorlog", "--error-logfile", server.errorlog),
-    ):
-        captures = flag == "errorlog" and server.capture_output
-        if configured and file and file != "-" and not captures:
-            yield Finding(
-                WARNING,
-                "flags",
-                setting,
-                f"{setting} {file} beside a logging configuration",
-                "the file is made and stays empty: the loggers get the handlers of the configuration instead",
-                f"leave {setting} out, or the logging configuration (with logger_class = "
-                '"rollsafe.gunicorn.Logger" the flags rotate by themselves)',
-            )
+    yield from _replaced_outputs(config)
+    if server.capture_output and server.errorlog == "-":
+        yield Finding(
+            WARNING,
+            "flags",
+            "--capture-output",
+            "it does nothing without --error-logfile",
+            "what the application prints goes to standard output and error as without it",
+            "give --error-logfile a file of its own, which nobody rotates, or leave --capture-output out",
+        )
     if server.capture_output and server.errorlog != "-":
         path = os.path.realpath(os.path.join(server.chdir, server.errorlog))
         if any(handler.is_ours and os.path.realpath(handler.path or "") == path for handler in _beside(config)):
@@ -665,9 +659,65 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
         )
 
 
+def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
+    """Where flags want lines to go and the logging configuration, whose handlers replace theirs, does not bring them.
+
+    The running server says the same of its handlers; see `rollsafe.flags`.
+    """
+    server = config.server
+    captures = server.capture_output and server.errorlog != "-"
+    asked = [("--access-logfile", server.accesslog, "gunicorn.access")] if server.accesslog else []
+    # `-` is what gunicorn has for --error-logfile where nobody gives it.
+    if not captures and (server.errorlog != "-" or "errorlog" in config.given):
+        asked.append(("--error-logfile", server.errorlog, "gunicorn.error"))
+    for flag, output, logger in asked:
+        reached = config.reached(logger)
+        if reached is None or any(_writes(handler, output, config) for handler in reached):
+            continue
+        yield Finding(
+            WARNING,
+            "flags",
+            flag,
+            f"{flag} {output} beside a logging configuration",
+            f"no line goes there: {logger} gets the handlers of the configuration instead"
+            + ("" if output == "-" else ", and the file stays empty"),
+            f"leave {flag} out, or put a handler for it into the logging configuration (with logger_class = "
+            '"rollsafe.gunicorn.Logger" instead of a configuration, the flags rotate by themselves)',
+        )
+    if server.syslog:
+        loggers = ["gunicorn.error"] + ["gunicorn.access"] * (not server.disable_redirect_access_to_syslog)
+        silent = [
+            logger
+            for logger in loggers
+            if (reached := config.reached(logger)) is not None
+            and not any(_is_kind(handler, logging.handlers.SysLogHandler) for handler in reached)
+        ]
+        if silent:
+            yield Finding(
+                WARNING,
+                "flags",
+                "--log-syslog",
+                "--log-syslog beside a logging configuration",
+                f"nothing of {' and '.join(silent)} is sent: the handlers of the configuration replace its own",
+                "leave --log-syslog out, or put a logging.handlers.SysLogHandler into the logging configuration",
+            )
+
+
+def _writes(handler: ConfiguredHandler, output: str, config: ServerConfig) -> bool:
+    """Whether a handler writes to what a flag names: a file, or `-` for a standard stream."""
+    if output != "-":
+        return os.path.realpath(handler.path or "") == os.path.realpath(os.path.join(config.server.chdir, output))
+    return _is_kind(handler, logging.StreamHandler) and not _is_kind(handler, logging.FileHandler)
+
+
+def _is_kind(handler: ConfiguredHandler, kind: type[logging.Handler]) -> bool:
+    """Whether a handler is of a class."""
+    return isinstance(handler.kind, type) and issubclass(handler.kind, kind)
+
+
 def _beside(config: ServerConfig) -> list[ConfiguredHandler]:
     """The handlers that the logging configuration makes, not the flags."""
-    return [handler for handler in config.handlers if handler.name not in ("accesslog", "errorlog")]
+    return [handler for handler in config.handlers if not handler.of_flag]
 
 
 def check_loggers(config: ServerConfig) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from rollsafe.arguments import checked_age, checked_size
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.settings import Settings, name_of_zone
+from rollsafe.tools.ini_logging import as_dictionary
 
 ROOT = "root"
 
@@ -44,6 +45,8 @@ class ConfiguredHandler:
     path: str | None
     options: Mapping[str, Any]
     loggers: tuple[str, ...]
+    of_flag: bool = False
+    """Whether gunicorn makes it for a flag, and no logging configuration does."""
 
     @property
     def is_ours(self) -> bool:
@@ -80,6 +83,7 @@ class ServerConfig:
         handlers: The handlers of it that a logger has, then those of `--access-logfile` and `--error-logfile`.
         application: The application to serve ("module:name"), if it is named.
         search: Where modules are looked for after the file was executed.
+        given: The names of the settings that the file, the arguments or the environment give, be it their defaults.
     """
 
     path: str
@@ -88,6 +92,19 @@ class ServerConfig:
     handlers: tuple[ConfiguredHandler, ...]
     application: str | None
     search: tuple[str, ...]
+    given: frozenset[str]
+
+    def reached(self, logger: str) -> list[ConfiguredHandler] | None:
+        """The handlers that the logging configuration has records of one of gunicorn's loggers reach.
+
+        None if it does not name the logger, which then keeps what gunicorn has made for its flags.
+        """
+        settings = (self.logging.get("loggers") or {}).get(logger)
+        if settings is None:
+            return None
+        # gunicorn switches propagation off before, and a configuration that does not mention it leaves it off.
+        wanted = {logger, ROOT} if settings.get("propagate") else {logger}
+        return [handler for handler in self.handlers if not handler.of_flag and wanted & set(handler.loggers)]
 
 
 def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> ServerConfig:
@@ -111,6 +128,7 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         ) from error
 
     directory = os.getcwd()
+    given: set[str] = set()
 
     class Reader(Application):  # type: ignore[misc]  # gunicorn publishes no types
         """Loads the configuration and no application."""
@@ -121,6 +139,13 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
             """gunicorn's defaults; that of `chdir` is where the process was when it imported gunicorn."""
             super().load_default_config()
             self.cfg.set("chdir", directory)
+            make = self.cfg.set
+
+            def note(name: str, value: Any) -> None:
+                given.add(name)
+                make(name, value)
+
+            self.cfg.set = note
 
         def init(self, parser: Any, opts: Any, args: list[str]) -> None:
             """Take note of the application on the command line."""
@@ -130,7 +155,7 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
             """Nothing is served."""
 
     said = io.StringIO()
-    argv, search = sys.argv, sys.path[:]
+    argv, path_before = sys.argv, sys.path[:]
     sys.argv = ["gunicorn", "--config", name, *arguments]
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -139,17 +164,24 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         server.user, server.group  # noqa: B018  # an unknown user is refused when it is looked up
         # While modules are looked for as by the configuration, which may name classes of its own.
         logging_config = _logging_of(server, CONFIG_DEFAULTS)
-        handlers = tuple(_handlers(server, logging_config))
+        try:
+            handlers = tuple(_handlers(server, logging_config))
+        except (AttributeError, TypeError) as error:
+            raise ConfigurationError(
+                f"the logging configuration of {name!r} is none that dictConfig takes: {error}"
+            ) from error
         found_in = tuple(dict.fromkeys((str(server.chdir), *(server.pythonpath or "").split(","), *sys.path)))
     except SystemExit as error:
         sentence = next((line for line in reversed(said.getvalue().splitlines()) if line.strip()), "")
         raise ConfigurationError(f"gunicorn refuses {name!r}: {sentence.removeprefix('Error: ')}") from error
     finally:
         sys.argv = argv
-        sys.path[:] = search
+        sys.path[:] = path_before
         os.chdir(directory)
     application = reader.application or getattr(server, "wsgi_app", None)
-    return ServerConfig(name, server, logging_config, handlers, application, tuple(filter(None, found_in)))
+    return ServerConfig(
+        name, server, logging_config, handlers, application, tuple(filter(None, found_in)), frozenset(given)
+    )
 
 
 def enter(config: ServerConfig) -> None:
@@ -161,7 +193,7 @@ def enter(config: ServerConfig) -> None:
 
 
 def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What gunicorn gives to dictConfig: the defaults, replaced key by key (gunicorn.glogging.Logger.setup)."""
+    """What gunicorn gives to dictConfig: the defaults, replaced key by key; see gunicorn.glogging.Logger.setup."""
     if server.logconfig_dict:
         return {**defaults, **server.logconfig_dict}
     if server.logconfig_json and os.path.exists(server.logconfig_json):
@@ -170,6 +202,11 @@ def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
                 return {**defaults, **json.load(file)}
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"logconfig_json={server.logconfig_json!r} is no JSON object: {error}") from error
+    if server.logconfig:
+        if not os.path.exists(server.logconfig):
+            raise ConfigurationError(f"logconfig={server.logconfig!r} does not exist, and gunicorn does not start then")
+        here = {**defaults, "__file__": server.logconfig, "here": os.path.dirname(server.logconfig)}
+        return as_dictionary(server.logconfig, here, logging.config.BaseConfigurator({}).resolve)
     return {}
 
 
@@ -207,7 +244,7 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
             options = {} if rotation is None else {"when": "midnight", **rotation}
             if options.get("archive_dir"):
                 options["archive_dir"] = os.path.realpath(_absolute(server, options["archive_dir"]))
-            found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,)))
+            found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,), of_flag=True))
     return found
 
 

@@ -103,8 +103,8 @@ def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
     unmade = dict(_make_parts(configurator))
     for handler in config.handlers:
         options = configurator.config.get("handlers", {}).get(handler.name)
-        if options is None:
-            continue  # of a flag: the server formats its lines itself
+        if options is None or handler.of_flag:
+            continue  # the server formats its lines itself
         if handler.kind is None:
             yield handler.name, (UNMADE, f"its class {options.get('()', options.get('class'))!r} cannot be imported")
             continue
