@@ -7,6 +7,7 @@ over, find the file of a late line, keep what cannot be written now.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import errno
 import logging
@@ -179,7 +180,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.utc = utc
         self.atTime = atTime
         self.tz = tz
-        self.rolloverAt: float = inf  # type: ignore[assignment]  # an int in the standard library
+        # Until the file is open, any line may be one that rolls over, and waits for the quiet moment.
+        self.rolloverAt: float = -inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
         self._rollover = Rollover(
             self.baseFilename,
@@ -279,7 +281,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 stamps.give_back(stamp)
             if not isinstance(error, Exception):
                 raise
-            self.handleError(record)
+            self.handleError(_without_arguments(record) if isinstance(error, UnicodeError) else record)
             return
         self._append(line, record.created, record)
 
@@ -357,7 +359,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             else:
                 self._was_glued(file, line, record.created)
         except Exception:
-            self.handleError(record)
+            self.handleError(_without_arguments(record))
         finally:
             if not nested:
                 self._busy = None
@@ -391,7 +393,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._rollover.lock.retry()
         self._late.close_forgotten()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
-        newest = -inf if self._asks_for_each_line() else self._spill.newest()
         asks = True
         # More than one round where another worker has rolled, and its file is over too.
         for _ in range(3):
@@ -406,17 +407,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.end_lease()
                     return
                 continue
+            newest = -inf if self._asks_for_each_line() else self._spill.newest(now + AHEAD)
             # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
-            over = (
-                (asks and self.shouldRollover(record))
-                or min(newest, now + AHEAD) >= file.end
-                or (file.start > now + AHEAD and is_set(now))
-            )
+            ahead = file.start > now + AHEAD and is_set(now)
+            over = (asks and self.shouldRollover(record)) or newest >= file.end or ahead
             if over or self._lacks_room(file):
-                if not over:
+                if over:
+                    # Also for who has not come through `handle`.
+                    self._wait_for_quiet()
+                else:
                     self._close_for_size(file)
                 asks = not self._asks_for_each_line()
-                self._rolling_at = max(now, min(max(record.created, newest), now + AHEAD))
+                self._rolling_at = max(now, _believed(record.created, now), newest)
                 try:
                     self.doRollover()
                 finally:
@@ -449,9 +451,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _attached(self) -> OpenFile:
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""
-        if self._spill.failing and not self._file.is_open():
-            # Closed under us (a daemon closes all descriptors that it inherits).
-            self._detach()
+        self._drop_if_taken()
         if self.stream is None or self.stream.closed:
             self.stream = self._open()
         if self.stream is not self._file.stream:
@@ -462,6 +462,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.rolloverAt = self._file.end
             self._register()
         return self._file
+
+    def _drop_if_taken(self) -> None:
+        """Turn from the open file if other code has closed its descriptor (a daemon closes all that it inherits).
+
+        The number may mean another file by now, of which nothing is ours to write or to close. This is asked at each
+        renewal of the lease, so what was written since the last one may have gone there.
+        """
+        file = self._file
+        if self.stream is not file.stream or file.stream.closed or file.is_open():
+            return
+        number, taken = file.stream.fileno(), file.is_taken()
+        self._detach()
+        if taken:
+            self._report(
+                f"descriptor {number} of {self.baseFilename} was closed by other code, and is another file now; lines"
+                " of the last second may be in that file. Let that code close no descriptor that it has not opened",
+                None,
+            )
 
     def _follow(self, file: OpenFile) -> bool:
         """Turn from `file`, which the path does not name any more, to what it names now.
@@ -702,7 +720,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         standard class takes too, asks whether the interval of the open file is over now.
         """
         now = time.time()
-        return min(getattr(record, "created", now), now + AHEAD) >= self.rolloverAt
+        return _believed(getattr(record, "created", now), now) >= self.rolloverAt
 
     def doRollover(self) -> None:
         """Give the live file its backup name now, unless another process has just done so, and open the new one.
@@ -757,11 +775,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._extMatch = value
 
     def _wait_for_quiet(self) -> None:
-        """Sleep to the end of the quiet moment after the boundary, if it is not over."""
+        """Sleep to the end of the quiet moment after the boundary that is just past, if it is not over.
+
+        It goes by our clock alone: a record that is ahead of it has no quiet moment to wait for.
+        """
+        now = time.time()
         linger = min(LINGER, LINGER_SHARE * self._schedule.length)
-        left = self.rolloverAt + linger - time.time()
+        try:
+            left = self._interval_at(now).start + linger - now
+        except Exception:  # an overridden computeRollover may raise anything; the rollover will report it
+            return
         if left > 0:
-            time.sleep(min(left, linger))
+            time.sleep(left)
 
     def _interval_at(self, instant: float) -> Interval:
         """The interval that holds `instant`, by the schedule or by an overridden `computeRollover`."""
@@ -848,6 +873,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if self._spill.waits:
                 waiting = f"{len(self._spill.lines) + self._spill.dropped} lines for {self.baseFilename}"
                 self._report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
+            self._drop_if_taken()
             self._file.blank_left()  # before the base class closes it
             self._file = _NOWHERE
             self._late.close()
@@ -904,7 +930,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._spill.retry_at = _monotonic() + RETRY
         if not self._spill.failing:
             self._spill.failing = True
-            self.handleError(record)
+            self.handleError(_without_arguments(record))
 
     def _say_once(self, what: str, error: Exception) -> None:
         """Report that `what` was refused, once until a rollover works again."""
@@ -968,6 +994,28 @@ def end_leases() -> None:
 
 
 os.register_at_fork(after_in_child=end_leases)
+
+
+def _believed(created: float, now: float) -> float:
+    """The time of a record as far as it decides about a rollover: ours where its clock is too far ahead, or wrong.
+
+    A record of another clock, or one whose time is in milliseconds, rolls nothing over before its time.
+    """
+    return created if created <= now + AHEAD else now
+
+
+def _without_arguments(record: logging.LogRecord) -> logging.LogRecord:
+    """What is reported of a record that was formatted and cannot be written: its text.
+
+    `handleError` prints the arguments, and those of gunicorn's access line are all headers of the request.
+    """
+    reported = copy.copy(record)
+    try:
+        reported.msg = record.getMessage()
+    except Exception:  # its formatter may know better
+        reported.msg = str(record.msg)
+    reported.args = None
+    return reported
 
 
 def _record_of_ours(message: str) -> logging.LogRecord:

@@ -207,7 +207,9 @@ class OpenFile:
         """Have no process begin another line in this file: each looks at the mode before it writes."""
         with suppress(OSError):
             descriptor = self.stream.fileno()
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | _FULL)
+            status = os.fstat(descriptor)
+            if identity_of(status) == self.identity:
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | _FULL)
 
     def blank_written(self, fragment: bytes, end: bytes) -> bool:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
@@ -309,6 +311,15 @@ class OpenFile:
             return False
         except OSError as error:
             return error.errno not in (errno.EBADF, errno.ESTALE)
+
+    def is_taken(self) -> bool:
+        """Whether the number of its descriptor means another file by now, which can be written."""
+        try:
+            descriptor = self.stream.fileno()
+            can_be_written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+            return can_be_written and identity_of(os.fstat(descriptor)) != self.identity
+        except (OSError, ValueError):
+            return False
 
     def has_name(self) -> bool:
         """Whether the file is open and still linked."""

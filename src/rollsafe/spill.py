@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from math import inf
+
+# What a line that waits takes beside its bytes: a tuple, its time, and a place in the deque.
+_ENTRY = sys.getsizeof((b"", 0.0)) + sys.getsizeof(0.0) + 8
 
 
 class Spill:
     """Lines that wait to be written, oldest first.
+
+    Args:
+        limit: Bytes of memory that they may take. Short lines take several times their length.
 
     Attributes:
         lines: (line, time of its record in seconds since the epoch).
@@ -29,32 +36,38 @@ class Spill:
         """Whether there is anything to write: lines, or the count of those that did not fit."""
         return bool(self.lines or self.dropped)
 
-    def newest(self) -> float:
-        """The latest time of a line that waits, minus infinity if none does."""
+    def newest(self, latest: float) -> float:
+        """The latest time of a line that waits, but for those after `latest`; minus infinity if there is none."""
         # Of a copy, because a signal handler that logs adds to the lines.
-        return max((created for _, created in tuple(self.lines)), default=-inf)
+        return max((created for _, created in tuple(self.lines) if created <= latest), default=-inf)
 
     def add(self, line: bytes, created: float) -> bool:
         """Append a line, if it fits in the limit (bytes) or is the only one; False if not."""
-        if self.lines and self._size + len(line) > self._limit:
+        size = size_of(line)
+        if self.lines and self._size + size > self._limit:
             self.dropped += 1
             return False
         self.lines.append((line, created))
-        self._size += len(line)
+        self._size += size
         return True
 
     def take(self) -> tuple[bytes, float]:
         """Remove the oldest line."""
         line, created = self.lines.popleft()
-        self._size -= len(line)
+        self._size -= size_of(line)
         return line, created
 
     def put_back(self, line: bytes, created: float) -> None:
         """The oldest line again, after it could not be written."""
         self.lines.appendleft((line, created))
-        self._size += len(line)
+        self._size += size_of(line)
 
     def recovered(self) -> None:
         """All was written."""
         self.dropped = 0
         self.failing = False
+
+
+def size_of(line: bytes) -> int:
+    """The memory that a line takes while it waits."""
+    return sys.getsizeof(line) + _ENTRY

@@ -34,6 +34,7 @@ from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
+from rollsafe.spill import size_of
 from tests.oracle import LINE_FORMAT, make_line
 
 HOUR = 3600.0
@@ -383,7 +384,7 @@ def _outage(program: Program) -> None:
 
 def _overflow(program: Program) -> None:
     """More lines than may wait in memory."""
-    handlers.SPILL_BYTES = 4 * (LINE_SIZE + 22)
+    handlers.SPILL_BYTES = 4 * size_of(bytes(LINE_SIZE + 22))
     program.open()
     for _ in range(10):
         program.line()

@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, LineFormatter, handlers
+from rollsafe import FileLock, LineFormatter, handlers, renames, rollover
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.rollover import OpenFile
+from rollsafe.spill import size_of
 from tests.faults.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.integration.logs import Make, backup_of, log, suffix_of, wait_for_second_after
 from tests.integration.servers import wait_until
@@ -174,7 +175,7 @@ def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
         thread.start()
         thread.join()
         assert live.read_text() == "in flight\n"
-        clock += seconds
+        clock += seconds + 1e-6
 
     monkeypatch.setattr(time, "time", lambda: clock)
     monkeypatch.setattr(time, "sleep", sleep)
@@ -183,14 +184,85 @@ def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
     assert live.read_text() == "first of the new hour\n"
 
 
-def test_the_quiet_moment_is_a_small_share_of_the_interval_and_survives_a_clock_set_back(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+class Boundary:
+    """A wall clock that stands just after the end of an interval, and goes on only while somebody sleeps."""
+
+    def __init__(self, end: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = end + 0.001
+        self.slept: list[float] = []
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds + 1e-6
+
+
+def test_the_quiet_moment_is_a_small_share_of_the_interval(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = make(when="S", interval=1)
+    clock = Boundary(handler.rolloverAt, monkeypatch)
+    log(handler, "first of the new second", clock.now)
+    assert clock.slept == [pytest.approx(handlers.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
+
+
+@pytest.mark.parametrize("ahead", [0.5, 3600, 1e12])
+@pytest.mark.parametrize("way", ["handle", "write_line"])
+def test_a_record_ahead_of_our_clock_waits_for_nothing(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, ahead: float, way: str
 ) -> None:
-    handler = make()
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    log(handler, "the clock was set back after this record was made", handler.rolloverAt + 3600)
-    assert slept == [handlers.LINGER_SHARE * 1.0]
+    handler = make(when="H")
+    boundary = handler.rolloverAt
+    log(handler, "opens the file", boundary - 1800)
+    clock = Boundary(boundary - 1800, monkeypatch)
+    for _ in range(3):
+        if way == "handle":
+            log(handler, "ahead", clock.now + ahead)
+        else:
+            handler.write_line("ahead", clock.now + ahead)
+    assert clock.slept == []
+    assert live.read_text().splitlines() == ["opens the file", *["ahead"] * 3]
+
+
+def test_a_record_far_ahead_rolls_nothing_over_in_the_last_moment_of_an_interval(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(when="H")
+    boundary = handler.rolloverAt
+    Boundary(boundary - 0.5, monkeypatch)
+    log(handler, "milliseconds", boundary * 1000)
+    log(handler, "in its last moment", boundary - 0.4)
+    assert (live.read_text(), backups(live)) == ("milliseconds\nin its last moment\n", {})
+
+
+@pytest.mark.parametrize("way", ["handle", "emit", "flush"])
+@pytest.mark.parametrize("delay", [True, False])
+def test_nobody_renames_in_the_quiet_moment_however_its_first_line_comes(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, delay: bool, way: str
+) -> None:
+    before = make(when="H")
+    boundary = before.rolloverAt
+    log(before, "of the old hour")
+    before.close()
+    os.utime(live, (boundary - 1, boundary - 1))
+    handler = make(when="H", delay=delay)
+    clock = Boundary(boundary, monkeypatch)
+    renamed: list[float] = []
+    rename_new = renames.rename_new
+
+    def rename_and_note(source: str, target: str) -> bool:
+        renamed.append(clock.now - boundary)
+        return rename_new(source, target)
+
+    monkeypatch.setattr(rollover, "rename_new", rename_and_note)
+    record = logging.makeLogRecord({"msg": "of the new hour", "created": clock.now})
+    if way == "flush":
+        handler._spill.add(b"of the new hour\n", clock.now)
+        handler.flush()
+    else:
+        getattr(handler, way)(record)
+    assert len(renamed) == 1
+    assert renamed[0] >= handlers.LINGER
+    assert live.read_text() == "of the new hour\n"
 
 
 # Late lines
@@ -249,10 +321,9 @@ def test_write_line_is_placed_by_its_moment_as_a_record_is(live: Path, make: Mak
 
 def test_write_line_waits_for_the_quiet_moment(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = make()
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    handler.write_line("made before the clock was set back", handler.rolloverAt + 3600)
-    assert slept == [handlers.LINGER_SHARE * 1.0]
+    clock = Boundary(handler.rolloverAt, monkeypatch)
+    handler.write_line("first of the new second", clock.now)
+    assert clock.slept == [pytest.approx(handlers.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
 
 
 def test_write_line_keeps_what_cannot_be_written_and_reports_the_line(live: Path, make: Make) -> None:
@@ -317,6 +388,39 @@ def test_a_descriptor_that_is_closed_under_the_handler_is_no_outage(live: Path, 
     assert (live.read_text(), handler.reported) == ("before\nline\n", [])
     if taken:
         os.close(number)
+
+
+@pytest.mark.parametrize("then", ["lines", "close", "rollover", "size"])
+def test_a_file_that_has_taken_the_number_of_our_descriptor_is_neither_written_nor_closed_nor_changed(
+    live: Path, make: Make, tmp_path: Path, then: str
+) -> None:
+    handler = make(when="H", maxBytes=10_000)
+    created = log(handler, "before")
+    number = handler.stream.fileno()
+    os.close(number)
+    precious = tmp_path / "database"
+    other = os.open(precious, os.O_RDWR | os.O_CREAT, 0o600)
+    if other != number:
+        os.dup2(other, number)
+        os.close(other)
+    os.write(number, b"precious")
+    handler._file.due = 0.0
+    if then == "close":
+        handler.close()
+    elif then == "rollover":
+        handler.doRollover()
+    elif then == "size":
+        handler.maxBytes = 1
+    log(handler, "line")
+    log(handler, "late", created)
+    handler.close()
+    os.write(number, b", and still open")
+    os.close(number)
+    assert precious.read_bytes() == b"precious, and still open"
+    assert precious.stat().st_mode & 0o7777 == 0o600
+    assert all_lines(live) == ["before", "late", "line"]
+    (report,) = handler.take_reports()
+    assert f"descriptor {number} of {live} was closed by other code" in report
 
 
 @pytest.mark.parametrize("interfere", ["rename", "unlink", "replace"])
@@ -750,7 +854,7 @@ def test_emit_never_raises_and_the_lines_of_an_outage_are_written_in_order_after
 def test_what_does_not_fit_the_spill_is_counted_in_a_line_of_its_own(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "SPILL_BYTES", 100)
+    monkeypatch.setattr(handlers, "SPILL_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
     handler = make(when="H")
     with full_disk(handler):
         for _ in range(5):
@@ -1178,3 +1282,30 @@ def test_it_works_from_dictConfig(live: Path) -> None:
         logger.removeHandler(handler)
         handler.close()
     assert live.read_text() == "two\\nlines\n"
+
+
+class Atoms(dict[str, str]):
+    """What gunicorn gives as the arguments of its access line."""
+
+
+@pytest.mark.parametrize("trouble", ["full", "encoding"])
+def test_what_is_reported_of_a_line_that_cannot_be_written_has_its_text_and_not_its_arguments(
+    live: Path, make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    class Handler(WatchedHandler):
+        handleError = logging.Handler.handleError
+
+    handler = make(kind=Handler, when="H", encoding="ascii", errors="strict")
+    log(handler, "before")
+    record = logging.LogRecord("gunicorn.access", logging.INFO, "", 0, "%(r)s", (Atoms(),), None)
+    record.args = Atoms(r="GET /ü" if trouble == "encoding" else "GET /", authorization="Basic c2VjcmV0")
+    if trouble == "full":
+        with full_disk(handler):
+            handler._file.due = 0.0
+            handler.handle(record)
+    else:
+        handler.handle(record)
+    told = capsys.readouterr().err
+    assert "GET /" in told
+    assert "c2VjcmV0" not in told
+    assert record.args["authorization"] == "Basic c2VjcmV0"
