@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -335,6 +336,17 @@ def test_a_zone_in_the_environment_that_does_not_exist_is_found(variable: str, l
     assert levels["zone"] == level
 
 
+@pytest.mark.parametrize(("variable", "level"), [("Europe/Pari", ERROR), ("Asia/Tokyo", OK)])
+def test_a_zone_that_the_configuration_sets_for_the_server_counts(
+    variable: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Paris" if level == ERROR else "Nowhere/Atall")
+    found = [each for each in of_config(PRESET + f"raw_env = ['TZ={variable}']\n") if each.about == "zone"]
+    assert {each.level for each in found} == {level}
+    assert level == ERROR or "JST" in found[0].what
+    assert os.environ["TZ"] != variable
+
+
 # Others at the same files.
 
 LOGROTATE = """
@@ -363,6 +375,33 @@ def test_a_rule_of_logrotate_that_takes_the_file_is_found(tmp_path: Path) -> Non
     found = the_only(list(check_logrotate(target, found_rules)))
     assert (found.level, found.where) == (ERROR, str(configuration / "shop"))
     assert bad(list(check_logrotate(Target(str(tmp_path / "logs" / "deeper" / "app.log"), None), found_rules))) == []
+
+
+def test_rules_are_read_as_logrotate_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    configuration = tmp_path / "logrotate.d"
+    configuration.mkdir()
+    block = "{pattern} {{\n}}\n"
+    (configuration / "home").write_text(block.format(pattern="~/logs/*.log") + f"include {tmp_path}/logrotate.conf\n")
+    for left_out in ("old.dpkg-old", "old~", "old.rpmsave", "old.bak"):
+        (configuration / left_out).write_text(block.format(pattern="/left/out"))
+    os.mkfifo(configuration / "fifo")
+    (tmp_path / "logrotate.conf").write_text(f"include {configuration}\ninclude {tmp_path}/logrotate.conf\n")
+    found_rules = rules([str(tmp_path / "logrotate.conf")])
+    assert [rule.pattern for rule in found_rules] == [f"{tmp_path}/home/logs/*.log"]
+
+
+@as_root
+def test_a_rule_that_may_not_be_read_is_told_instead_of_called_none(
+    public_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = owned_by_nobody(public_directory / "logs")
+    closed = public_directory / "closed"
+    closed.write_text("/logs/*.log {\n}\n")
+    closed.chmod(0o600)
+    monkeypatch.setattr("rollsafe.tools.logrotate.PLACES", (str(closed),))
+    told = trials.in_child(lambda: [each.as_dict() for each in check_logs(logs_at([live]))], NOBODY)
+    assert [(each["about"], each["where"]) for each in told if each["level"] != OK] == [("logrotate", str(closed))]
 
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
@@ -423,6 +462,29 @@ def test_backups_that_will_not_fit_are_found(live: Path) -> None:
     assert (found.about, found.level) == ("space", ERROR)
     with_backups_of(live, free(live.parent) // 5, backupCount=100, max_total_bytes=free(live.parent) // 2)
     assert bad(of_log(live)) == []
+
+
+def test_a_file_system_that_takes_no_more_files_is_found(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs
+
+    def full(path: str) -> os.statvfs_result:
+        fields = list(real(path))
+        fields[5], fields[7] = 1000, 3  # f_files, f_favail
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", full)
+    found = the_only(of_log(live))
+    assert (found.about, found.level) == ("space", ERROR)
+    assert "3 files more" in found.what
+
+
+def test_a_limit_of_file_sizes_is_found(live: Path) -> None:
+    def limited() -> list[dict[str, str]]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+        return [each.as_dict() for each in of_log(live)]
+
+    (found,) = [each for each in trials.in_child(limited) if each["level"] != OK]
+    assert (found["about"], found["where"], found["level"]) == ("space", "ulimit -f", WARNING)
 
 
 def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(live: Path) -> None:

@@ -12,12 +12,13 @@ import logging.handlers
 import os
 import pwd
 import re
+import resource
 import shlex
 import time
 import zoneinfo
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ LEVELS = (OK, WARNING, ERROR)
 # Seconds by which clocks may differ before it is worth a word.
 _CLOCKS_AGREE = 2.0
 _DAY = 86400.0
+# Files that can be made yet, below which it is worth a word.
+_FEW_FILES = 100
 # Days until a disk is full that are worth a word.
 _SOON = 30
 _POSIX_ZONE = re.compile(r"<?[A-Za-z0-9+-]{3,}>?[+-]?\d")  # tzset(3): EST5EDT, <+03>-3
@@ -120,7 +123,29 @@ def check_config(config: ServerConfig) -> list[Finding]:
                 (log,) = logs_at([path])
             targets.append(Target(path, handler.settings, user, handed_over, log))
     findings = [*check_handlers(config), *check_flags(config), *check_loggers(config), *check_records(config)]
-    return [*findings, *_check(targets)]
+    with _local_time_of(config):
+        return [*findings, *_check(targets)]
+
+
+@contextmanager
+def _local_time_of(config: ServerConfig) -> Iterator[None]:
+    """Have this process the local time that the server will have, which may set TZ for itself (raw_env)."""
+    before = os.environ.get("TZ")
+    variable = config.server.env.get("TZ", before)
+    try:
+        _set_zone(variable)
+        yield
+    finally:
+        _set_zone(before)
+
+
+def _set_zone(variable: str | None) -> None:
+    """Set or unset TZ."""
+    if variable is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = variable
+    time.tzset()
 
 
 def _check(targets: Sequence[Target]) -> list[Finding]:
@@ -149,7 +174,19 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
         findings += check_file_system(directory, _tried_as(target.user))
         findings += check_clock(directory, target)
     openers = Openers()
-    found_rules = rules()
+    unread: list[str] = []
+    found_rules = rules(refused=unread)
+    for path in unread:
+        findings.append(
+            Finding(
+                WARNING,
+                "logrotate",
+                path,
+                "it may not be read",
+                "it may have a rule that takes a log too: then two programs rotate one file",
+                "run the check as root",
+            )
+        )
     for target in targets:
         if not refused & {target.directory, target.backup_directory}:
             findings += check_rollover(target)
@@ -436,7 +473,7 @@ def check_logrotate(target: Target, found: Iterable[Rule]) -> Iterator[Finding]:
                 )
                 break
     if not hit:
-        yield Finding(OK, "logrotate", target.live, "no rule of logrotate takes it")
+        yield Finding(OK, "logrotate", target.live, "no rule of logrotate that can be read takes it")
 
 
 def check_writers(target: Target, openers: Openers) -> Iterator[Finding]:
@@ -463,9 +500,30 @@ def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
         if os.path.isdir(target.backup_directory):
             by_device[os.stat(target.backup_directory).st_dev].append(target)
     for group in by_device.values():
-        status = os.statvfs(group[0].backup_directory)
+        where = group[0].backup_directory
+        status = os.statvfs(where)
         free = float(status.f_bavail * status.f_frsize)
         yield from _space(group, free)
+        # Some file systems (btrfs) have no such number, and say 0 of 0.
+        if status.f_files and status.f_favail < _FEW_FILES:
+            yield Finding(
+                ERROR,
+                "space",
+                where,
+                f"there is room for {counted(status.f_favail, 'file')} more (inodes), however small",
+                "a rollover needs one; without it, no new live file can be made",
+                "remove files there, or make the file system with more inodes (df -i shows them)",
+            )
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if targets and limit != resource.RLIM_INFINITY:
+        yield Finding(
+            WARNING,
+            "space",
+            "ulimit -f",
+            f"no file of a process that is started from here may be larger than {size_text(limit)}",
+            "a live file that has grown so large takes no line more until it is rolled",
+            "lift the limit (ulimit -f unlimited; LimitFSIZE= of systemd), or give a maxBytes below it",
+        )
 
 
 def _space(group: Sequence[Target], free: float) -> Iterator[Finding]:

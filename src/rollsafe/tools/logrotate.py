@@ -7,11 +7,17 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 PLACES = ("/etc/logrotate.conf", "/etc/logrotate.d")
 """Where the configuration is, as distributions have it."""
+
+# Files of a directory that is included, and that logrotate leaves out all the same (logrotate.conf(5), "tabooext").
+_TABOO = (
+    *(",v", ".bak", ".cfsaved", ".disabled", ".rpmnew", ".rpmorig", ".rpmsave", ".swp", "~"),
+    *(".dpkg-bak", ".dpkg-del", ".dpkg-dist", ".dpkg-new", ".dpkg-old", ".dpkg-tmp"),
+    *(".ucf-dist", ".ucf-new", ".ucf-old"),
+)
 
 _SCRIPT = re.compile(
     r"^\s*(?:prerotate|postrotate|firstaction|lastaction|preremove)\b.*?^\s*endscript\b", re.MULTILINE | re.DOTALL
@@ -34,26 +40,52 @@ class Rule:
         return len(patterns) == len(parts) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
-def rules(places: Sequence[str] | None = None) -> list[Rule]:
-    """All rules of some configuration files and directories; PLACES by default. What cannot be read is left out."""
+def rules(places: Sequence[str] | None = None, refused: list[str] | None = None) -> list[Rule]:
+    """All rules of some configuration files and directories; PLACES by default.
+
+    Args:
+        places: Full paths.
+        refused: Is given the paths of those that may not be read.
+    """
     found: dict[Rule, None] = {}
-    for place in PLACES if places is None else places:
-        for path in _files(place):
-            with suppress(OSError):
-                with open(path, encoding="utf-8", errors="replace") as file:
-                    text = file.read()
-                found.update(dict.fromkeys(_rules_of(text, path)))
-                for included in _INCLUDE.findall(_SCRIPT.sub("", text)):
-                    if included not in (place, os.path.dirname(path)):
-                        found.update(dict.fromkeys(rules([included])))
+    waiting = list(PLACES if places is None else places)
+    read: set[str] = set()
+    while waiting:
+        try:
+            for path in _files(waiting.pop(0)):
+                if path not in read:
+                    read.add(path)
+                    text = _text_of(path)
+                    found.update(dict.fromkeys(_rules_of(text, path)))
+                    waiting += _INCLUDE.findall(_SCRIPT.sub("", text))
+        except PermissionError as error:
+            if refused is not None:
+                refused.append(str(error.filename))
     return list(found)
 
 
 def _files(place: str) -> list[str]:
-    """A file, or the files of a directory."""
+    """A file, or the files of a directory that logrotate reads."""
     if os.path.isdir(place):
-        return [os.path.join(place, name) for name in sorted(os.listdir(place))]
+        return [os.path.join(place, name) for name in sorted(os.listdir(place)) if not name.endswith(_TABOO)]
     return [place]
+
+
+def _text_of(path: str) -> str:
+    """The text of a regular file; "" if there is none.
+
+    Raises:
+        PermissionError: It may not be read.
+    """
+    if not os.path.isfile(path) and os.path.lexists(path):
+        return ""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except PermissionError:
+        raise
+    except OSError:
+        return ""
 
 
 def _rules_of(text: str, source: str) -> Iterator[Rule]:
@@ -65,6 +97,7 @@ def _rules_of(text: str, source: str) -> Iterator[Rule]:
                 words = shlex.split(line)
             except ValueError:
                 words = line.split()
+            words = [os.path.expanduser(word) for word in words]
             # Directives for all files stand before blocks too; patterns are absolute paths.
             if words and words[0].startswith("/"):
                 yield from (Rule(word, source) for word in words if word.startswith("/"))
