@@ -21,12 +21,6 @@ def lab() -> Iterator[Laboratory]:
     yield from laboratory()
 
 
-@pytest.fixture(scope="module", params=KILLED)
-def kills(lab: Laboratory, request: pytest.FixtureRequest) -> tuple[str, list[Outcome]]:
-    """A script, and what became of it for each call before which it was killed."""
-    return request.param, lab.enumerate(request.param, lambda call: [KILL])
-
-
 def is_healed(outcome: Outcome) -> bool:
     """Whether the next process found nothing that it could not put right, in silence."""
     return (
@@ -36,19 +30,15 @@ def is_healed(outcome: Outcome) -> bool:
     )
 
 
+@pytest.mark.parametrize("script", KILLED)
 def test_killed_before_any_call_every_acknowledged_line_is_there_once_and_nothing_is_left_behind(
-    lab: Laboratory, kills: tuple[str, list[Outcome]]
+    lab: Laboratory, script: str
 ) -> None:
-    script, outcomes = kills
+    """Nor is any log file more open than the first."""
+    outcomes = lab.enumerate(script, lambda call: [KILL])
     assert {outcome.status for outcome in outcomes} == {-signal.SIGKILL}
     assert {outcome.fault.call for outcome in outcomes} == set(lab.calls(script))
-    bad = [outcome for outcome in outcomes if not is_healed(outcome)]
-    assert not bad, explain(bad, outcomes)
-
-
-def test_killed_before_any_call_no_log_file_is_more_open_than_the_first(kills: tuple[str, list[Outcome]]) -> None:
-    _, outcomes = kills
-    bad = [outcome for outcome in outcomes if outcome.exposed]
+    bad = [outcome for outcome in outcomes if not is_healed(outcome) or outcome.exposed]
     assert not bad, explain(bad, outcomes)
 
 
