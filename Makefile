@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 
 BIN := $(VENV)/bin
+# Much of the time is waiting for rollovers, so tests run side by side; tests/conftest.py says how many.
+SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -21,15 +23,15 @@ serve: $(VENV)/.installed-demo ## run the example application on gunicorn until 
 	$(BIN)/gunicorn --config gunicorn.conf.py
 
 test: lint ## the suite: ruff, mypy, pytest
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.installed-test ## the tests that take long: every server, network file systems, log shippers
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
 
 unit: $(VENV)/.installed-test ## the fast tests only
 	$(BIN)/python -m pytest tests/unit
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-lint ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+WORKERS_PER_CORE = 4
+"""Test processes that `--numprocesses auto` starts for each core: most of them wait for a rollover at any moment."""
+MOST_WORKERS = 24
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `--numprocesses auto` means here."""
+    return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
 
 
 @pytest.fixture
