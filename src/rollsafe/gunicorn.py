@@ -24,10 +24,12 @@ from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
 from rollsafe.wiring import (
+    given_files,
     is_first,
     look_for_neighbours,
     neighbours,
     quarrels,
+    removed,
     silenced,
     unheeded_reload,
     warn,
@@ -240,11 +242,12 @@ def post_fork(server: Any, worker: Any) -> None:
         flags = unheeded_flags(worker.cfg, worker.log)
         wrong = [*unheeded_reload(worker), *flags, *neighbours(), *quarrels(), *silenced()]
         warn(worker.log, wrong, said)
+        given = given_files(worker.cfg)
         loaded = worker.cfg.post_worker_init
 
         def post_worker_init(worker: Any) -> None:
             """Ask again when the application has set up its logging; then the hook of the configuration."""
-            warn(worker.log, [*quarrels(), *silenced()], said)
+            warn(worker.log, [*quarrels(), *silenced(), *removed(given)], said)
             loaded(worker)
 
         worker.cfg.set("post_worker_init", post_worker_init)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from rollsafe.arguments import checked_path
+from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.note import read_note
 from rollsafe.settings import Settings
@@ -115,6 +118,38 @@ def silenced() -> Iterator[str]:
             " does to loggers that it does not name; give the application's configuration"
             " 'disable_existing_loggers': False"
         )
+
+
+def given_files(cfg: Any) -> dict[str, str]:
+    """The live files that gunicorn's settings give to loggers, each with a logger's name, before the application loads.
+
+    With `preload_app` it has loaded already, and what it has taken off only the settings still tell.
+    """
+    config = cfg.logconfig_dict or {}
+    files = {handler.baseFilename: name for name, handler in attached()}
+    for name, logger in {"root": config.get("root"), **config.get("loggers", {})}.items():
+        for key in (logger or {}).get("handlers", ()):
+            options = config.get("handlers", {}).get(key, {})
+            if options.get("class") == "rollsafe.SafeTimedRotatingFileHandler":
+                with suppress(LogFileError):
+                    files.setdefault(checked_path(options["filename"], delay=True), name)
+    return files
+
+
+def removed(given: Mapping[str, str]) -> Iterator[str]:
+    """Files of `given` whose handlers the application has taken off its loggers, and closed.
+
+    One that is still open may be wrapped in another handler, such as that of a queue.
+    """
+    kept = {handler.baseFilename for handler in living_handlers() if not getattr(handler, "_closed", False)}
+    kept |= {handler.baseFilename for _, handler in attached()}
+    for path, name in given.items():
+        if path not in kept:
+            yield (
+                f"{path!r} is not written any more, because the application has taken its handler off {name}, as a"
+                " dictConfig, fileConfig or basicConfig(force=True) does that names this logger; leave the logger out"
+                " there, or give it a handler of this file there"
+            )
 
 
 def attached() -> Iterator[tuple[str, SafeTimedRotatingFileHandler]]:

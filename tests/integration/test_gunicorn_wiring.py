@@ -55,6 +55,49 @@ def test_an_application_that_switches_gunicorns_loggers_off_is_told(tmp_path: Pa
     assert text.count("give the application's configuration 'disable_existing_loggers': False") == 1
 
 
+FORCING = """
+import logging
+
+logging.basicConfig(force=True)
+"""
+OF_ITS_OWN = """
+import logging.config
+
+logging.config.dictConfig(
+    {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "root": {"handlers": ["own"]},
+        "handlers": {"own": {"class": "logging.FileHandler", "filename": "own.log"}},
+    }
+)
+"""
+WRAPPING = """
+import logging
+import logging.handlers
+
+(handler,) = logging.root.handlers
+logging.root.handlers[:] = [logging.handlers.MemoryHandler(1, target=handler)]
+"""
+
+
+@pytest.mark.parametrize("preload_app", [False, True], ids=["no preload", "preload"])
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [(FORCING, 1), (OF_ITS_OWN, 1), (WRAPPING, 0)],
+    ids=["basicConfig(force=True)", "dictConfig", "wrapped"],
+)
+def test_a_file_whose_handler_the_application_takes_off_is_told(
+    tmp_path: Path, setup: str, told: int, preload_app: bool
+) -> None:
+    text = said(tmp_path, setup, config(preload_app=preload_app))
+    live = str(tmp_path / "logs" / "app.log")
+    assert (
+        text.count(f"{live!r} is not written any more, because the application has taken its handler off root") == told
+    )
+    assert text.count("not written any more") == told
+
+
 def test_two_rotations_of_one_file_are_told(tmp_path: Path) -> None:
     text = said(tmp_path, QUARRELLING)
     assert text.count("has two rotations") == 1

@@ -152,7 +152,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access", "wiring"},
-    "wiring": {"handlers", "note", "settings", "catalog", "status"},
+    "wiring": {"handlers", "arguments", "errors", "note", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "flags": {"handlers", "wiring", "gunicorn_logger"},
     "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring", "flags"},
