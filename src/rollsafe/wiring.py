@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,8 @@ from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.note import read_note
 from rollsafe.settings import Settings
 
+# When gunicorn.conf.py first imported this; a reload does not import again.
+_STARTED = time.time()
 # By live file: what is to be said of another server that writes it.
 _neighbours: dict[str, str] = {}
 
@@ -27,7 +30,8 @@ def is_first(server: Any, worker: Any) -> bool:
 def unheeded_reload(worker: Any) -> Iterator[str]:
     """Whether a reload has changed the logging, and this gunicorn has left it as it was."""
     # From 26.1 on gunicorn's logger follows the configuration of a reload; before, it keeps that of the start.
-    if worker.log.cfg is worker.cfg or _logging_of(worker.log.cfg) == _logging_of(worker.cfg):
+    before, now = worker.log.cfg, worker.cfg
+    if before is now or (_logging_of(before) == _logging_of(now) and not _is_edited(now)):
         return
     from gunicorn import __version__, version_info
 
@@ -45,6 +49,15 @@ def _logging_of(cfg: Any) -> list[Any]:
     variables = {name: value for name, value in cfg.env.items() if name.startswith("ROLLSAFE_")}
     given = [cfg.logconfig_dict, cfg.logconfig_json, cfg.logconfig, cfg.accesslog, cfg.errorlog, rotation, variables]
     return [_comparable(value) for value in given]
+
+
+def _is_edited(cfg: Any) -> bool:
+    """Whether a file of logging settings was written after the arbiter has started."""
+    for path in (cfg.logconfig_json, cfg.logconfig):
+        with suppress(OSError, TypeError):
+            if os.stat(path).st_mtime > _STARTED:
+                return True
+    return False
 
 
 def _comparable(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rollsafe.gunicorn import rotating_logs
 from tests.integration.gunicorn_setup import (
     FLAGS,
     FLAGS_FORMAT,
@@ -32,6 +34,7 @@ from tests.integration.versions import (
     interpreter,
     with_packages,
 )
+from tests.oracle import LINE_FORMAT
 
 pytestmark = pytest.mark.slow
 
@@ -193,3 +196,37 @@ def test_a_rotation_that_a_reload_changes_counts_or_the_error_log_says_that_it_d
     assert heeded or backups(logs / "access.log") == []
     # Handlers that gunicorn makes beside ours are there once after any number of reloads.
     assert sum("Booting worker" in line for line in received) == (6 if syslog else 0)
+
+
+@pytest.mark.parametrize("hook", [True, False], ids=["hook", "no hook"])
+@pytest.mark.parametrize("version", RELOADING)
+def test_an_edited_file_of_logging_settings_counts_or_the_error_log_says_that_it_does_not(
+    tmp_path: Path, version: str, hook: bool
+) -> None:
+    executable, home = had(PYTHONS[0], version)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    heeded = hook or version not in RELOADING[:2]
+
+    def write(when: str) -> None:
+        written = rotating_logs(logs, when=when, format=LINE_FORMAT, access_format=LINE_FORMAT)
+        (tmp_path / "log.json").write_text(json.dumps(written), encoding="utf-8")
+
+    write("h")
+    with Server(
+        tmp_path,
+        "from rollsafe.gunicorn import " + "on_reload, " * hook + "post_fork\n",
+        workers=2,
+        arguments=["--log-config-json", "log.json"],
+        environment=environment_of(home),
+        python=executable,
+    ) as server:
+        write("S")
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        if heeded:
+            with Clients(server, count=2, pause=PAUSE):
+                wait_for_rollovers(logs, 2, ["access.log"])
+
+    assert error_log(tmp_path).count(UNHEEDED) == (0 if heeded else 1)
+    assert heeded or backups(logs / "access.log") == []
