@@ -29,14 +29,16 @@ from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity,
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import (
     ClockWitness,
+    Found,
     Inventory,
     Limits,
     Removal,
     Stored,
     clock_agrees,
     expired,
+    put_in_order,
+    recognise,
     settling_time,
-    take_inventory,
 )
 
 Report = Callable[[str, BaseException], None]
@@ -51,6 +53,9 @@ _LONGEST_RETRY = 3600.0
 # Seconds of looking at files after which other threads get a turn of so many seconds: a directory may have thousands.
 _AT_A_TIME = 0.0001
 _TURN = 0.0005
+
+# How many directories of one log are looked into; more than a day has one of its own in ten years.
+_MOST_DIRECTORIES = 4000
 
 # What the application's functions may raise; sys.exit, in the main function of a program that they use, ends no thread.
 _FAILURES = (Exception, SystemExit)
@@ -208,12 +213,14 @@ class Watch:
             self._set_retry()
 
     def forget_all_but(self, directory: str, names: Iterable[str]) -> None:
-        """Forget the files that are no more."""
+        """Forget the files of a directory that are no more."""
         kept = {os.path.join(directory, name) for name in names}
         for path in set(self._seen) - kept:
-            self._seen.pop(path, None)
+            if os.path.dirname(path) == directory:
+                self._seen.pop(path, None)
         for action, path in [key for key in list(self._failed) if key[1] not in kept]:
-            self.forget_failure(action, path)
+            if os.path.dirname(path) == directory:
+                self.forget_failure(action, path)
 
     def end_round(self) -> None:
         """Forget what could have been tried again by now, and was not due in this round."""
@@ -247,6 +254,8 @@ class Tending:
             self._entries = sorted(entry.name for entry in _slowly(entries) if entry.is_file(follow_symlinks=False))
         self._waits: list[float] = []
         self._early: set[str] = set()
+        self.beside: list[Tending] = []
+        """The rounds over other directories of the same log, which limits count too."""
         self.doubts_clock = False
         """Whether the last `removals` left out what is too old by a clock that the files do not bear out."""
         watch.forget_all_but(directory, self._entries)
@@ -268,18 +277,33 @@ class Tending:
         """The files that exceed the limits, oldest first; all that one of the recognisers knows is counted."""
         return [path for removal in self.removals(recognisers, limits) for path in removal.backup.paths]
 
-    def uncertain(self, recognisers: Sequence[Names]) -> list[str]:
-        """The files that look like backups, and of whose interval nothing is certain, so that they stay."""
-        inventory = take_inventory(_slowly(self._entries), recognisers, time.time())
-        return [os.path.join(self._directory, name) for name in inventory.uncertain]
+    def share_of(self, tending: Tending, paths: Iterable[str]) -> list[str]:
+        """Those of the paths that one of the rounds, this one or one beside, has to do with; this one has the rest."""
+        beside = {each._directory for each in self.beside}
+        if tending is self:
+            return [path for path in paths if os.path.dirname(path) not in beside]
+        return [path for path in paths if os.path.dirname(path) == tending._directory]
+
+    def inventory(self, recognisers: Sequence[Names]) -> Inventory:
+        """The files of the log here and in the directories beside."""
+        found: list[Found] = []
+        uncertain: list[str] = []
+        for tending in (self, *self.beside):
+            bound = recognisers
+            if self.beside:
+                bound = [names.within(tending._directory) for names in recognisers]
+            backups, others = recognise(_slowly(tending._entries), bound, time.time(), tending._directory)
+            found += backups
+            uncertain += others
+        return Inventory(put_in_order(found, time.time()), tuple(uncertain))
 
     def removals(self, recognisers: Sequence[Names], limits: Limits) -> list[Removal]:
         """What exceeds the limits, as `expired`, and why."""
-        inventory = take_inventory(_slowly(self._entries), recognisers, time.time())
-        stored = []
-        for backup in _slowly(inventory.certain):
-            paths = tuple(os.path.join(self._directory, name) for name in backup.paths)
-            stored.append(Stored(paths, backup.end, size_of(paths) if limits.need_sizes else 0))
+        inventory = self.inventory(recognisers)
+        stored = [
+            Stored(backup.paths, backup.end, size_of(backup.paths) if limits.need_sizes else 0)
+            for backup in _slowly(inventory.certain)
+        ]
         self.doubts_clock = False
         if limits.max_age and expired(stored, Limits(max_age=limits.max_age), time.time()):
             self.doubts_clock = not self._watch.believes_clock(self._times_of(inventory), limits.max_age)
@@ -292,10 +316,10 @@ class Tending:
 
     def _times_of(self, inventory: Inventory) -> Iterator[float]:
         """When each of the backups, and the live file if it is here, was last written."""
-        names = [name for backup in inventory.certain for name in backup.paths]
-        for name in _slowly([*names, self._names.live_name]):
+        paths = [path for backup in inventory.certain for path in backup.paths]
+        for path in _slowly([*paths, os.path.join(self._directory, self._names.live_name)]):
             with suppress(OSError):
-                yield os.lstat(os.path.join(self._directory, name)).st_mtime
+                yield os.lstat(path).st_mtime
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at, and those that await the application."""
@@ -458,6 +482,18 @@ class Tending:
         """Report the first of several failures of one action with one file."""
         if self._watch.has_failed(action, path):
             self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
+
+
+def directories_below(root: str, levels: int) -> list[str]:
+    """The directories that are so many levels below another one, links not followed; the last ones if they are many."""
+    found = [root]
+    for _ in range(levels):
+        below: list[str] = []
+        for directory in found:
+            with suppress(OSError), os.scandir(directory) as entries:
+                below += [entry.path for entry in _slowly(entries) if entry.is_dir(follow_symlinks=False)]
+        found = sorted(below)[-_MOST_DIRECTORIES:]
+    return found
 
 
 def size_of(paths: Iterable[str]) -> int:

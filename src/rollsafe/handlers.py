@@ -35,12 +35,13 @@ from rollsafe.arguments import (
     checked_permissions,
     checked_size,
 )
+from rollsafe.backups import directories_below
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of
+from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
 from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
@@ -197,7 +198,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._housekeeping = Housekeeping(
             self,
             self._names,
-            lambda: os.path.dirname(self._backup_path(self._interval_at(time.time()).suffix, 0)),
+            self._backup_directories,
             self._codec,
             self._rollover.lock.path,
             self._report,
@@ -826,7 +827,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         return Names(
             self._backup_base,
             self._schedule,
-            namer=self.rotation_filename,
+            namer=self._named,
             extMatch=self._extMatch,
             extension=self._codec.extension if self._codec else "",
         )
@@ -843,13 +844,28 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Full path of one backup."""
         return self._names().path(suffix, sequence)
 
+    def _named(self, default: str) -> str:
+        """What the application calls a backup, in full: a relative name is one in the working directory of now."""
+        path = self.rotation_filename(default)
+        return os.path.abspath(path) if isinstance(path, str) else path
+
+    def _backup_directories(self) -> list[str]:
+        """Where backups are: first where they go now, then those of other dates, if a namer has one for each."""
+        suffix = self._interval_at(time.time()).suffix
+        now = os.path.dirname(self._backup_path(suffix, 0))
+        root, levels = spread_of(now, os.path.dirname(self._backup_base), suffix)
+        if not levels:
+            return [now]
+        others = [directory for directory in directories_below(root, levels) if directory != now]
+        return [now, *others] if os.path.isdir(now) or not others else others
+
     def _recognisers(self) -> list[Names]:
         """What tells the backups of this handler, and of one with another `when`, by their names."""
         return recognisers_of(
             self._names(),
             self._backup_base,
             datetime.timezone.utc if self.utc else self.tz,
-            namer=self.rotation_filename,
+            namer=self._named,
             extension=self._codec.extension if self._codec else "",
         )
 

@@ -41,7 +41,7 @@ class Housekeeping:
     Args:
         handler: Whose backups they are.
         names: Their names as the handler's attributes make them now.
-        directory: Where they are now.
+        directories: Where they are: first those of now; a namer may have a directory for each month.
         codec: How they are compressed, None if they are not.
         lock_path: The lock file.
         report: Told of what could not be done: (sentence, error).
@@ -54,7 +54,7 @@ class Housekeeping:
         self,
         handler: Rotating,
         names: Callable[[], Names],
-        directory: Callable[[], str],
+        directories: Callable[[], list[str]],
         codec: Codec | None,
         lock_path: str,
         report: Callable[[str, BaseException | None], None],
@@ -65,7 +65,7 @@ class Housekeeping:
     ) -> None:
         self._handler = handler
         self._names = names
-        self._directory = directory
+        self._directories = directories
         self._codec = codec
         self._lock_path = lock_path
         self._report = report
@@ -121,7 +121,11 @@ class Housekeeping:
 
     def tending(self) -> Tending:
         """One round over the backups."""
-        return Tending(self._directory(), self._names(), self._watch, self._report)
+        here, *beside = self._directories()
+        names = self._names()
+        tending = Tending(here, names.within(here) if beside else names, self._watch, self._report)
+        tending.beside = [Tending(each, names.within(each), self._watch, self._report) for each in beside]
+        return tending
 
     def do_round(self) -> float | None:
         """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
@@ -129,6 +133,12 @@ class Housekeeping:
             return None
         tending = self.tending()
         expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
+        waits = [self._do_part(each, tending.share_of(each, expired)) for each in (tending, *tending.beside)]
+        self._watch.end_round()
+        return max(filter(None, waits), default=None)
+
+    def _do_part(self, tending: Tending, expired: list[str]) -> float | None:
+        """Do what can be done in one directory, of whose files some have expired."""
         tending.remove(expired)
         # A lock of its own, because `close` gives back the one that the handler holds.
         lock = FileLock(self._lock_path)
@@ -146,7 +156,6 @@ class Housekeeping:
                 tending.compress(self._codec, lock, self._tell_final)
         finally:
             lock.close()
-        self._watch.end_round()
         return tending.wait
 
     def _is_disowned(self) -> bool:
@@ -162,13 +171,14 @@ class Housekeeping:
         """Tell the application that a backup is final."""
         if self._handler.on_rollover is not None:
             names = self._names()
-            backup = names.parse(os.path.basename(path))
+            backup = names.within(os.path.dirname(path)).parse(os.path.basename(path))
             if backup is not None:
                 self._handler.on_rollover(path, names.interval_near(backup, os.lstat(path).st_mtime))
 
     def _is_unfinished(self) -> bool:
         """Whether a process that was killed has left something to a round."""
-        return self.tending().is_unfinished(self._codec is not None)
+        tending = self.tending()
+        return any(each.is_unfinished(self._codec is not None) for each in (tending, *tending.beside))
 
     def _has_duties(self) -> bool:
         """Whether there is anything to do after a rollover."""

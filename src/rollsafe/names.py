@@ -39,7 +39,7 @@ class Names:
     ``filename`` is the path of the live file. ``namer`` is the standard library's: it gets the default path of a backup
     and returns the path to use. ``extMatch`` is the standard library's too: where it matches in a name there may be a
     suffix; None looks for the schedule's own suffixes. ``extension`` is one more that archives may have, beside
-    EXTENSIONS.
+    EXTENSIONS. ``directory`` is where the names that are parsed stand, if that says something too: see `within`.
     """
 
     def __init__(
@@ -50,12 +50,14 @@ class Names:
         namer: Callable[[str], str] | None = None,
         extMatch: re.Pattern[str] | None = None,
         extension: str = "",
+        directory: str | None = None,
     ) -> None:
         self.extensions: Final = tuple(dict.fromkeys((*EXTENSIONS, extension)))
         self._filename: Final = filename
         self._schedule: Final = schedule
         self._namer: Final = namer
         self._ext_match: Final = extMatch
+        self._directory: Final = directory
         self.suffix_pattern: Final = re.compile(reader_of(schedule.suffix_format).pattern)
 
     @property
@@ -70,6 +72,20 @@ class Names:
         if not isinstance(path, str):
             raise TypeError(f"namer returned {path!r} for {default!r}; it must return a path as str")
         return path + extension
+
+    def within(self, directory: str) -> Names:
+        """The same names, where only those count that `path` makes in this very directory.
+
+        For namers that put the backups of each month, or of each day, into a directory of their own.
+        """
+        return Names(
+            self._filename,
+            self._schedule,
+            namer=self._namer,
+            extMatch=self._ext_match,
+            extension=self.extensions[-1],
+            directory=directory,
+        )
 
     def parse(self, name: str) -> Backup | None:
         """What the file name ``name`` says, or None if ``path`` does not make exactly this name.
@@ -136,7 +152,8 @@ class Names:
     def _makes(self, backup: Backup) -> bool:
         """Whether ``path`` makes the backup's name."""
         try:
-            return _base(self.path(backup.suffix, backup.sequence, backup.extension)) == backup.name
+            directory, _, name = self.path(backup.suffix, backup.sequence, backup.extension).rpartition("/")
+            return name == backup.name and self._directory in (None, directory)
         except Exception:  # the namer is the user's; what it cannot name is not a backup
             return False
 
@@ -160,6 +177,27 @@ class Names:
             for match in _matches(self._ext_match, text):
                 yield match
                 yield _SEQUENCE_AT_END.sub("", match)
+
+
+def spread_of(directory: str, home: str, suffix: str) -> tuple[str, int]:
+    """Where to look for the backups of a namer that puts them into directories by date: (directory, levels below it).
+
+    Told by the numbers in the names of directories, because a namer that is asked for other dates may make directories
+    for them.
+
+    Args:
+        directory: Where the backup of the interval of `suffix` goes.
+        home: Where backups go without the namer, whose own parts are no dates.
+        suffix: What the numbers are looked for in.
+    """
+    digits = "".join(re.findall("[0-9]+", suffix))
+    parts, usual = directory.split("/"), home.split("/")
+    for index, part in enumerate(parts):
+        dated = any(len(number) > 1 and number in digits for number in re.findall("[0-9]+", part))
+        # Never all of the file system.
+        if dated and index > 1 and parts[: index + 1] != usual[: index + 1]:
+            return "/".join(parts[:index]), len(parts) - index
+    return directory, 0
 
 
 def recognisers_of(own: Names, base: str, zone: datetime.tzinfo | str | None, **arguments: Any) -> list[Names]:

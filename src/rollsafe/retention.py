@@ -114,61 +114,86 @@ def clock_agrees(written: Iterable[float], now: float, max_age: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is a backup for certain."""
+
+    path: str
+    key: tuple[float, str, int]
+    """The start of its interval (-inf if it has none), its suffix, its number: in the order of time."""
+    end: float | None
+    """The end of its interval, if its name tells that too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """The files of a log, by name."""
 
     certain: tuple[Stored, ...]
-    """The backups that limits are about, oldest first, without sizes; their paths are names."""
+    """The backups that limits are about, oldest first, without sizes."""
     uncertain: tuple[str, ...]
-    """The names that look like those of backups, and of whose interval nothing is certain; sorted."""
+    """What looks like a backup, and of whose interval nothing is certain; sorted."""
 
 
 def take_inventory(files: Iterable[str], recognisers: Sequence[Names], now: float) -> Inventory:
-    """Tell the backups of a log by their names.
+    """Tell the backups of a log by their names; see `recognise` and `put_in_order`."""
+    found, uncertain = recognise(files, recognisers, now)
+    return Inventory(put_in_order(found, now), tuple(uncertain))
+
+
+def recognise(
+    files: Iterable[str], recognisers: Sequence[Names], now: float, directory: str = ""
+) -> tuple[list[Found], list[str]]:
+    """The backups in a directory, and the paths of what only looks like one.
 
     Args:
         files: The names of the regular files of the directory, or some of them.
         recognisers: The first has the names that the handler makes, the others those of a handler with another `when`.
         now: Seconds since the epoch.
+        directory: What paths begin with.
     """
     names = sorted(files)
     own = recognisers[0]
     # The lock file of a live file, whose name only looks like a backup's.
     others_live = {name[1:-5] for name in names if name.startswith(".") and name.endswith(".lock")}
-    groups: dict[tuple[float, str, int], list[str]] = {}
-    ends: dict[tuple[float, str, int], float | None] = {}
-    uncertain = []
+    backups, uncertain = [], []
     for name in names:
         final = name.removesuffix(ROLLED_EXTENSION)
+        path = f"{directory}/{name}" if directory else name
         if name in others_live:
             continue
         recogniser, backup = _recognised(final, recognisers)
         if backup is None:
             if own.resembles(final):
-                uncertain.append(name)
+                uncertain.append(path)
             continue
         if final != name and backup.extension:  # of no rollover
             continue
         interval = recogniser.interval(backup)
         known = recogniser.is_asked_for(backup) if interval is None else interval.start <= now + _AHEAD
         if not known:
-            uncertain.append(name)
+            uncertain.append(path)
             continue
-        # A plain file and the archive that was made of it are one backup.
-        key = (interval.start if interval else -inf, backup.suffix, backup.sequence)
-        groups.setdefault(key, []).append(name)
         # Of another handler's backup the beginning is known, and not how many of its `when` it was for.
-        ends[key] = interval.end if interval and recogniser is own else None
+        end = interval.end if interval and recogniser is own else None
+        backups.append(Found(path, (interval.start if interval else -inf, backup.suffix, backup.sequence), end))
+    return backups, uncertain
+
+
+def put_in_order(found: Iterable[Found], now: float) -> tuple[Stored, ...]:
+    """The backups that these files are, oldest first: a plain file and the archive that was made of it are one."""
+    groups: dict[tuple[float, str, int], list[Found]] = {}
+    for file in found:
+        groups.setdefault(file.key, []).append(file)
     keys = sorted(groups)
-    certain = []
+    backups = []
     for index, key in enumerate(keys):
-        end = ends[key]
+        end = groups[key][-1].end
         if end is None and key[0] > -inf:
             end = next((later[0] for later in keys[index + 1 :] if later[0] > key[0]), None)
         if end is not None and key[0] < _CLOCK_IS_SET <= now:
             end = None
-        certain.append(Stored(tuple(groups[key]), end))
-    return Inventory(tuple(certain), tuple(uncertain))
+        backups.append(Stored(tuple(file.path for file in groups[key]), end))
+    return tuple(backups)
 
 
 def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup | None]:

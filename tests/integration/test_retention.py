@@ -463,3 +463,56 @@ def test_backups_that_have_become_another_logs_are_left_alone(tmp_path: Path, ma
     ran = run("prune", "--backupCount", "1", str(lives[0]))
     assert (ran.returncode, "nothing tells them apart" in ran.stderr) == (2, True)
     assert all(path.exists() for path in theirs)
+
+
+# Namers.
+
+
+def test_backups_in_directories_by_month_are_tended_wherever_they_are(live: Path, make: Make) -> None:
+    def namer(default: str) -> str:
+        folder, name = os.path.split(default)
+        month = os.path.join(folder, name.split(".")[2][:7])
+        os.makedirs(month, exist_ok=True)
+        return os.path.join(month, name)
+
+    def backup(day: str, extension: str = "") -> Path:
+        path = live.parent / day[:7] / f"app.log.{day}{extension}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a line\n")
+        return path
+
+    days = ["2020-01-30", "2020-01-31", "2020-02-01", "2020-03-01"]
+    old = [backup(day) for day in days]
+    misplaced = live.parent / "2020-02" / "app.log.2020-01-29"
+    misplaced.write_bytes(b"not here\n")
+    (live.parent / "linked").symlink_to(live.parent / "2020-01")
+    before = {path.name for path in live.parent.iterdir()}
+    handler = make(when="MIDNIGHT", backupCount=3, compress="gz", delay=True)
+    handler.namer = namer
+    assert handler.getFilesToDelete() == [str(old[0])]
+    created = log(handler, "first")
+    month = time.strftime("%Y-%m", time.gmtime(created))
+    assert {path.name for path in live.parent.iterdir()} - before <= {".app.log.lock", "app.log", month}
+    handler.doRollover()
+    kept = [Path(f"{path}.gz") for path in old[2:]]
+    today = time.strftime("%Y-%m-%d", time.gmtime(created))
+    new = live.parent / month / f"app.log.{today}.gz"
+    wait_until(
+        lambda: sorted(live.parent.glob("2*/*")) == sorted([*kept[1:], new, misplaced, kept[0]]),
+        "all months are tended",
+    )
+
+
+def test_a_relative_name_is_one_in_the_working_directory(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(live.parent)
+    handler = make(when="H", backupCount=1, compress="gz", delay=True)
+    handler.namer = lambda default: os.path.join("old", os.path.basename(default))
+    (live.parent / "old").mkdir()
+    aged = live.parent / "old" / "app.log.2020-01-01_00"
+    aged.write_bytes(b"a line\n")
+    created = log(handler, "first")
+    handler.doRollover()
+    final = live.parent / "old" / f"app.log.{suffix_of(created, 'H')}.gz"
+    wait_until(lambda: list((live.parent / "old").iterdir()) == [final], "the new one is archived, the old one removed")

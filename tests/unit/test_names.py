@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollsafe.names import EXTENSIONS, Backup, Names
+from rollsafe.names import EXTENSIONS, Backup, Names, spread_of
 from rollsafe.schedule import Interval, Schedule
 from tests.unit.zones import HOUR, places, reproducible, schedules
 
@@ -268,3 +268,38 @@ def test_a_pattern_that_matches_nothing_at_all_finds_nothing() -> None:
     names = Names(LIVE, DAILY, extMatch=re.compile(r"x*"))
     assert names.parse("app.log.") is None
     assert names.parse("app.log.2026-11-23") is None
+
+
+# Namers that spread backups over directories.
+
+
+@pytest.mark.parametrize(
+    ("directory", "found"),
+    [
+        ("/var/log", ("/var/log", 0)),
+        ("/var/log/old", ("/var/log/old", 0)),
+        ("/var/log/2026-11", ("/var/log", 1)),
+        ("/var/log/2026/11", ("/var/log", 2)),
+        ("/var/log/old/2026/11/app", ("/var/log/old", 3)),
+        ("/srv/archive/20261123", ("/srv/archive", 1)),
+        ("/var/log/v7/old", ("/var/log/v7/old", 0)),
+        ("/2026/old", ("/2026/old", 0)),  # never all of the file system
+    ],
+)
+def test_directories_by_date_are_told_by_their_numbers(directory: str, found: tuple[str, int]) -> None:
+    assert spread_of(directory, "/var/log", "2026-11-23") == found
+
+
+def test_numbers_in_the_directory_of_the_live_file_are_no_dates() -> None:
+    assert spread_of("/srv/2026/log", "/srv/2026/log", "2026-11-23") == ("/srv/2026/log", 0)
+    assert spread_of("/srv/2026/log/2026", "/srv/2026/log", "2026-11-23") == ("/srv/2026/log", 1)
+
+
+def test_within_a_directory_only_the_names_count_that_are_made_there() -> None:
+    names = Names(LIVE, DAILY, namer=lambda name: f"/var/log/{name[-10:-3]}/app.{name[-2:]}")
+    assert names.path("2026-11-23") == "/var/log/2026-11/app.23"
+    spread = Names(LIVE, DAILY, namer=lambda name: name.replace("/log/", f"/log/{name.split('.')[2][:7]}/"))
+    assert spread.path("2026-11-23", 1) == "/var/log/2026-11/app.log.2026-11-23.1"
+    name = "app.log.2026-11-23.1.gz"
+    assert spread.within("/var/log/2026-11").parse(name) == Backup(name, "2026-11-23", 1, ".gz")
+    assert spread.within("/var/log/2026-10").parse(name) is None

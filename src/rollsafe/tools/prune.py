@@ -66,7 +66,7 @@ def uncertain(log: Log) -> list[str]:
     Raises:
         ConfigurationError, OSError: As for `removals`.
     """
-    return _tending(log).uncertain(_recognisers(log))
+    return list(_tending(log).inventory(_recognisers(log)).uncertain)
 
 
 def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
