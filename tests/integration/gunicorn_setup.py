@@ -28,6 +28,17 @@ logger_class = rotating_logger(when="S")
 FLAGS_FORMAT = "%(t)s %(U)s"
 FLAGS_LINE = re.compile(rb"\[(?P<created>[^]]+)\] /line/(?P<stream>\w+)/(?P<number>\d+)/\d+")
 
+# The new arbiter inherits the sockets of the old one: a descriptor on its command line would be another one's. And the
+# path of gunicorn's __main__.py in place of -m would put its directory, which has an http, before the standard library.
+INHERIT_SOCKETS = """
+def pre_exec(server):
+    arguments = server.START_CTX["args"]
+    arguments[1:2] = ["-m", "gunicorn"]
+    bind = arguments.index("--bind")
+    del arguments[bind : bind + 2]
+
+"""
+
 HOOKS = {
     "used directly": "from rollsafe.gunicorn import post_fork, rotating_logs\n",
     "called from the user's own hook": """

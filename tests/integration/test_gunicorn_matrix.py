@@ -17,6 +17,7 @@ import pytest
 from tests.integration.gunicorn_setup import (
     FLAGS,
     FLAGS_FORMAT,
+    INHERIT_SOCKETS,
     ROLLOVERS,
     WORKERS,
     audit_both,
@@ -198,18 +199,6 @@ def test_hup_with_a_changed_configuration_loses_nothing(tmp_path: Path) -> None:
     assert_flawless(*audit_both(logs, clients))
     assert error_log(tmp_path).count("Booting worker") == 4
     assert server.output == ""
-
-
-# The new arbiter inherits the sockets of the old one: a descriptor on its command line would be another one's. And the
-# path of gunicorn's __main__.py in place of -m would put its directory, which has an http, before the standard library.
-INHERIT_SOCKETS = """
-def pre_exec(server):
-    arguments = server.START_CTX["args"]
-    arguments[1:2] = ["-m", "gunicorn"]
-    bind = arguments.index("--bind")
-    del arguments[bind : bind + 2]
-
-"""
 
 
 @slow

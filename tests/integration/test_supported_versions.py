@@ -17,6 +17,7 @@ from rollsafe.gunicorn import rotating_logs
 from tests.integration.gunicorn_setup import (
     FLAGS,
     FLAGS_FORMAT,
+    INHERIT_SOCKETS,
     audit_both,
     audit_flags,
     config,
@@ -141,6 +142,28 @@ def under_load(way: Way, directory: Path, python: Path, home: Path) -> list[str]
     wrong = [str(report) for report in reports if not report.flawless or not report.lines]
     wrong += [server.output] if server.output else []
     return wrong
+
+
+@pytest.mark.parametrize(("version", "preload_app"), [("22.0", False), ("25.0", True)])
+def test_two_arbiters_write_during_an_upgrade(tmp_path: Path, version: str, preload_app: bool) -> None:
+    # On the newest it is among the tests of the gunicorn that is installed.
+    executable, home = had(PYTHONS[0], version)
+    settings = INHERIT_SOCKETS + config(pidfile="gunicorn.pid", preload_app=preload_app)
+    with (
+        Server(tmp_path, settings, workers=2, environment=environment_of(home), python=executable) as server,
+        Clients(server, count=2, pause=PAUSE) as clients,
+    ):
+        wait_for_rollovers(tmp_path / "logs", 1)
+        server.signal(signal.SIGUSR2)
+        server.wait_for_boots(4)
+        wait_until(lambda: len(clients.answering) == 4, "answers from the workers of both arbiters")
+        wait_for_rollovers(tmp_path / "logs", 2)
+        server.follow_upgrade()
+        wait_for_rollovers(tmp_path / "logs", 1)
+
+    for report in audit_both(tmp_path / "logs", clients):
+        assert report.flawless, report
+        assert report.lines > 0, report
 
 
 # The last version whose arbiter leaves the logging as it was, the first that sets it up again, and both ends.
