@@ -9,6 +9,9 @@ The interpreters of one process (mod_wsgi and uWSGI make one for each applicatio
 POSIX lock does not tell them apart. So a sub-interpreter takes the locks of its open file description (fcntl(2),
 "Open file description locks"), which exclude POSIX locks, and each other, within one process too; and it closes no
 descriptor of a lock file, as that would drop the locks of the main interpreter.
+
+Whoever may *read* a file may lock it for reading, for as long as they like, and then nobody can lock it for writing
+(fcntl(2), F_SETLK). So only those may read a lock file who may write the log that it belongs to.
 """
 
 from __future__ import annotations
@@ -217,26 +220,25 @@ def _close(descriptor: int, identity: Identity | None) -> None:
 
 
 def _open_lock_file(path: str) -> tuple[int, bool]:
-    """Open a lock file, made if it is missing: its descriptor, and whether it was made.
-
-    Where root makes it, it gets the owner of the live file beside it, or else of the directory: a cron job or a
-    command of root that comes first must not lock the service out.
-    """
+    """Open a lock file, made if it is missing: its descriptor, and whether it was made."""
     with place_of(path) as place:
         for _ in range(_TRIES):
             refusal: OSError | None = None
             try:
-                descriptor = place.create(os.O_RDWR, 0o666)
+                # Who may write it is known only afterwards, by the umask; until then they alone may read it as well.
+                descriptor = place.create(os.O_RDWR, 0o622)
             except FileExistsError:
                 pass
             except OSError as error:
                 # Of the making, which may be refused though the file is there and may be written.
                 refusal = error
             else:
-                _looks_of(place).give_to(descriptor)
+                looks = _looks_of(place)
+                mode = os.fstat(descriptor).st_mode if looks.mode is None else looks.mode
+                looks._replace(mode=_lock_mode(mode)).give_to(descriptor)
                 return descriptor, True
             try:
-                return place.open(os.O_RDWR | os.O_CREAT), False
+                return place.open(os.O_RDWR | os.O_CREAT, 0o622), False
             except FileNotFoundError:
                 # Removed since, if its making was not refused.
                 if refusal is not None:
@@ -244,13 +246,22 @@ def _open_lock_file(path: str) -> tuple[int, bool]:
     raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
 
 
+def _lock_mode(mode: int) -> int:
+    """The mode of a lock file: to be read and written by those who may write a live file of `mode`."""
+    return (mode & 0o222) * 3
+
+
 def _looks_of(lock: Place) -> Looks:
-    """What a new lock file is to look like: whose the live file is, `app.log` for `.app.log.lock`."""
+    """What a new lock file is to look like: by the live file that it belongs to, `app.log` for `.app.log.lock`.
+
+    Without one the directory tells the owner: a cron job or a command of root that comes first must not lock the
+    service out.
+    """
     live = os.path.basename(lock.path).removeprefix(".").removesuffix(".lock")
     with suppress(OSError):
         status = lock.beside(live).status()
         if stat.S_ISREG(status.st_mode):
-            return Looks(status.st_uid, status.st_gid)
+            return Looks(status.st_uid, status.st_gid, status.st_mode)
     return lock.looks()
 
 
@@ -389,8 +400,9 @@ class _Hold:
 class FileLock:
     """An exclusive lock on one byte of the file `path`, between processes and between the threads of each.
 
-    The file is made when the lock is first taken, and stays. All instances of one path in one process share one
-    descriptor. A forked child never holds, and never releases, its parent's lock.
+    The file is made when the lock is first taken, and stays. Only those may read it who may write the file that it
+    belongs to (`app.log` for `.app.log.lock`), because a reader could lock it too. All instances of one path in one
+    process share one descriptor. A forked child never holds, and never releases, its parent's lock.
 
     Args:
         path: The lock file. Its directory must exist. A symbolic link in its place is refused (ELOOP), and so is
@@ -508,15 +520,15 @@ class FileLock:
         os.ftruncate(descriptor, len(note))
 
     def set_mode(self, mode: int) -> None:
-        """Set the permissions of the lock file; only while the lock is held."""
+        """Let those lock who may write a live file of this mode; only while the lock is held."""
         handle = self._usable_handle()
         descriptor = handle.open()
         status = os.fstat(descriptor)
-        if stat.S_IMODE(status.st_mode) == mode:
+        if stat.S_IMODE(status.st_mode) == _lock_mode(mode):
             return
         with place_of(self.path) as place:
             if handle.is_made or place.is_known(status):
-                os.fchmod(descriptor, mode)
+                os.fchmod(descriptor, _lock_mode(mode))
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the lock file to another user; only root may.

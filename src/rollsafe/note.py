@@ -7,7 +7,8 @@ A note is text. Each line ends in a newline:
 3. when a handler with these settings was made, in milliseconds since the epoch;
 4. the sequence number that the live file gets as a backup; empty where it is not known;
 5. one line `archived DEVICE INODE SIZE` for each of the files that were archived last;
-6. `end CHECKSUM`: the CRC-32 of everything before this line, in eight hexadecimal digits.
+6. `mode MODE`: the permissions of the live file, in octal: the next one gets them, if there is no older one to ask;
+7. `end CHECKSUM`: the CRC-32 of everything before this line, in eight hexadecimal digits.
 
 The last line delimits the note. The writer replaces the note by one pwrite(2) and cuts the file afterwards, and it may
 be killed between the two: then the end of a longer note that was there before still follows, and does not count. A
@@ -38,6 +39,7 @@ from rollsafe.settings import Settings
 _IDENTITY: Final = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})")
 _NUMBER: Final = re.compile(rb"[0-9]{1,18}")
 _ARCHIVED: Final = re.compile(rb"archived ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,19})")
+_MODE: Final = re.compile(rb"mode ([0-7]{1,3})")
 _END: Final = re.compile(rb"^end ([0-9a-f]{8})\n", re.MULTILINE)
 
 _LARGEST_ID: Final = (1 << 64) - 1
@@ -74,12 +76,15 @@ class Note(NamedTuple):
     """The files that were archived last, in the order in which that was done."""
     is_whole: bool = True
     """Whether a checksum says that the note is as its writer meant it."""
+    mode: int | None = None
+    """The permissions of the live file."""
 
     def content(self) -> bytes:
         """The note as the lock file has it."""
         number = b"" if self.number is None else b"%d" % self.number
         lines = [b"%d %d %d" % (*self.identity, self.start), self.settings, b"%d" % self.made, number]
         lines += [b"archived %d %d %d" % (*each.identity, each.size) for each in self.archived]
+        lines += [] if self.mode is None else [b"mode %o" % self.mode]
         content = b"".join(line + b"\n" for line in lines)
         return content + b"end %08x\n" % zlib.crc32(content)
 
@@ -145,7 +150,9 @@ def parse_note(content: bytes) -> Note | None:
         return Note((device, inode), start, settings, made, is_whole=False)
     number = _number(lines[3]) if len(lines) > 3 and lines[3] else None
     archived = [_archived(line) for line in lines[4:]]
-    return Note((device, inode), start, settings, made, number, tuple(each for each in archived if each is not None))
+    mode = next((int(found[1], 8) for line in lines[4:] if (found := _MODE.fullmatch(line))), None)
+    entries = tuple(each for each in archived if each is not None)
+    return Note((device, inode), start, settings, made, number, entries, mode=mode)
 
 
 def read_note(live: str) -> Note | None:

@@ -481,18 +481,21 @@ class Rollover:
         return descriptor
 
     def _looks(self, place: Place) -> Looks:
-        """What the new file is to look like: the live file that this process has had open, else the lock file.
+        """What the new file is to look like: the live file that this process has had open, else what is noted of it.
 
-        The lock file has owner and mode of the last live file. Where everybody may make files, it may be anybody's.
+        The lock file has its owner. Where everybody may make files, it may be anybody's.
         """
         model = self._remembered()
-        if model is None:
+        if model is not None:
+            looks = Looks(model.st_uid, model.st_gid, _mode_of(model) & 0o666)
+        else:
+            note = self._read_note()
+            looks = place.looks()._replace(mode=note.mode & 0o666 if note and note.mode else None)
             with suppress(OSError):
                 lock = place.beside(os.path.basename(self.lock.path))
                 status = lock.status()
                 if stat.S_ISREG(status.st_mode) and (lock.is_safe(status) or not lock.is_for_everybody()):
-                    model = status
-        looks = place.looks() if model is None else Looks(model.st_uid, model.st_gid, _mode_of(model) & 0o666)
+                    looks = looks._replace(uid=status.st_uid, gid=status.st_gid)
         return looks if self._permissions is None else looks._replace(mode=self._permissions)
 
     def _remembered(self) -> os.stat_result | None:
@@ -703,8 +706,8 @@ class Rollover:
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str | None:
         """The commit. None if our lock excludes nobody, its file being removed: then look again under the new one."""
         with suppress(OSError):
-            # Where a process that is killed before it has made the new file leaves the mode to the next one.
-            self.lock.set_mode(_mode_of(status))
+            # For the next process, where this one is killed before it has made the new file.
+            self._note_mode(status)
         number = self._next_number(status, interval)
         while self.lock.excludes():
             number = self._free_sequence(interval, number)
@@ -888,9 +891,17 @@ class Rollover:
             made,
             number,
             before.archived if before is not None else (),
+            mode=_mode_of(status),
         )
         with suppress(OSError):
             self.lock.write(note.content())
+
+    def _note_mode(self, status: os.stat_result) -> None:
+        """Bring the noted permissions and those of the lock file up to date; the live file's may have been changed."""
+        self.lock.set_mode(_mode_of(status))
+        note = self._read_note()
+        if note is not None and note.is_whole and note.is_about(status, self._shared) and note.mode != _mode_of(status):
+            self.lock.write(note._replace(mode=_mode_of(status)).content())
 
     def _read_note(self) -> Note | None:
         """What the lock file says, if it says anything."""

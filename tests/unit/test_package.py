@@ -123,7 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configs": {"ini_logging", "arguments", "handlers", "settings", "errors"},
     "shipping": {"configs", "errors"},
     "catch_up": {"catalog", "errors"},
-    "status": {"words", "catalog", "prune", "settings", "names", "locks", "errors"},
+    "status": {"words", "catalog", "prune", "settings", "names", "locks", "places", "errors"},
     "scan": {"words", "schedule", "catalog", "reading", "times", "stamps", "errors"},
     "verify": {"words", "schedule", "scan", "lines", "catalog", "settings", "stamps", "names", "errors"},
     "authority": {"catalog", "note", "locks", "places", "errors"},

@@ -170,7 +170,10 @@ def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator
         yield "each", f"{_each(settings)}, {settings.tz or 'local time'}{unknown}"
         yield "keeps", _retention(status)
     else:
-        yield "each", f"{_each(settings)}, by the names of its backups (no lock file tells it)"
+        reason = "no lock file tells it"
+        if status.rollover_lock.held is None:
+            reason = "only who may write the log may read its lock file, which tells it"
+        yield "each", f"{_each(settings)}, by the names of its backups ({reason})"
     yield "next", _next(status, now, zone)
     yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
     yield "lock", _holder(status.rollover_lock, status.processes, "free")
@@ -222,6 +225,8 @@ def _next(status: Status, now: float, zone: datetime.tzinfo | None) -> str | Tex
 
 def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
     """Who holds a lock."""
+    if lock.held is None:
+        return "not shown to who may not write the log"
     if not lock.held:
         return free
     if lock.pid is None:
@@ -235,6 +240,8 @@ def _tending(status: Status) -> str:
     waiting = [words.format(status.backlog[kind]) for kind, words in _BACKLOG_WORDS.items() if status.backlog.get(kind)]
     if not waiting and not status.tending_lock.held:
         return "none"
+    if status.tending_lock.held is None:
+        return ", ".join(waiting)
     tended = _holder(status.tending_lock, status.processes, "nobody tends it now").__str__()
     return f"{', '.join(waiting) or 'none left'}; {tended.replace('held', 'tended')}"
 

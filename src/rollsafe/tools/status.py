@@ -21,6 +21,7 @@ from typing import Any
 from rollsafe.errors import ConfigurationError
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
 from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.places import open_file
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.prune import limits_of, removals, uncertain
@@ -60,7 +61,8 @@ class Process:
 class Lock:
     """Who holds one lock of a log."""
 
-    held: bool
+    held: bool | None
+    """None where this user may not ask: who may read the lock file could hold up those who write the log."""
     pid: int | None = None
     """None where it is free, or where the holder cannot be seen from here (another container or host)."""
 
@@ -150,7 +152,9 @@ def lock_holder(path: str, byte: int) -> Lock:
     Not for processes that log: closing the lock file here would drop a lock that this process holds on it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_file(path, os.O_RDONLY)
+    except PermissionError:
+        return Lock(None)
     except OSError:
         return Lock(False)
     try:
