@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -266,11 +267,15 @@ def on_reload(server: Any) -> None:
     before = log.cfg
     if before is cfg:
         return
+    # gunicorn 22 and 23 log in their handler of SIGCHLD, whose lines would find no handler of ours.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
         _set_up(log, cfg)
     except Exception as error:
         _set_up(log, before)
         log.error("the logging of the reloaded configuration cannot be set up, and the former goes on: %s", error)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _set_up(log: Any, cfg: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,3 +59,25 @@ def test_logging_that_cannot_be_set_up_leaves_the_former_and_says_why(tmp_path: 
     assert "Unable to configure handler 'error'" in text
     logging.getLogger("shop").warning("a line")
     assert "a line" in (tmp_path / "app.log").read_text(encoding="utf-8")
+
+
+class Interrupted(Logger):  # type: ignore[misc]  # gunicorn publishes no types
+    """A worker ends whenever gunicorn has taken its own handler for the error log."""
+
+    def _set_handler(self, *arguments: Any, **keywords: Any) -> None:
+        super()._set_handler(*arguments, **keywords)
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+
+def test_a_line_of_a_signal_handler_in_the_middle_of_a_reload_goes_to_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = Interrupted(configured(rotating_logs(tmp_path, when="h")))
+    before = signal.signal(signal.SIGCHLD, lambda *_: logger.error("a worker has ended"))
+    try:
+        on_reload(SimpleNamespace(log=logger, cfg=configured(rotating_logs(tmp_path, when="W0"))))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert "a worker has ended" in (tmp_path / "error.log").read_text(encoding="utf-8")
+    assert "a worker has ended" not in capsys.readouterr().err
+    assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
