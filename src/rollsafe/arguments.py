@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
-from rollsafe.places import is_special, live_path, place_of
+from rollsafe.places import NotOurs, is_special, live_path, make_directory, place_of, resolved
 from rollsafe.renames import is_mount_point, try_rename
 
 
@@ -137,11 +137,15 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
     """
     if value is None:
         return None
-    directory = os.path.realpath(os.fspath(value))
+    directory = os.path.abspath(os.fspath(value))
     beside = os.path.dirname(live)
     try:
-        _make_like(directory, os.stat(beside))
+        directory = resolved(directory)
+        # With owner and mode of the other one: who logs there rolls over.
+        make_directory(directory, os.stat(beside))
         apart = _are_apart(beside, directory)
+    except NotOurs as error:
+        raise LogFileError(f"archive_dir={directory!r} cannot be used: {error}") from error
     except OSError as error:
         raise LogFileError(
             f"archive_dir={directory!r} cannot be made: {error.strerror}; make it, or give another"
@@ -169,24 +173,6 @@ def _are_apart(source: str, target: str) -> bool:
         # Another refusal may be over when the rollover comes: permission is given later, or the workers have it.
         return error.errno == errno.EXDEV or os.stat(source).st_dev != os.stat(target).st_dev
     return False
-
-
-def _make_like(directory: str, model: os.stat_result) -> None:
-    """Make a directory, and those above it that are missing, with owner and mode of another: who logs there rolls."""
-    if os.path.isdir(directory):
-        return
-    _make_like(os.path.dirname(directory), model)
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        # By another process just now, unless it is no directory.
-        if not os.path.isdir(directory):
-            raise
-        return
-    with suppress(PermissionError):
-        os.chown(directory, model.st_uid, model.st_gid)
-    with suppress(PermissionError):
-        os.chmod(directory, stat.S_IMODE(model.st_mode))
 
 
 def checked_callable(argument: str, value: _Called | None) -> _Called | None:
@@ -226,7 +212,14 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
 
     `{hostname}` in it is replaced. With `delay` the permission is not asked for: it may come later.
     """
-    given = os.path.abspath(os.fspath(filename).replace("{hostname}", os.uname().nodename))
+    given = os.fspath(filename)
+    if "{hostname}" in given:
+        host = os.uname().nodename
+        # Who sets it may be a DHCP server.
+        if "/" in host or host in ("", ".", ".."):
+            raise LogFileError(f"filename={given!r}: the name of this host, {host!r}, can be no part of a file name")
+        given = given.replace("{hostname}", host)
+    given = os.path.abspath(given)
     try:
         path = live_path(given)
         with suppress(FileNotFoundError), place_of(path) as place:

@@ -17,6 +17,7 @@ from flask.logging import default_handler
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.places import NotOurs, make_directory
 
 __all__ = ["RequestFields", "init_app", "request_id"]
 
@@ -154,7 +155,9 @@ def _log_to_file(logger: logging.Logger, settings: Mapping[str, Any]) -> None:
                 )
             return
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_directory(os.path.dirname(path), None)
+    except NotOurs as error:
+        raise LogFileError(f"{_FILENAME}={path!r} cannot be used: {error}") from error
     except OSError as error:
         raise LogFileError(
             f"{_FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"

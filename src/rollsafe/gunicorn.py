@@ -21,6 +21,7 @@ from rollsafe.flags import unheeded_flags
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
+from rollsafe.places import NotOurs, make_directory
 from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD
@@ -305,7 +306,9 @@ def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> d
     if len(set(wanted.values())) < len(wanted):
         raise ConfigurationError(f"two of {wanted} are the same file; give each its own name")
     try:
-        os.makedirs(folder, exist_ok=True)
+        make_directory(folder, None)
+    except NotOurs as error:
+        raise LogFileError(f"directory={folder!r} cannot be used: {error}") from error
     except OSError as error:
         raise LogFileError(
             f"directory={folder!r} cannot be made: {error.strerror}; make it, or give another"

@@ -294,6 +294,47 @@ def open_directory(path: str) -> Iterator[int]:
         walk.close()
 
 
+def make_directory(path: str, like: os.stat_result | None) -> None:
+    """Make a directory, and those above it that are missing; nothing is done if it exists.
+
+    Args:
+        path: In full.
+        like: Whose owner, group and mode it gets; None to do as usual, but give it to the owner of the one above.
+
+    Raises:
+        NotOurs: Another user has put something in the way.
+        OSError: It cannot be made, or there is something else.
+    """
+    path = resolved(path)
+    try:
+        with place_of(path) as place:
+            _make_directory_at(place, like)
+    except FileNotFoundError:
+        make_directory(os.path.dirname(path), like)
+        with place_of(path) as place:
+            _make_directory_at(place, like)
+
+
+def _make_directory_at(place: Place, like: os.stat_result | None) -> None:
+    """Make a directory in one that exists."""
+    try:
+        # Closed to others until it has its owner: what is given away below must be what was made here.
+        os.mkdir(place.name, 0o777 if like is None else 0o700, dir_fd=place.dir_fd)
+    except FileExistsError:
+        status = place.status()
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotOurs(errno.EEXIST, f"is {kind_of(status)} and no directory", place.path) from None
+        return
+    looks = place.looks() if like is None else Looks(like.st_uid, like.st_gid, like.st_mode & 0o7777)
+    descriptor = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.dir_fd)
+    try:
+        # Whoever may write the directory above may have put another one in its place.
+        if os.fstat(descriptor).st_uid == os.geteuid() and not os.listdir(descriptor):
+            looks.give_to(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def resolved(path: str) -> str:
     """The full path without links, as `os.path.realpath`; a root process refuses links that are not root's.
 
