@@ -65,13 +65,12 @@ def test_one_that_is_swapped_in_the_moment_of_its_making_is_not_given_away(
             private.rename(old)
 
     after(monkeypatch, "mkdir", swap)
-    try:
+    if there == "directory of root's":
         SafeTimedRotatingFileHandler(scene.logs / "app.log", delay=True, archive_dir=old)
-    except LogFileError as error:
-        assert str(old) in str(error)
-    else:
-        assert there == "directory of root's"
         assert owner_and_mode(old) == (0, 0, 0o700)
+    else:
+        with pytest.raises(LogFileError, match=str(old)):
+            SafeTimedRotatingFileHandler(scene.logs / "app.log", delay=True, archive_dir=old)
     scene.assert_untouched()
     assert not list(scene.etc.glob(".rollsafe*"))
 
