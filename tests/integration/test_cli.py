@@ -72,8 +72,9 @@ def test_what_is_asked_wrongly_ends_with_one_sentence_and_exit_code_2(arguments:
     "option", ["--max-age", "--max_age", "--maxAge", "--MAX-AGE", "--backup-count", "--backup_count", "--backupCount"]
 )
 def test_every_option_may_be_spelt_either_way(option: str, tmp_path: Path) -> None:
-    write_log(tmp_path / "app.log")
-    value = "30 minutes" if "age" in option.lower() else "1"
+    # Of two days: one has ended longer ago than that, whatever the hour is.
+    write_log(tmp_path / "app.log", range(-48, 1, 24))
+    value = "30 hours" if "age" in option.lower() else "1"
     ran = run("prune", "--dry_run", option, value, str(tmp_path))
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "1 backup, " in ran.stdout

@@ -41,7 +41,7 @@ def etc(live: Path) -> Path:
 
 def note(live: Path, **settings: object) -> None:
     """Write a lock file that keeps nothing."""
-    told = Settings("MIDNIGHT", tz="UTC", max_age=1.0, **settings)  # type: ignore[arg-type]
+    told = Settings("MIDNIGHT", tz="UTC", max_age=86400.0, **settings)  # type: ignore[arg-type]
     lock_path(live).write_bytes(b"1 2 1700000000\n" + told.line() + b"\n1\n")
 
 
@@ -55,7 +55,7 @@ def aged(live: Path) -> Path:
 def gone_by_prune(live: Path) -> list[str]:
     """The names of what `remove` says that it has removed."""
     (log,) = logs_at([live])
-    removed = remove(log, Limits(max_age=1.0), lambda sentence: None)
+    removed = remove(log, Limits(max_age=86400.0), lambda sentence: None)
     return [os.path.basename(path) for removal in removed for path in removal.backup.paths]
 
 
@@ -135,7 +135,7 @@ def test_a_note_that_changes_between_reading_and_acting_is_not_acted_on(live: Pa
     (log,) = logs_at([live])
     as_user(lambda: note(live))
     with pytest.raises(LogFileError, match="have just changed"):
-        remove(log, Limits(max_age=1.0), lambda sentence: None)
+        remove(log, Limits(max_age=86400.0), lambda sentence: None)
 
 
 def a_link(path: Path) -> None:
