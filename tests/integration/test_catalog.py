@@ -201,3 +201,13 @@ def test_a_backup_that_is_there_plain_and_archived_is_one(tmp_path: Path) -> Non
     (log,) = logs_at([tmp_path])
     assert len(log.files) == 4
     assert [file.path for file in log.distinct] == [file.path for file in log.files if not file.extension]
+
+
+@pytest.mark.parametrize("suffix", ["%Y-%m-%d", "%H"])
+def test_a_backup_whose_name_is_that_of_several_intervals_has_none(suffix: str, tmp_path: Path) -> None:
+    write_log(tmp_path / "app.log", suffix=suffix)
+    (log,) = logs_at([tmp_path])
+    *backups, live = log.files
+    assert backups
+    assert {file.interval for file in backups} == {None}
+    assert live.interval is not None

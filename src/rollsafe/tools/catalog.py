@@ -223,7 +223,7 @@ class Recogniser:
         name = os.path.basename(path).removesuffix(ROLLED_EXTENSION)
         backup = _parsed(self._names, name, self._settings)
         if backup is not None:
-            return LogFile(path, _interval_of(backup, self.schedule) if self.schedule else None, backup)
+            return LogFile(path, self._names.interval(backup) if self.schedule else None, backup)
         backup = next(filter(None, (names.parse(name) for names in self._all)), None)
         return LogFile(path, None, backup) if backup else None
 
@@ -275,12 +275,6 @@ def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:
     match = names.suffix_pattern.search(entry)
     extension = next((end for end in names.extensions if end and entry.endswith(end)), "")
     return Backup(entry, match[0], 0, extension) if match else None
-
-
-def _interval_of(backup: Backup, schedule: Schedule) -> Interval | None:
-    """The interval of a backup; where the clock was set back, numbered files are of the second one (see names)."""
-    instants = schedule.instants(backup.suffix)
-    return schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
 
 
 def _live_file(live: str, note: Note | None, schedule: Schedule | None) -> Iterator[LogFile]:
