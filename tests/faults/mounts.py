@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,16 +18,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import require_command
+
 KINDS = ("tmpfs", "ext4", "xfs", "btrfs", "overlay")
 SMALLEST = 320 << 20
 """Bytes. mkfs.xfs refuses less than 300 MiB; the images are sparse."""
 
 _CLONE_NEWNS = 0x00020000  # unshare(2)
+_REMEDY = "a container must be started with the right to mount (CAP_SYS_ADMIN)"
+# What makes a file system, and the package that has it.
 _MAKE = {
     # No blocks set aside for root, who writes here.
-    "ext4": ["mkfs.ext4", "-q", "-m", "0"],
-    "xfs": ["mkfs.xfs", "-q"],
-    "btrfs": ["mkfs.btrfs", "-q"],
+    "ext4": (["mkfs.ext4", "-q", "-m", "0"], "e2fsprogs"),
+    "xfs": (["mkfs.xfs", "-q"], "xfsprogs"),
+    "btrfs": (["mkfs.btrfs", "-q"], "btrfs-progs"),
 }
 
 
@@ -93,10 +96,18 @@ def mounted(kind: str, size: int = SMALLEST) -> Iterator[Disk]:
 def enter_own_namespace() -> None:
     """Move this process into a mount namespace of its own; skips where it may not."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount file systems")
+        pytest.skip("only root can mount file systems: run the tests as root, or in a container")
+    require_command("mount", package="mount")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
-        pytest.skip(f"no mount namespace of one's own: {os.strerror(ctypes.get_errno())}")
-    run("mount", "--make-rprivate", "/")
+        pytest.skip(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}; {_REMEDY}")
+    mount("--make-rprivate", "/")
+
+
+def mount(*arguments: str) -> None:
+    """Run mount(8); skips where it is refused, as a container's guard may do that allows unshare(2)."""
+    result = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if result.returncode != 0:
+        pytest.skip(f"mount {' '.join(arguments)} was refused: {result.stderr.strip()}; {_REMEDY}")
 
 
 def _mount(kind: str, base: Path, size: int, stack: ExitStack) -> Path:
@@ -105,9 +116,8 @@ def _mount(kind: str, base: Path, size: int, stack: ExitStack) -> Path:
     root.mkdir()
     if kind == "tmpfs":
         return _attach(root, stack, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
-    command = _MAKE[kind]
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    (program, *options), package = _MAKE[kind]
+    command = [require_command(program, package=package), *options]
     image = base / f"{kind}.img"
     image.touch()
     os.truncate(image, size)
@@ -129,9 +139,7 @@ def _mount_overlay(base: Path, size: int, stack: ExitStack) -> Path:
 
 def _attach(root: Path, stack: ExitStack, *options: str) -> Path:
     """Mount at `root`, and see to the end of it; skips where it is refused."""
-    result = subprocess.run(["mount", *options, str(root)], capture_output=True, text=True)
-    if result.returncode != 0:
-        pytest.skip(f"mount {' '.join(options)} was refused: {result.stderr.strip()}")
+    mount(*options, str(root))
     # Lazily: a process that still has a file open there must not keep the tests from taking it out of the tree.
     stack.callback(run, "umount", "--lazy", str(root))
     return root

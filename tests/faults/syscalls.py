@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from types import TracebackType
 import pytest
 
 from tests.faults.scripts import LIVE, SCRIPTS, SEED_MODE, Request, Tally, suffix_of
+from tests.needs import require_command
 from tests.oracle import Report, audit
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +43,16 @@ KILL = "signal=KILL"
 # The strace classes are all calls that take a path or a descriptor. mmap is the allocator's; poll waits for the tracer.
 _TRACED = "%file,%desc"
 _LEFT_OUT = frozenset({"mmap", "poll", "ppoll", "restart_syscall"})
-_CALL = re.compile(r"^(?:\d+ +)?(\w+)\(", re.MULTILINE)
+_CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)", re.MULTILINE)
+# Calls after which the files are what they were before. The locks of a process (fcntl, close) end with it.
+_READS = re.compile(
+    r"f?access.*|close|fcntl|f?getxattr|getdents64|ioctl|lseek|.*stat(at|x|fs)?|p?read(v|64)?|readlink.*"
+)
 _DROPPED = re.compile(r"^\S+ rollsafe: (\d+) lines were dropped because the log could not be written\n", re.MULTILINE)
 
 
 class CannotTrace(Exception):
-    """strace is missing or may not attach."""
+    """strace may not attach."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +199,6 @@ class Laboratory:
     """Runs scripts with faults, several at a time."""
 
     def __init__(self) -> None:
-        if shutil.which("strace") is None:
-            raise CannotTrace("strace is not installed")
         self._directory = Path(tempfile.mkdtemp(prefix="rollsafe-faults-"))
         self._numbers = itertools.count()
         self._pool = ThreadPoolExecutor(WORKERS)
@@ -222,7 +226,7 @@ class Laboratory:
     def calls(self, script: str, handler: str = Request.handler) -> list[str]:
         """The names of the calls that a script makes when nothing goes wrong, once each."""
         with self._case(script, handler) as case:
-            return case.calls()
+            return list(dict.fromkeys(name for name, _ in case.calls()))
 
     def trace(self, script: str, *options: str) -> str:
         """What strace shows with these options of a script with which nothing goes wrong."""
@@ -265,6 +269,30 @@ class Laboratory:
 
         return [outcome for outcomes in self._pool.map(run_series, series) for outcome in outcomes]
 
+    def each(
+        self, script: str, effects: Callable[[str], Sequence[str]], *, handler: str = Request.handler
+    ) -> list[Outcome]:
+        """One run for each call that the script makes when nothing goes wrong, with one of its effects in turn."""
+        faults = []
+        with self._case(script, handler) as case:
+            for name, number, _ in _numbered(case.calls()):
+                if possible := effects(name):
+                    faults.append(Fault(name, str(number), possible[number % len(possible)]))
+        return self.run_all(script, faults, handler)
+
+    def kill_at_each_change(self, script: str, handler: str = Request.handler) -> list[Outcome]:
+        """One run for each call that may change a file, killed before it.
+
+        Killed before another call, a process leaves what it leaves when it is killed before the next change.
+        """
+        with self._case(script, handler) as case:
+            faults = [
+                Fault(name, str(number), KILL)
+                for name, number, arguments in _numbered(case.calls())
+                if not _READS.fullmatch(name) and not (name == "openat" and "O_CREAT" not in arguments)
+            ]
+        return self.run_all(script, faults, handler)
+
     def run_all(self, script: str, faults: Iterable[Fault], handler: str = Request.handler) -> list[Outcome]:
         """One run for each of the faults."""
         return list(self._pool.map(lambda fault: self.run(script, fault, handler=handler), faults))
@@ -279,6 +307,7 @@ def explain(bad: list[Outcome], outcomes: list[Outcome]) -> str:
 
 def laboratory() -> Iterator[Laboratory]:
     """A fixture; skips where strace is missing or may not trace."""
+    require_command("strace", package="strace")
     try:
         with Laboratory() as laboratory:
             laboratory.calls("rollover")
@@ -299,10 +328,10 @@ class _Case:
         self._tracer = tracer
         self._now = time.time()
 
-    def calls(self) -> list[str]:
-        """The names of the calls, in the order in which they come first."""
+    def calls(self) -> list[tuple[str, str]]:
+        """The calls, by name and arguments, when nothing goes wrong."""
         trace = self.trace(["-e", f"trace={_TRACED}"])
-        return [name for name in dict.fromkeys(_CALL.findall(trace)) if name not in _LEFT_OUT]
+        return [call for call in _CALL.findall(trace) if call[0] not in _LEFT_OUT]
 
     def trace(self, options: Iterable[str]) -> str:
         """What strace shows with these options when nothing goes wrong."""
@@ -404,6 +433,14 @@ class _Case:
             # The sticky bit, which marks a full file, opens it to nobody.
             if mode & 0o777 & ~SEED_MODE:
                 yield f"{path.name}: {mode:o}"
+
+
+def _numbered(calls: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, str]]:
+    """Each call with its number among those of its name, as strace counts them from 1."""
+    made: Counter[str] = Counter()
+    for name, arguments in calls:
+        made[name] += 1
+        yield name, made[name], arguments
 
 
 def _text_of(path: Path) -> str:

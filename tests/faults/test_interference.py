@@ -38,12 +38,12 @@ from tests.faults.crew import (
 )
 from tests.integration.servers import backups, wait_until
 from tests.load import suffix_of_seconds
+from tests.needs import needs_command, require_command
 from tests.oracle import Report, audit
 
 ROUNDS = 2
 ROLLOVERS = 2
-LOGROTATE = shutil.which("logrotate", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-needs_logrotate = pytest.mark.skipif(LOGROTATE is None, reason="logrotate is not installed: apt-get install logrotate")
+needs_logrotate = needs_command("logrotate", package="logrotate")
 suffix_of = suffix_of_seconds(1)
 
 
@@ -270,7 +270,7 @@ def rename_and_create(live: Path, taken: list[Taken]) -> None:
 
 def logrotate(live: Path, directive: str) -> Path:
     """Have the real logrotate rotate the live file; returns where its result is."""
-    assert LOGROTATE is not None
+    program = require_command("logrotate", package="logrotate")
     old = live.parents[1] / "old"
     old.mkdir(exist_ok=True)
     config = live.parents[1] / "logrotate.conf"
@@ -280,7 +280,7 @@ def logrotate(live: Path, directive: str) -> Path:
     before = result.stat().st_ino if result.exists() else None
     while not result.exists() or result.stat().st_ino == before:
         # It finds nothing to do while one of ours is between its rename and its new file.
-        command = [LOGROTATE, "--force", "--state", str(live.parents[1] / "state"), str(config)]
+        command = [program, "--force", "--state", str(live.parents[1] / "state"), str(config)]
         subprocess.run(command, capture_output=True)
     return result
 

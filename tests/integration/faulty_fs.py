@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.servers import server_environment, wait_until
+from tests.needs import is_missing
 
 FAULTS = {
     "none": "",
@@ -32,9 +33,15 @@ FAULTS = {
 @contextmanager
 def mounted(directory: Path, fault: str) -> Iterator[Path]:
     """A mounted file system with a fault; its mount point."""
-    pytest.importorskip("mfusepy", reason="mfusepy is not installed")
+    try:
+        import mfusepy
+    except ImportError:
+        pytest.skip("mfusepy is missing: pip install mfusepy")
+    except OSError:
+        pytest.skip(is_missing("libfuse", "fuse3"))
+    del mfusepy
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
-        pytest.skip("mounting a FUSE file system needs root and /dev/fuse")
+        pytest.skip("only root can mount a FUSE file system, and only where /dev/fuse is")
     root, point = directory / "root", directory / "mounted"
     root.mkdir()
     point.mkdir()

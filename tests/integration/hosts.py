@@ -7,7 +7,6 @@ PR_SET_PDEATHSIG); mounts live in the mount namespace of the test process. So no
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import pytest
 
 from tests.faults.mounts import enter_own_namespace, run
 from tests.integration.servers import wait_until
+from tests.needs import require_command, require_file
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _SERVER_STOPS_WITHIN = 20.0
@@ -36,7 +36,9 @@ class Host:
         self._holder = _start(["unshare", "--net", "sleep", "infinity"], stack)
         ours = os.readlink("/proc/self/ns/net")
         namespace = f"/proc/{self._holder.pid}/ns/net"
-        wait_until(lambda: os.readlink(namespace) != ours, "a network namespace")
+        wait_until(lambda: self._holder.poll() is not None or os.readlink(namespace) != ours, "a network namespace")
+        if self._holder.poll() is not None:
+            pytest.skip("no network namespace of our own: a container must be started with CAP_SYS_ADMIN")
 
     @property
     def pid(self) -> int:
@@ -59,13 +61,17 @@ class Host:
 @contextmanager
 def network(count: int) -> Iterator[list[Host]]:
     """So many hosts that reach each other and nothing else; skips where they cannot be made."""
-    for command in (*_DIES_WITH_US[:1], "unshare", "nsenter", "ip"):
-        require(command)
+    for command in (*_DIES_WITH_US[:1], "unshare", "nsenter"):
+        require_command(command, package="util-linux")
+    require_command("ip", package="iproute2")
     enter_own_namespace()
     with ExitStack() as stack:
         hosts = [Host(f"10.77.0.{number}", stack) for number in range(1, count + 1)]
         switch = hosts[0]
-        switch.run("ip", "link", "add", "bridge", "type", "bridge")
+        try:
+            switch.run("ip", "link", "add", "bridge", "type", "bridge")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no bridge: {error.stderr.strip()}; a container must be started with CAP_NET_ADMIN")
         switch.run("ip", "address", "add", f"{switch.address}/24", "dev", "bridge")
         switch.run("ip", "link", "set", "bridge", "up")
         for number, host in enumerate(hosts[1:]):
@@ -95,10 +101,9 @@ class Volume:
 @contextmanager
 def sshfs() -> Iterator[Volume]:
     """One directory, mounted twice by SSHFS straight from an SFTP server; skips where that cannot be had."""
-    server = Path("/usr/lib/openssh/sftp-server")
-    require("sshfs")
-    _require_file(server)
-    _require_file(Path("/dev/fuse"))
+    require_command("sshfs", package="sshfs")
+    server = require_file("/usr/lib/openssh", "sftp-server", package="openssh-sftp-server")
+    _require_fuse()
     enter_own_namespace()
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rollsafe-sshfs-")))
@@ -125,9 +130,9 @@ def gluster(volume_options: Sequence[str] = (), mount_options: Sequence[str] = (
         volume_options: Such as "performance.stat-prefetch=off".
         mount_options: Such as "--direct-io-mode=enable".
     """
-    for command in ("glusterd", "gluster", "glusterfs"):
-        require(command)
-    _require_file(Path("/dev/fuse"))
+    require_command("glusterd", package="glusterfs-server")
+    require_command("glusterfs", package="glusterfs-client")
+    _require_fuse()
     with ExitStack() as stack:
         server, *clients = stack.enter_context(network(3))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rollsafe-gluster-")))
@@ -139,23 +144,16 @@ def gluster(volume_options: Sequence[str] = (), mount_options: Sequence[str] = (
         yield Volume(mounts, base / "brick")
 
 
-def require(command: str) -> None:
-    """Skip the test if a command is not installed."""
-    if shutil.which(command) is None:
-        pytest.skip(f"{command} is not installed")
-
-
 def require_rsyslog() -> None:
     """Skip the test if rsyslog or its RELP is not installed."""
-    require("rsyslogd")
-    if not list(Path("/usr/lib").glob("*/rsyslog/omrelp.so")):
-        pytest.skip("rsyslog-relp is not installed")
+    require_command("rsyslogd", package="rsyslog")
+    require_file("/usr/lib", "*/rsyslog/omrelp.so", package="rsyslog-relp")
 
 
-def _require_file(path: Path) -> None:
-    """Skip the test if a file is missing."""
-    if not path.exists():
-        pytest.skip(f"there is no {path}")
+def _require_fuse() -> None:
+    """Skip the test where no FUSE file system can be mounted."""
+    if not Path("/dev/fuse").exists():
+        pytest.skip("there is no /dev/fuse: give it to the container, or load the kernel's module fuse")
 
 
 def _serve_gluster(server: Host, base: Path, options: Sequence[str], stack: ExitStack) -> None:

@@ -43,6 +43,7 @@ from tests.integration.commands import process, run
 from tests.integration.faulty_fs import mounted
 from tests.integration.logs import write_log
 from tests.integration.servers import server_environment
+from tests.needs import require_command
 
 NOBODY = User(65534, 65534)
 PRESET = """
@@ -404,8 +405,8 @@ def test_a_rule_that_may_not_be_read_is_told_instead_of_called_none(
     assert [(each["about"], each["where"]) for each in told if each["level"] != OK] == [("logrotate", str(closed))]
 
 
-@pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
 def test_logrotate_itself_takes_the_same_files(tmp_path: Path) -> None:
+    logrotate = require_command("logrotate", package="logrotate")
     (tmp_path / "logs").mkdir(mode=0o755)
     for name in ("app.log", "app.log.2026-11-25", "other"):
         (tmp_path / "logs" / name).write_text("line\n")
@@ -413,7 +414,7 @@ def test_logrotate_itself_takes_the_same_files(tmp_path: Path) -> None:
     configuration.write_text(LOGROTATE.format(directory=tmp_path / "logs").replace("daily", "daily\n    missingok"))
     configuration.chmod(0o644)
     ran = subprocess.run(
-        ["logrotate", "--debug", "--state", str(tmp_path / "state"), str(configuration)], capture_output=True, text=True
+        [logrotate, "--debug", "--state", str(tmp_path / "state"), str(configuration)], capture_output=True, text=True
     )
     considered = {path for path in re.findall(r"considering log (\S+)", ran.stderr) if os.path.exists(path)}
     ours = {

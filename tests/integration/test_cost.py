@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from bench.speed import STRACE, calls_per_line, read_strace_table
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from tests.integration.servers import run_program
+from tests.needs import needs_command
 
 LINES = 300
 REPEATS = 20
@@ -66,7 +66,7 @@ def calls_of(directory: Path, lines: int, *crowd: int) -> Counter[str]:
     return read_strace_table(table.read_text())
 
 
-@pytest.mark.skipif(shutil.which(STRACE[0]) is None, reason="strace is not installed")
+@needs_command(STRACE[0], package="strace")
 @pytest.mark.parametrize(
     ("backups", "handlers", "workers"),
     [(0, 0, 0), (500, 0, 0), (0, 30, 0), (0, 0, 8)],

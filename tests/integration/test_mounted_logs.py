@@ -19,7 +19,7 @@ from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.checks import ERROR, OK, Finding, check_config, check_logs
 from rollsafe.tools.configs import read_config
 from tests.faults.crew import WatchedHandler
-from tests.faults.mounts import enter_own_namespace, run
+from tests.faults.mounts import enter_own_namespace, mount, run
 from tests.integration.logs import write_log
 
 
@@ -33,7 +33,7 @@ def mounts() -> Iterator[ExitStack]:
 
 def bind(source: Path, target: Path, mounts: ExitStack) -> Path:
     """Mount a directory or a file a second time."""
-    run("mount", "--bind", str(source), str(target))
+    mount("--bind", str(source), str(target))
     mounts.callback(run, "umount", "--lazy", str(target))
     return target
 

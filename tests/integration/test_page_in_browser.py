@@ -6,7 +6,6 @@ import html
 import json
 import logging
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -18,9 +17,9 @@ from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.page import page_of
 from rollsafe.tools.verify import verify
+from tests.needs import require_command
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: chromium)")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 HOUR = 3600
 FLAGS = (
@@ -82,9 +81,8 @@ def looks_of(page: Path, scheme: str) -> list[dict[str, Any]]:
     look = page.with_name("look.html")
     look.write_text(LOOK.replace("PAGE", page.name))
     profile = page.with_name(f"profile-{scheme}")
-    assert CHROMIUM is not None
     options = [f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", f"--user-data-dir={profile}"]
-    command = [CHROMIUM, *FLAGS, *options, "--dump-dom", look.as_uri()]
+    command = [require_command(*BROWSERS, package="chromium"), *FLAGS, *options, "--dump-dom", look.as_uri()]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     seen = re.search(r'<pre id="seen">(.+?)</pre>', ran.stdout, re.DOTALL)
     assert seen, ran.stdout + ran.stderr

@@ -16,9 +16,10 @@ import pytest
 
 from rollsafe.tools.shipping import ShippedLog, configuration
 from tests.faults.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
-from tests.integration.hosts import Host, network, require, require_rsyslog
+from tests.integration.hosts import Host, network, require_rsyslog
 from tests.integration.servers import Clients, Server, backups, wait_until
 from tests.load import suffix_of_seconds
+from tests.needs import require_command
 from tests.oracle import LINE_FORMAT, audit, read_line
 
 RELP_PORT, TCP_PORT = 2514, 6514
@@ -205,7 +206,7 @@ def twice(output: Path) -> list[tuple[str, int]]:
 def test_a_line_of_a_worker_that_was_held_off_over_the_rollover_is_in_the_backup_though_tail_does_not_see_it(
     tmp_path: Path,
 ) -> None:
-    require("tail")
+    require_command("tail", package="coreutils")
     live = tmp_path / "logs" / "app.log"
     live.parent.mkdir()
     make = Maker(live)
@@ -255,7 +256,7 @@ def test_a_line_of_a_worker_that_was_held_off_over_the_rollover_is_in_the_backup
 def test_every_line_of_four_busy_workers_arrives_once_over_many_rollovers(
     tmp_path: Path, rotation: dict[str, Any]
 ) -> None:
-    require("tail")
+    require_command("tail", package="coreutils")
     tailed = tmp_path / "tail.log"
     with ExitStack() as stack:
         line = Line(tmp_path, stack, **rotation)

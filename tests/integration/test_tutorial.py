@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from tests.integration.servers import ROOT, server_environment, wait_until
+from tests.needs import require_command
 from tests.test_docs import Snippet, snippets_in
 
 STEPS = snippets_in((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"), "tutorial.md")
 # The port that the tutorial names; the test takes another, which is free.
 PORT = "8000"
 TIME_LIMIT = 120
-PROGRAMS = ("bash", "curl", "pkill")
+PROGRAMS = {"bash": "bash", "curl": "curl", "pkill": "procps"}
+"""What the tutorial types, and the package that has it."""
 
 
 def commands_in(step: Snippet) -> Iterator[tuple[str, list[str]]]:
@@ -79,9 +80,8 @@ def output_of(command: str, directory: Path, environment: dict[str, str]) -> lis
 
 @pytest.mark.slow
 def test_every_step_of_the_tutorial_does_what_it_shows(tmp_path: Path) -> None:
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"the tutorial needs {', '.join(missing)}")
+    for program, package in PROGRAMS.items():
+        require_command(program, package=package)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

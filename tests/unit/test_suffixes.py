@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rollsafe.schedule import Schedule
 from rollsafe.suffixes import reader_of
+from tests.needs import is_missing
 from tests.unit.zones import reproducible
 
 UTC = datetime.timezone.utc
@@ -197,7 +198,7 @@ def french() -> Iterator[None]:
     try:
         locale.setlocale(locale.LC_TIME, "fr_FR.UTF-8")
     except locale.Error:
-        pytest.skip("no French locale: apt-get install locales-all")
+        pytest.skip(is_missing("the French locale", "locales-all"))
     yield
     locale.setlocale(locale.LC_TIME, before)
 
