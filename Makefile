@@ -25,7 +25,7 @@ serve: $(VENV)/.installed-demo ## run the example application on gunicorn until 
 test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-slow: $(VENV)/.installed-test ## the tests that take long: every server, network file systems, log shippers
+slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi ## the tests that take long: every server, network file systems, log shippers
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
 
 unit: $(VENV)/.installed-test ## the fast tests only
@@ -56,6 +56,11 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/.pip-upgraded
 	@echo "Installing rollsafe and its $* dependencies into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --group $* --editable .
 	@touch $@
+
+# The uwsgi of PyPI comes as source, and pip would put it over the program of pyuwsgi: it has an environment of its own.
+$(VENV)/uwsgi/bin/uwsgi: | $(VENV)/.pip-upgraded
+	@if ! command -v cc >/dev/null; then echo "uwsgi is not built, as there is no C compiler: apt-get install gcc libc6-dev python3-dev"; \
+	else echo "Building uwsgi into $(VENV)/uwsgi" && $(BIN)/python -m venv $(VENV)/uwsgi && $(VENV)/uwsgi/bin/python -m pip install --quiet uwsgi; fi
 
 # --group needs pip 25.1; a new virtual environment has whatever pip its Python was released with.
 $(VENV)/.pip-upgraded:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from bench.measuring import parser_of, write
 from bench.served import HANDLERS, LIVE
-from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
+from tests.integration.other_servers import NO_PYUWSGI, PYUWSGI, Uwsgi
 from tests.integration.servers import Clients, Server, ServerProcess
 from tests.load import suffix_of_seconds
 from tests.oracle import LINE_FORMAT, audit
@@ -201,8 +201,8 @@ def _directory(case: Case) -> Iterator[Path]:
 
 def _missing(case: Case) -> str | None:
     """Why a case cannot run here, or None."""
-    if case.settings is None and UWSGI is None:
-        return NO_UWSGI
+    if case.settings is None and PYUWSGI is None:
+        return NO_PYUWSGI
     if case.owner is not None and os.geteuid() != 0:
         return "only root can become another user"
     return None

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from flask import Flask, Request, Response, has_request_context, request
 from flask.logging import default_handler
 
+from rollsafe.environment import unseen_variables
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -65,7 +67,8 @@ def init_app(app: Flask) -> None:
         LogFileError: The file cannot be logged to (also an `OSError`).
 
     Warns:
-        RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger logs to another rollsafe file already.
+        RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger logs to another rollsafe file already; or
+            uWSGI has set it too late for `app.config`.
     """
     if _HANDLER_NAME in app.extensions:
         return
@@ -76,6 +79,8 @@ def init_app(app: Flask) -> None:
     opens = settings.get(_FILENAME) is not None
     if opens:
         _log_to_file(logger, settings)
+    else:
+        _warn_of_unseen_settings()
     if opens or _LEVEL in settings:
         _set_level(settings.get(_LEVEL, "INFO"))
     for handler in _chain(logger):
@@ -131,6 +136,19 @@ def _answer_id(response: Response) -> Response:
     """Tell the client the id of its request."""
     response.headers[HEADER] = request_id()
     return response
+
+
+def _warn_of_unseen_settings() -> None:
+    """Say which settings uWSGI's `env =` has set after Python had read its environment, as it does in pyuwsgi."""
+    if "uwsgi" not in sys.modules:
+        return
+    if names := sorted(os.fsdecode(name) for name in unseen_variables() if _PREFIX.encode() in name):
+        warnings.warn(
+            f"{', '.join(names)} came into the environment after Python had read it (pyuwsgi does that), so app.config"
+            " lacks what it says; call rollsafe.uwsgi.install() before app.config is filled",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:

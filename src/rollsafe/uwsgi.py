@@ -3,6 +3,9 @@
 uWSGI forks in C and, unless asked to by `--py-call-uwsgi-fork-hooks`, calls no at-fork callback of Python: locks that a
 thread of the master holds at that moment stay locked for ever in the worker, and so does the interpreter itself if
 that thread is inside it. The handler works there without this module; this module removes those two risks.
+
+pyuwsgi, which is uWSGI in wheels, is started by a Python that has copied its environment before uWSGI reads `env =`, so
+`os.environ` lacks those variables (https://github.com/unbit/uwsgi/issues/1980); this module adds them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rollsafe.backups import stand_back
+from rollsafe.environment import unseen_variables
 from rollsafe.handlers import end_leases
 from rollsafe.locks import renew_handles
 
@@ -27,6 +31,9 @@ _prepared_in = os.getpid()
 
 def install() -> bool:
     """Have uWSGI prepare each worker, mule and spooler that it forks; call it before logging is set up.
+
+    Call it before settings are read too: variables that uWSGI's `env =` has set, and that did not reach `os.environ`,
+    are there afterwards.
 
     May be called anywhere, and repeatedly: it does nothing outside uWSGI. Hooks of the application's own
     (`uwsgi.post_fork_hook`, `uwsgidecorators.postfork`) run too, after ours, whether they are set before or later.
@@ -47,6 +54,7 @@ def install() -> bool:
         return False
     if isinstance(uwsgi, _ChainingModule):
         return True
+    os.environb.update(unseen_variables())
     if not uwsgi.has_threads:
         warnings.warn(
             "uWSGI runs without threads, so its processes do not remove or archive old log files;"

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from tests.integration.servers import ServerProcess, get, wait_until
 
-UWSGI = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
-NO_UWSGI = "uwsgi is not installed: pip install rollsafe[uwsgi]"
+PYUWSGI = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
+"""uWSGI as a wheel, or whatever of its name is installed beside the tests."""
+UWSGI = shutil.which("uwsgi", path=str(Path(sys.prefix) / "uwsgi" / "bin"))
+"""uWSGI as users build it, where `make slow` has."""
+NO_PYUWSGI = "uWSGI is missing: pip install pyuwsgi"
+NO_UWSGI = "uwsgi is not built: apt-get install gcc libc6-dev python3-dev, then make slow"
 
 
 class Uwsgi(ServerProcess):
@@ -29,8 +33,10 @@ class Uwsgi(ServerProcess):
         arguments: Sequence[str] = ("--master",),
         environment: Mapping[str, str] | None = None,
         echo: bool = True,
+        program: str | None = PYUWSGI,
     ) -> None:
-        assert UWSGI is not None, NO_UWSGI
+        assert program is not None, NO_PYUWSGI
+        self._program = program
         super().__init__(directory, workers=workers, ready=ready, environment=environment, echo=echo)
         application = [] if module is None else ["--module", module, "--processes", str(workers)]
         self._arguments = [*application, *arguments]
@@ -45,7 +51,6 @@ class Uwsgi(ServerProcess):
         wait_until(handles, "the master handles SIGHUP")
 
     def _command(self, listener: int) -> Sequence[str]:
-        assert UWSGI is not None
         settings = [
             *("--virtualenv", sys.prefix, "--need-app", "--die-on-term", "--disable-logging"),
             # The http-socket closes after each answer without saying so.
@@ -53,7 +58,7 @@ class Uwsgi(ServerProcess):
             # How long a worker may take to end by itself; uWSGI's 60 s are more than a test waits.
             *("--worker-reload-mercy", "10"),
         ]
-        return [UWSGI, "--http-socket", f"fd://{listener}", *settings, *self._arguments]
+        return [self._program, "--http-socket", f"fd://{listener}", *settings, *self._arguments]
 
 
 class FlaskRun(ServerProcess):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gunicorn_setup import suffix_of
-from tests.integration.other_servers import NO_UWSGI, UWSGI, FlaskRun, Uwsgi
+from tests.integration.other_servers import NO_PYUWSGI, PYUWSGI, FlaskRun, Uwsgi
 from tests.integration.servers import Clients, Server, ServerProcess, backups, wait_until
 from tests.oracle import audit
 
@@ -53,8 +53,8 @@ SERVERS: dict[str, Callable[[Path], ServerProcess]] = {
 
 def server_for(name: str, directory: Path) -> ServerProcess:
     """The server of that name, or a skip that says what is missing."""
-    if name == "uWSGI" and UWSGI is None:
-        pytest.skip(NO_UWSGI)
+    if name == "uWSGI" and PYUWSGI is None:
+        pytest.skip(NO_PYUWSGI)
     if "gevent" in name:
         pytest.importorskip("gevent", reason="gevent is not installed: pip install gevent")
     return SERVERS[name](directory)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gunicorn_setup import suffix_of
-from tests.integration.other_servers import NO_UWSGI, UWSGI, Uwsgi
+from tests.integration.other_servers import NO_PYUWSGI, NO_UWSGI, PYUWSGI, UWSGI, Uwsgi
 from tests.integration.servers import ROOT, Clients, backups, get, wait_until
 from tests.oracle import Report, audit
 
-pytestmark = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)
+needs_uwsgi = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)
 
 WORKERS = 3
 ROLLOVERS = 3
@@ -25,10 +25,21 @@ READY = "/one/line/ready/0/60"
 MULE = str(ROOT / "tests" / "integration" / "uwsgi_mule.py")
 
 
-def server(directory: Path, *arguments: str, hooks: str = "install", **handler: object) -> Uwsgi:
+@pytest.fixture(
+    params=[
+        pytest.param(PYUWSGI, id="pyuwsgi", marks=pytest.mark.skipif(PYUWSGI is None, reason=NO_PYUWSGI)),
+        pytest.param(UWSGI, id="uwsgi", marks=[pytest.mark.slow, needs_uwsgi]),
+    ]
+)
+def program(request: pytest.FixtureRequest) -> str:
+    """uWSGI as a wheel, and as users build it."""
+    return str(request.param)
+
+
+def server(program: str | None, directory: Path, *arguments: str, hooks: str = "install", **handler: object) -> Uwsgi:
     """A uWSGI with these arguments, which serves the application with these hooks and arguments of its handler."""
     environment = {"UWSGI_APP_HOOKS": hooks, "UWSGI_APP_HANDLER": json.dumps(handler)}
-    return Uwsgi(directory, APP, workers=WORKERS, arguments=arguments, environment=environment)
+    return Uwsgi(directory, APP, workers=WORKERS, arguments=arguments, environment=environment, program=program)
 
 
 def wait_for_rollovers(directory: Path, count: int = ROLLOVERS) -> None:
@@ -60,8 +71,8 @@ def noted(directory: Path, hook: str) -> set[int]:
     ],
     ids=lambda arguments: " ".join(arguments) or "no master",
 )
-def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments: Sequence[str]) -> None:
-    with server(tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
+def test_every_line_is_kept_whole_once_in_its_own_file(program: str, tmp_path: Path, arguments: Sequence[str]) -> None:
+    with server(program, tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
         wait_for_rollovers(tmp_path)
         processes = WORKERS + ("--max-requests" in arguments)
         wait_until(lambda: len(clients.answering) >= processes, "an answer from every worker")
@@ -71,6 +82,7 @@ def test_every_line_is_kept_whole_once_in_its_own_file(tmp_path: Path, arguments
     assert report.flawless, report
 
 
+@needs_uwsgi
 @pytest.mark.slow
 def test_applications_in_several_interpreters_of_each_worker_write_the_same_file(tmp_path: Path) -> None:
     # Without --single-interpreter, uWSGI makes one for each application.
@@ -78,7 +90,9 @@ def test_applications_in_several_interpreters_of_each_worker_write_the_same_file
     arguments = ["--master", "--processes", str(WORKERS), "--threads", "4", *mounts, "--manage-script-name"]
     environment = {"UWSGI_APP_HANDLER": "{}"}
     with (
-        Uwsgi(tmp_path, None, workers=WORKERS, arguments=arguments, environment=environment, ready=READY) as uwsgi,
+        Uwsgi(
+            tmp_path, None, workers=WORKERS, arguments=arguments, environment=environment, ready=READY, program=UWSGI
+        ) as uwsgi,
         Clients(uwsgi, count=2, action="one/line", name="first") as first,
         Clients(uwsgi, count=2, action="two/line", name="second") as second,
     ):
@@ -92,13 +106,13 @@ def test_applications_in_several_interpreters_of_each_worker_write_the_same_file
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
-def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str]) -> None:
+def test_mules_and_spoolers_write_the_same_file(program: str, tmp_path: Path, lazy: list[str]) -> None:
     (tmp_path / "spool").mkdir()
     arguments = ["--master", *lazy, "--mule=" + MULE, "--spooler", "spool", "--spooler-frequency", "1"]
     if lazy:
         arguments += ["--spooler-import", "tests.integration.uwsgi_app"]
     asked = range(20)
-    with server(tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
+    with server(program, tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
         for number in asked:
             uwsgi.get(f"/spool/{number}")
         wait_for_rollovers(tmp_path)
@@ -112,10 +126,12 @@ def test_mules_and_spoolers_write_the_same_file(tmp_path: Path, lazy: list[str])
     assert report.flawless, report
 
 
+# pyuwsgi in a virtual environment starts again with the Python that the environment was made from.
+@needs_uwsgi
 @pytest.mark.slow
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["imported by the master", "lazy-apps"])
 def test_reloads_under_load_lose_nothing(tmp_path: Path, lazy: list[str]) -> None:
-    with server(tmp_path, "--master", *lazy) as uwsgi, Clients(uwsgi) as clients:
+    with server(UWSGI, tmp_path, "--master", *lazy) as uwsgi, Clients(uwsgi) as clients:
         for _ in range(ROLLOVERS):
             uwsgi.wait_until_it_can_be_reloaded()
             before = uwsgi.workers
@@ -130,8 +146,8 @@ def test_reloads_under_load_lose_nothing(tmp_path: Path, lazy: list[str]) -> Non
 
 
 @pytest.mark.slow
-def test_killed_workers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    with server(tmp_path, "--master") as uwsgi, Clients(uwsgi) as clients:
+def test_killed_workers_lose_nothing_that_was_acknowledged(program: str, tmp_path: Path) -> None:
+    with server(program, tmp_path, "--master") as uwsgi, Clients(uwsgi) as clients:
         for _ in range(2 * ROLLOVERS):
             killed = min(uwsgi.workers)
             os.kill(killed, signal.SIGKILL)
@@ -153,31 +169,31 @@ def test_killed_workers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
         pytest.param("install plain", marks=pytest.mark.slow),
     ],
 )
-def test_the_applications_own_hooks_run_beside_ours(tmp_path: Path, hooks: str) -> None:
+def test_the_applications_own_hooks_run_beside_ours(program: str, tmp_path: Path, hooks: str) -> None:
     """Ours is seen by its effect: a worker is not held up by a lock that a thread of the master held at the fork."""
-    with server(tmp_path, "--master", hooks=hooks + " hold", when="h") as uwsgi:
+    with server(program, tmp_path, "--master", hooks=hooks + " hold", when="h") as uwsgi:
         expected = set(hooks.split()) - {"install"}
         wait_until(lambda: all(noted(tmp_path, hook) >= uwsgi.workers for hook in expected), "the own hooks")
         uwsgi.get("/line/after/0/60")
 
 
-def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(tmp_path: Path) -> None:
+def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(program: str, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     for second in range(10, 20):
         (logs / f"app.log.2020-01-01_00-00-{second}").touch()
-    with server(tmp_path, "--master", backupCount=1) as uwsgi:
+    with server(program, tmp_path, "--master", backupCount=1) as uwsgi:
         # A keeper lives for two seconds at least, because the backups have just been made.
         threads = os.listdir(f"/proc/{uwsgi.arbiter}/task")
         wait_until(lambda: len(list(logs.glob("app.log.2020-*"))) <= 1, "the removal of old backups")
     assert threads == [str(uwsgi.arbiter)]
 
 
-def test_the_reference_configuration_serves_the_example_application(tmp_path: Path) -> None:
+def test_the_reference_configuration_serves_the_example_application(program: str, tmp_path: Path) -> None:
     reference = (ROOT / "example_app" / "uwsgi.ini").read_text(encoding="utf-8")
     # Its address; the socket is inherited here.
     (tmp_path / "uwsgi.ini").write_text(re.sub("(?m)^http-socket = .*$", "", reference), encoding="utf-8")
-    with Uwsgi(tmp_path, None, ready="/orders/anna/17", arguments=["--ini", "uwsgi.ini"]) as uwsgi:
+    with Uwsgi(tmp_path, None, ready="/orders/anna/17", arguments=["--ini", "uwsgi.ini"], program=program) as uwsgi:
         uwsgi.get("/stock")
         status, _ = get(uwsgi.connect(), "/boom")
         workers = len(uwsgi.workers)

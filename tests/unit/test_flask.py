@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,30 @@ def test_the_filter_serves_a_handler_of_any_kind() -> None:
     record = logging.makeLogRecord({"msg": "hello"})
     assert RequestFields().filter(record)
     assert record.__dict__["request_id"] == record.__dict__["remote_addr"] == "-"
+
+
+# Settings that uWSGI's `env =` has set too late.
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of the environment that Python has not read."""
+    unseen = {b"SHOP_ROLLSAFE_FILENAME": b"logs/app.log", b"OTHER": b"1"}
+    monkeypatch.setattr("rollsafe.flask.unseen_variables", lambda: unseen)
+
+
+def test_settings_that_came_too_late_are_named_with_the_remedy(late: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", types.ModuleType("uwsgi"))
+    with pytest.warns(
+        RuntimeWarning, match=r"^SHOP_ROLLSAFE_FILENAME came .* call rollsafe\.uwsgi\.install\(\) before"
+    ):
+        shop()
+
+
+def test_outside_uwsgi_nothing_is_said_of_them(late: None) -> None:
+    shop()
+
+
+def test_nothing_is_said_where_a_file_is_opened(tmp_path: Path, late: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", types.ModuleType("uwsgi"))
+    shop(ROLLSAFE_FILENAME=str(tmp_path / "app.log"))

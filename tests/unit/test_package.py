@@ -41,6 +41,7 @@ CORE = {
     "note",
     "suffixes",
     "ownership",
+    "environment",
 }
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = {
@@ -71,6 +72,7 @@ ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 # Each room of DESIGN and the rooms that it may import. A new module gets its line here.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "environment": set(),
     "suffixes": set(),
     "schedule": {"suffixes", "errors"},
     "places": set(),

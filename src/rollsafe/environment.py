@@ -1,0 +1,33 @@
+"""The environment of the process itself, of which `os.environ` is a copy from the start of the interpreter."""
+
+from __future__ import annotations
+
+import os
+
+try:
+    import ctypes
+except ImportError:  # an interpreter that was built without it
+    ctypes = None  # type: ignore[assignment]  # no other way to say so
+
+__all__ = ["unseen_variables"]
+
+
+def unseen_variables() -> dict[bytes, bytes]:
+    """The variables that C code has set (putenv(3)) since Python copied the environment, and `os.environ` has not.
+
+    What Python code changes is in both. Where the environment cannot be read, there are none.
+    """
+    if ctypes is None:
+        return {}
+    try:
+        entries = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")  # environ(7)
+    except (OSError, ValueError):
+        return {}
+    found = {}
+    number = 0
+    while entries and (entry := entries[number]) is not None:
+        name, equals, value = entry.partition(b"=")
+        if equals and os.environb.get(name) != value:
+            found[name] = value
+        number += 1
+    return found
