@@ -34,6 +34,7 @@ from rollsafe.wiring import (
     removed,
     silenced,
     unheeded_reload,
+    unrollable,
     warn,
 )
 
@@ -237,12 +238,15 @@ def post_fork(server: Any, worker: Any) -> None:
                 handler.hand_over(worker.cfg.uid, worker.cfg.gid)
             except OSError as error:
                 server.log.warning(
-                    "%s cannot be given to user %s: %s; chown it", handler.baseFilename, worker.cfg.uid, error
+                    "%s cannot be given to user %s: %s; if it is a log, chown it",
+                    handler.baseFilename,
+                    worker.cfg.uid,
+                    error,
                 )
     if is_first(server, worker):
         said: set[str] = set()
         flags = unheeded_flags(worker.cfg, worker.log)
-        wrong = [*unheeded_reload(worker), *flags, *neighbours(), *quarrels(), *silenced()]
+        wrong = [*unheeded_reload(worker), *flags, *unrollable(worker.cfg), *neighbours(), *quarrels(), *silenced()]
         warn(worker.log, wrong, said)
         given = given_files(worker.cfg)
         loaded = worker.cfg.post_worker_init

@@ -14,9 +14,11 @@ import logging
 import logging.handlers
 import os
 import re
+import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import FileIO
@@ -43,6 +45,7 @@ from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
+from rollsafe.places import remedy_for
 from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -60,6 +63,8 @@ SIZE_LINGER = 0.02
 # Seconds between attempts to write while writing fails, and bytes of lines that wait in memory meanwhile.
 RETRY = 0.25
 SPILL_BYTES = 1 << 20
+# Reports at most that wait to become lines of the log.
+_UNSEEN = 20
 # Seconds that a record's clock may be ahead of ours and still make the rollover.
 AHEAD = 1.0
 # How often one line follows a shared live file that other hosts roll before it waits.
@@ -215,6 +220,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._busy: tuple[int, int] | None = None
         self._rolling_at: float | None = None
         self._said: set[str] = set()
+        # Reports that nobody can see where `logging` puts them.
+        self._unseen: deque[str] = deque(maxlen=_UNSEEN)
         _living.add(self)
         if not delay:
             # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
@@ -376,6 +383,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._busy = (os.getpid(), threading.get_ident())
             try:
                 self._renew(record)
+                self._queue_reports()
                 self._write_spill()
             except Exception as error:
                 # Closed under us is no outage (uWSGI's spooler was seen to do it): the path is opened again at once.
@@ -905,6 +913,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self.lock:
             self._check_pid()
             if self._busy is None:
+                self._queue_reports()
                 self._write_waiting(_record_of_ours("rollsafe could not write the lines that wait"), now=True)
 
     def hand_over(self, uid: int, gid: int) -> None:
@@ -928,6 +937,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._busy = None
             self._housekeeping.forked()
             self._spill = Spill(SPILL_BYTES)
+            self._unseen.clear()
             if self._file.interval is not None:
                 # Our own description of the live file: the offset of an inherited one is not only ours.
                 self._detach()
@@ -953,23 +963,36 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if what not in self._said:
             self._said.add(what)
             sentence = f"{what} of {self.baseFilename} was refused; lines go on into the open file"
-            if isinstance(error, PermissionError):
-                directory = os.path.dirname(self.baseFilename)
-                sentence += f"; give user {os.geteuid()} write permission on {directory!r}"
-            self._report(sentence, error)
+            remedy = remedy_for(error)
+            self._report(f"{sentence}; {remedy}" if remedy else sentence, error)
 
     def _report(self, sentence: str, error: BaseException | None) -> None:
-        """Hand what belongs to no record of the application to `handleError`, as the exception being handled."""
+        """Hand what belongs to no record of the application to `handleError`, as the exception being handled.
+
+        A daemon's standard error is /dev/null. There a report becomes a line of the log, as long as it can be written.
+        """
         if isinstance(error, SystemExit):
             error = RuntimeError(f"sys.exit({error.code!r}) was called")
         try:
             raise error or RuntimeError(sentence)
         except Exception:
             self.handleError(_record_of_ours(sentence))
+        # Asked of the instance, which may have one of its own too.
+        if getattr(self.handleError, "__func__", None) is logging.Handler.handleError and _is_nowhere(sys.stderr):
+            self._unseen.append(f"{sentence}: {error}" if error else sentence)
+
+    def _queue_reports(self) -> None:
+        """Have the reports that nobody could see written as lines; they may be a background thread's."""
+        while self._unseen:
+            self._spill.add(self._line_of_ours(self._unseen.popleft()), time.time())
 
     def _dropped_line(self, dropped: int) -> bytes:
         """The line that tells how many lines did not fit the spill."""
-        record = _record_of_ours(f"rollsafe: {dropped} lines were dropped because the log could not be written")
+        return self._line_of_ours(f"{dropped} lines were dropped because the log could not be written")
+
+    def _line_of_ours(self, message: str) -> bytes:
+        """What the handler itself has to say, as a line of the log."""
+        record = _record_of_ours(f"rollsafe: {message}")
         record.stamp = UNNUMBERED
         try:
             text = self.format(record)
@@ -1037,6 +1060,15 @@ def _without_arguments(record: logging.LogRecord) -> logging.LogRecord:
 def _record_of_ours(message: str) -> logging.LogRecord:
     """A record that the handler itself has to say."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
+
+
+def _is_nowhere(stream: Any) -> bool:
+    """Whether what is written to a standard stream is seen by nobody, as that of a daemon."""
+    try:
+        return stream is None or os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+    except (AttributeError, OSError, ValueError):
+        # Something else stands in for it (a test's capture, a GUI's window).
+        return False
 
 
 def _raw(stream: Any) -> Any:

@@ -90,9 +90,9 @@ class _Handle:
         self.path = path
         self.users = 0
         self.descriptor = -1
-        # Whether this process, or one that it was forked from, has made the file.
-        self.is_made = False
         self.identity: Identity | None = None
+        # The file that this process, or one that it was forked from, has made.
+        self._made: Identity | None = None
         self._new_guards()
 
     def _new_guards(self) -> None:
@@ -122,8 +122,15 @@ class _Handle:
 
     def _open_anew(self) -> None:
         """Open the file that the path names, whatever was open."""
-        self.descriptor, self.is_made = _open_lock_file(self.path)
+        self.descriptor, is_new = _open_lock_file(self.path)
         self.identity = identity_of(os.fstat(self.descriptor))
+        if is_new:
+            self._made = self.identity
+
+    @property
+    def is_made(self) -> bool:
+        """Whether this process, or one that it was forked from, has made the file that is open."""
+        return self.identity is not None and self.identity == self._made
 
     def names_its_file(self) -> bool:
         """Whether the path still names the file that is open, and the descriptor is still that file's."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rollsafe.arguments import checked_path
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.note import read_note
+from rollsafe.places import is_special
 from rollsafe.settings import Settings
 
 # When gunicorn.conf.py first imported this; a reload does not import again.
@@ -120,6 +122,42 @@ def _way(settings: Settings) -> str:
         value = getattr(settings, name)
         way += f", {name}={value!r}" if value is not None else ""
     return way
+
+
+def unrollable(cfg: Any) -> Iterator[str]:
+    """Directories of log files in which the workers of a root arbiter will not be allowed to rename.
+
+    To be called in a worker that is still root's: it becomes the other user for this question, and root again.
+    """
+    if os.geteuid() != 0 or cfg.uid == 0 or os.access not in os.supports_effective_ids:
+        return
+    handlers = [handler for handler in living_handlers() if not is_special(handler.baseFilename)]
+    places = {os.path.dirname(handler.baseFilename) for handler in handlers}
+    places |= {handler.archive_dir for handler in handlers if handler.archive_dir}
+    with _as_worker(cfg):
+        refused = [place for place in sorted(places) if not os.access(place, os.W_OK | os.X_OK, effective_ids=True)]
+    for place in refused:
+        yield (
+            f"the log files in {place!r} will not be rolled over, because the workers become user {cfg.uid}, who may"
+            f" not rename files there; give that user write permission on it: chown {cfg.uid} {place}"
+        )
+
+
+@contextmanager
+def _as_worker(cfg: Any) -> Iterator[None]:
+    """Have the rights of the workers, as gunicorn gives them: the groups of root stay, unless `initgroups` is set."""
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        if cfg.initgroups:
+            with suppress(KeyError):
+                os.initgroups(pwd.getpwuid(cfg.uid).pw_name, cfg.gid)
+        os.setegid(cfg.gid)
+        os.seteuid(cfg.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def silenced() -> Iterator[str]:

@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "housekeeping": {"archives", "backups", "retention", "names", "locks", "schedule"},
     "late": {"rollover", "locks"},
     "handlers": {
+        "places",
         "late",
         "arguments",
         "housekeeping",
@@ -154,7 +155,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
     "gunicorn_logger": CORE | {"access", "wiring"},
-    "wiring": {"handlers", "arguments", "errors", "note", "settings", "catalog", "status"},
+    "wiring": {"places", "handlers", "arguments", "errors", "note", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "flags": {"handlers", "wiring", "gunicorn_logger"},
     "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring", "flags"},
