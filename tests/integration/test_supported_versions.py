@@ -62,7 +62,12 @@ class Way:
     @property
     def settings(self) -> str:
         """The gunicorn.conf.py."""
-        own: dict[str, Any] = {"worker_class": self.worker_class, "threads": 2 if self.worker_class == "gthread" else 1}
+        # gunicorn 25's asgi worker waits to the end for connections that are kept alive.
+        own: dict[str, Any] = {
+            "graceful_timeout": 2,
+            "worker_class": self.worker_class,
+            "threads": 2 if self.worker_class == "gthread" else 1,
+        }
         if self.by == "flags":
             return FLAGS + "".join(f"{name} = {value!r}\n" for name, value in own.items())
         logger = {} if self.by == "preset" else {"logger_class": "rollsafe.gunicorn.Logger"}
