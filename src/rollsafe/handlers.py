@@ -220,6 +220,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._busy: tuple[int, int] | None = None
         self._rolling_at: float | None = None
         self._said: set[str] = set()
+        # Whether `_open` is called by a step that masters its failure.
+        self._opens = False
         # Reports that nobody can see where `logging` puts them.
         self._unseen: deque[str] = deque(maxlen=_UNSEEN)
         _living.add(self)
@@ -462,7 +464,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """The live file as this process has it open; opened now if it is not, or taken over from `stream`."""
         self._drop_if_taken()
         if self.stream is None or self.stream.closed:
-            self.stream = self._open()
+            self.stream = self._open_or_raise()
         if self.stream is not self._file.stream:
             self.stream = _raw(self.stream)
             left, self._file = self._file, _NOWHERE
@@ -497,7 +499,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         lines go on into `file`, and that is said once.
         """
         try:
-            stream = self._open()
+            stream = self._open_or_raise()
         except OSError as error:
             if not file.has_name():
                 raise
@@ -880,8 +882,25 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     # Open, close, fork.
 
     def _open(self) -> FileIO:  # type: ignore[override]  # a text file in the standard library
-        """Open the live file for appending, unbuffered."""
-        return self._rollover.open_stream()
+        """Open the live file for appending, unbuffered.
+
+        gunicorn's USR1 calls it in a signal handler, where an exception would end the arbiter. So a refusal is left to
+        the next line, which reports it: the stream is a closed one until then.
+        """
+        try:
+            return self._rollover.open_stream()
+        except OSError:
+            if self._opens:
+                raise
+            return _NOWHERE.stream
+
+    def _open_or_raise(self) -> FileIO:
+        """What `_open` gives, or the error of it."""
+        self._opens = True
+        try:
+            return self._open()
+        finally:
+            self._opens = False
 
     def close(self) -> None:
         """Write what waits, and close the files. A later record opens them again, as gunicorn's USR1 expects.
