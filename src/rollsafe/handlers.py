@@ -881,20 +881,21 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     # Open, close, fork.
 
-    def _open(self) -> FileIO:  # type: ignore[override]  # a text file in the standard library
+    def _open(self) -> FileIO | None:  # type: ignore[override]  # a text file in the standard library
         """Open the live file for appending, unbuffered.
 
-        gunicorn's USR1 calls it in a signal handler, where an exception would end the arbiter. So a refusal is left to
-        the next line, which reports it: the stream is a closed one until then.
+        gunicorn's USR1 calls it, and an exception would end the arbiter. So a refusal is left to the next line, which
+        reports it, and there is no stream until then, as with `delay`; a closed one would end the next worker, of which
+        gunicorn asks the descriptor.
         """
         try:
             return self._rollover.open_stream()
         except OSError:
             if self._opens:
                 raise
-            return _NOWHERE.stream
+            return None
 
-    def _open_or_raise(self) -> FileIO:
+    def _open_or_raise(self) -> FileIO | None:
         """What `_open` gives, or the error of it."""
         self._opens = True
         try:
