@@ -61,7 +61,7 @@ class Plan:
     start: Literal["fork", "spawn"] = "fork"
     """How processes are made; to spawn them, `make_handler` must be picklable."""
     seed: int = 0
-    patience: float = 10.0
+    patience: float = 60.0
     """Seconds that the writers may take to get ready, and to finish their last lines; beyond that the run fails."""
 
     def __post_init__(self) -> None:

@@ -281,7 +281,8 @@ def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_i
     live: Path, make: Make, compress: str | None
 ) -> None:
     told = Told()
-    handler = make(when="S", compress=compress, on_rollover=told)
+    # Opened by the first line, so that no second lies between, of which there would be a backup too.
+    handler = make(when="S", delay=True, compress=compress, on_rollover=told)
     created = log(handler, "first")
     wait_for_next_second()
     log(handler, "second")
