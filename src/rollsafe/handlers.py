@@ -46,7 +46,7 @@ from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import remedy_for
-from rollsafe.rollover import IN_PAGE, LiveFileMoved, NoPiece, OpenFile, Rollover, is_set
+from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -291,9 +291,31 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 stamps.give_back(stamp)
             if not isinstance(error, Exception):
                 raise
-            self.handleError(_without_arguments(record) if isinstance(error, UnicodeError) else record)
-            return
+            made = self._line_again(record)
+            if made is None:
+                return
+            line = made
         self._append(line, record.created, record)
+
+    def _line_again(self, record: logging.LogRecord) -> bytes | None:
+        """Make a line whose first making has failed; None if it fails again, which is reported.
+
+        The first time it may have been interrupted by an exception that a signal handler has raised.
+        """
+        stamp = ""
+        try:
+            if self._stamps is not None:
+                record.stamp = stamp = self._stamps.take()
+            text: str | bytes = self.format(record)
+            if isinstance(text, bytes):
+                return text + self._line_end()
+            return (text + self.terminator).encode(self._encoding, self._errors)
+        except Exception as error:
+            if self._stamps is not None:
+                self._stamps.give_back(stamp)
+            # What cannot be encoded was formatted.
+            self.handleError(_without_arguments(record) if isinstance(error, UnicodeError) else record)
+            return None
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Set the formatter. If its format has the field `stamp`, each line gets its stream and number there.
@@ -339,11 +361,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 write, tell = file.write, file.tell
                 written = write(line)
                 # A line that begins with a page may stand behind a fragment (see IN_PAGE), and is looked at.
-                if written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.look_after:
+                if written != len(line):
+                    file.due = -inf
+                elif (tell() - written) & IN_PAGE and _monotonic() < file.look_after:
                     return
-        except Exception:
-            # An OSError of the write, or the ValueError of a file that a signal handler has closed (gunicorn's USR1).
+        except BaseException as error:
+            # An OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
+            # anything that a signal handler has raised, before the write or after it. The next line looks what stands
+            # before it.
             file.due = -inf
+            if not isinstance(error, Exception):
+                raise
+            refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
+            if written is None and not refused and file.has_written(line):
+                written = len(line)
         if record is None:
             record = _record_of_ours(line.decode(self._encoding, "replace").removesuffix(self.terminator))
             record.created = created
@@ -361,14 +392,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         waits = False
         try:
             rest = line if written is None else self._unwritten(file, line, written)
-            if rest or not self._is_kept(file):
-                if self._spill.add(rest or line, record.created):
-                    waits = True
-                else:
-                    tell("dropped", self.baseFilename)
-            else:
-                self._was_glued(file, line, record.created)
-        except Exception:
+            if rest or not self._is_kept(file) or self._blank_if_glued(file, line):
+                waits = self._queue(rest or line, record.created)
+        except BaseException as error:
+            # A namer of the application; or a signal handler, which may have raised before the line was queued.
+            if not self._spill.holds(line) and not (written is not None and file.has_written(line)):
+                waits = self._queue(line, record.created)
+            if not isinstance(error, Exception):
+                self._file.due = -inf
+                raise
             self.handleError(_without_arguments(record))
         finally:
             if not nested:
@@ -378,9 +410,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if waits and self._spill.failing:
             tell("spilled", self.baseFilename)
 
+    def _queue(self, line: bytes, created: float) -> bool:
+        """Have a line wait to be written; False if it does not fit."""
+        if self._spill.add(line, created):
+            return True
+        tell("dropped", self.baseFilename)
+        return False
+
     def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
         moves = 0
+        interruption: Exception | None = None
         while self._spill.waits and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
             self._busy = (os.getpid(), threading.get_ident())
             try:
@@ -390,14 +430,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             except Exception as error:
                 # Closed under us is no outage (uWSGI's spooler was seen to do it): the path is opened again at once.
                 moved = isinstance(error, LiveFileMoved) or (self._file is not _NOWHERE and not self._file.is_open())
+                # Nor is what a signal handler raises.
+                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPiece | NoRoom):
+                    interruption = error
                 moves += 1
-                if not moved or moves > MOVES:
+                if moves > MOVES or not (moved or interruption is error):
                     self._fail(record)
                     return
-                self._detach()
+                if moved:
+                    self._detach()
+            except BaseException:
+                # What waits is written with the next line.
+                self._file.due = -inf
+                raise
             finally:
                 # Until here a signal handler may have queued a line: hence the loop.
                 self._busy = None
+        if interruption is not None:
+            self._report(f"an exception interrupted the writing of lines to {self.baseFilename}", interruption)
 
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
@@ -469,8 +519,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self.stream = _raw(self.stream)
             left, self._file = self._file, _NOWHERE
             self._leave(left)
-            self._file = self._rollover.open(time.time(), self.stream)
-            self.rolloverAt = self._file.end
+            file = self._rollover.open(time.time(), self.stream)
+            end = file.end
+            # Both or none, should a signal handler raise.
+            self._file, self.rolloverAt = file, end
             self._register()
         return self._file
 
@@ -543,59 +595,55 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 continue
             self._place_first()
         if spill.dropped:
-            line = self._dropped_line(spill.dropped)
+            dropped = spill.dropped
+            line = self._dropped_line(dropped)
             if self._file.shared:
                 if not self._append_shared([line], None):
                     raise OSError(errno.ENOSPC, "the count of dropped lines was not written", self.baseFilename)
             else:
-                spill.put_back(line, time.time())
-                spill.dropped = 0
+                spill.put_first(line, time.time())
+                spill.dropped -= dropped
                 self._place_first()
         spill.recovered()
 
     def _place_first(self) -> None:
-        """Write the line that waits first into the file of its interval; it waits on unless it was written.
+        """Write the line that waits first into the file of its interval; it waits on unless it is there.
 
         Raises:
             OSError: It could not be written, or not wholly.
         """
+        spill = self._spill
+        entry = spill.lines[0]
+        line, created = entry
+        file = self._file_of(created)
         end = self._line_end()
-        # The last time it begins on a new line by itself, whatever another program may be writing without newlines.
-        for start in (*[b""] * GLUED, end):
-            file, line, created = self._write_first(start, end)
-            if not self._is_kept(file):
-                self._spill.put_back(line, created)
-                self._discard(file)
-                return
-            if not self._was_glued(file, line, created):
-                return
-
-    def _write_first(self, start: bytes, end: bytes) -> tuple[OpenFile, bytes, float]:
-        """Write the line that waits first, behind `start`; returns its file, the line, and the time of its record.
-
-        Raises:
-            OSError: It could not be written, or not wholly. It waits on.
-        """
-        line, created = self._spill.take()
-        before = None
+        text, before = line, file.end_of_written()
         try:
-            file = self._file_of(created)
-            before = file.end_of_written()
-            file.blank_left()
-            text = (end if file.ends_in_fragment else start) + line
-            # Room was made, if it could be.
-            written = file.append(text) if self.maxBytes else file.write(text)
-            rest = self._unwritten(file, text, written)
-            if rest:
-                line = rest if file.interval is None else line
-                raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
-        except BaseException as error:
-            # The application was told that it is logged: a signal handler's sys.exit must not take it along. But one
-            # that came during the write(2) is raised when the line is there.
-            if isinstance(error, Exception) or before is None or file.end_of_written() == before:
-                self._spill.put_back(line, created)
+            # The last time it begins on a new line by itself, whatever another program is writing without newlines.
+            for start in (*[b""] * GLUED, end):
+                file.blank_left()
+                text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
+                # Room was made, if it could be.
+                written = file.append(text) if self.maxBytes else file.write(text)
+                rest = self._unwritten(file, text, written)
+                if rest:
+                    if file.interval is None:
+                        spill.remove(entry)
+                        spill.put_first(rest, created)
+                    raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", self.baseFilename)
+                kept = self._is_kept(file)
+                if not kept or not self._blank_if_glued(file, line):
+                    break
+            if kept:
+                spill.remove(entry)
+        except BaseException:
+            # The application was told that it is logged: what a signal handler raises must not take it along, nor
+            # have it written twice. It may come before the write(2) or after it.
+            if file.has_written(text, before):
+                spill.remove(entry)
             raise
-        return file, line, created
+        if not kept:
+            self._discard(file)
 
     def _discard(self, file: OpenFile) -> None:
         """Turn for good from a file that does not keep what is written into it."""
@@ -622,19 +670,22 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             except Exception as error:
                 self._say_once("a late line", error)
                 start, most = -inf, 1
-        taken: list[tuple[bytes, float]] = []
-        # The first in any case: its time may be no number.
-        while spill.lines and len(taken) < most and (not taken or start <= spill.lines[0][1] < end):
-            taken.append(spill.take())
-        lines = [line for line, _ in taken]
-        written = 0
+        entries: list[tuple[bytes, float]] = []
+        # Of a copy, because a signal handler that logs adds to them. The first in any case: its time may be no number.
+        for entry in tuple(spill.lines):
+            if len(entries) == most or (entries and not start <= entry[1] < end):
+                break
+            entries.append(entry)
+        self._rollover.appended = written = 0
         try:
-            written = self._append_shared(lines, late)
-        finally:
-            for line, created in reversed(taken[written:]):
-                spill.put_back(line, created)
-        if written < len(taken):
-            raise OSError(errno.ENOSPC, f"only {written} of {len(taken)} lines were written", self.baseFilename)
+            written = self._append_shared([line for line, _ in entries], late)
+            spill.remove_all(entries[:written])
+        except BaseException:
+            # Not by what was returned: a signal handler may have raised just then.
+            spill.remove_all(entries[: self._rollover.appended])
+            raise
+        if written < len(entries):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(entries)} lines were written", self.baseFilename)
 
     def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
         """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly.
@@ -672,7 +723,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
             line = line[written:]
-            written = file.write(line)
+            try:
+                written = file.write(line)
+            except OSError:
+                written = None
         if written == len(line):
             file.ends_in_fragment = False
             return b""
@@ -685,8 +739,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """The bytes that end each line of ours."""
         return self.terminator.encode(self._encoding, self._errors)
 
-    def _was_glued(self, file: OpenFile, line: bytes, created: float) -> bool:
-        """Whether a line that is written stands behind a fragment; then it is blanked, and waits to be written again.
+    def _blank_if_glued(self, file: OpenFile, line: bytes) -> bool:
+        """Blank a line that is written if it stands behind a fragment; whether it did, and is to be written again.
 
         Where our own lines do not end in a newline, there is no telling a fragment from a line.
         """
@@ -696,15 +750,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         start = file.glued_at(line)
         if start is None:
             return False
-        try:
-            file.blank(start, line, end)
-        finally:
-            # Whatever has become of the attempt: a signal handler may raise after it.
-            gone = not file.has(start, line)
-            if gone:
-                file.due = -inf
-                self._spill.put_back(line, created)
-        return gone
+        file.due = -inf
+        file.blank(start, line, end)
+        return not file.has(start, line)
 
     def _is_kept(self, file: OpenFile) -> bool:
         """Whether the line that is written last stays: False when its file was removed, and it must be written again.
@@ -742,11 +790,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if file.interval is None:
             return
         now = time.time() if self._rolling_at is None else self._rolling_at
+        interruption: Exception | None = None
         try:
             backup = self._rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
-            self._say_once("the rollover", error)
-            return
+            if self._rollover.is_live(file):
+                self._say_once("the rollover", error)
+                return
+            # A signal handler has raised after the rename.
+            backup, interruption = None, error
         if backup is not None:
             tell("rollovers", self.baseFilename)
         self._said.clear()
@@ -756,6 +808,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._housekeeping.rolled()
         else:
             self._housekeeping.rolled_by_another()
+        if interruption is not None:
+            self._report(f"an exception interrupted the rollover of {self.baseFilename}, which was done", interruption)
 
     def getFilesToDelete(self) -> list[str]:
         """Full paths of the backups that exceed `backupCount`, `max_age` and the like, oldest first.

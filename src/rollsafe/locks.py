@@ -83,6 +83,13 @@ def identity_of(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
+class _Owner:
+    """One thread's hold of one byte."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
 class _Handle:
     """The one descriptor that this process has of a lock file, and the guards between its threads."""
 
@@ -96,10 +103,11 @@ class _Handle:
         self._new_guards()
 
     def _new_guards(self) -> None:
-        """Guards that nobody holds, one per byte, and the mutex of the descriptor."""
-        self.guards = {ROLLOVER_BYTE: threading.Lock(), TENDING_BYTE: threading.Lock()}
-        self.owners: dict[int, int | None] = {ROLLOVER_BYTE: None, TENDING_BYTE: None}
-        # Held while the descriptor is opened, used for a lock, and closed. Each byte has a guard of its own, so a
+        """No thread holds a byte, nor the mutex of the descriptor."""
+        # By byte. `setdefault` and `pop` are one step each. And unlike a lock in memory this tells whose it is, which
+        # a thread may have to find out that was interrupted just after it has taken it.
+        self.owners: dict[int, _Owner] = {}
+        # Held while the descriptor is opened, used for a lock, and closed. Each byte has an owner of its own, so a
         # thread that finds the lock file removed would close what another one has just opened, or is about to lock.
         # Not held over a wait for the lock, nor over a switch of greenlets; re-entrant for signal handlers.
         self.mutex = RLock()
@@ -179,6 +187,12 @@ class _Handle:
         with self.mutex, suppress(OSError, ValueError):
             if identity == self.identity:
                 _set_lock(self.descriptor, fcntl.F_UNLCK, byte)
+
+    def give_back(self, byte: int, owner: _Owner, identity: Identity | None) -> None:
+        """Unlock a byte if `owner` has it; may be repeated, wherever the last attempt was interrupted."""
+        if self.owners.get(byte) is owner:
+            self.unlock(byte, identity)
+            self.owners.pop(byte, None)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -400,6 +414,8 @@ class _Hold:
         self.handle: _Handle | None = None
         self.pid: int | None = None
         """The process that holds the lock."""
+        self.owner: _Owner | None = None
+        """The thread that does."""
         self.identity: Identity | None = None
         """The file whose byte is locked."""
 
@@ -464,6 +480,18 @@ class FileLock:
             RuntimeError: This thread holds the lock already and `timeout` is None.
             OSError: The lock file cannot be opened (EACCES, ELOOP, EMFILE, ...) or locked (ENOLCK).
         """
+        before = self._hold.owner
+        try:
+            taken = self._acquire(timeout, give_up)
+        except BaseException:
+            # A signal handler may raise when the lock is just taken.
+            if self._hold.owner is not before:
+                self.let_go()
+            raise
+        return taken
+
+    def _acquire(self, timeout: float | None, give_up: Callable[[], bool] | None) -> bool:
+        """Try until it is taken, or waiting is to end."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _SHORTEST_PAUSE
         while not self._try():
@@ -489,17 +517,22 @@ class FileLock:
         Raises:
             RuntimeError: This instance does not hold the lock.
         """
-        pid, self._hold.pid = self._hold.pid, None
-        if pid is None or self._hold.handle is None:
+        hold = self._hold
+        if hold.pid is None or hold.handle is None or hold.owner is None:
             raise RuntimeError(f"the lock on {self.path} is not held by this FileLock")
-        if pid != os.getpid():
-            return
-        handle = self._hold.handle
-        try:
-            handle.unlock(self._byte, self._hold.identity)
-        finally:
-            handle.owners[self._byte] = None
-            handle.guards[self._byte].release()
+        if hold.pid == os.getpid():
+            hold.handle.give_back(self._byte, hold.owner, hold.identity)
+        hold.pid = hold.owner = None
+
+    def let_go(self) -> None:
+        """Give the lock back if this thread holds it through this instance, as far as that is known; else nothing.
+
+        For whoever may be interrupted by an exception of a signal handler, which comes between any two calls. Once
+        that has come, the same again finishes what it has interrupted.
+        """
+        owner = self._hold.owner
+        if owner is not None and owner.thread == threading.get_ident():
+            self.release()
 
     def close(self) -> None:
         """Release the lock if it is held, and close the descriptor if no other instance uses it.
@@ -574,27 +607,25 @@ class FileLock:
 
     def _held_by_this_thread(self) -> bool:
         """Whether the calling thread is the one that holds the guard."""
-        return self._usable_handle().owners[self._byte] == threading.get_ident()
+        owner = self._usable_handle().owners.get(self._byte)
+        return owner is not None and owner.thread == threading.get_ident()
 
     def _try(self) -> bool:
-        """Take the guard, then the lock, without waiting for either."""
+        """Take the byte among the threads of this process, then among processes, without waiting for either."""
         _handles.check_pid()
         handle = self._usable_handle()
-        guard = handle.guards[self._byte]
-        # Never blocking: gevent patches after the fork, and a guard made before that would stop the whole hub.
-        if not guard.acquire(blocking=False):
-            return False
-        handle.owners[self._byte] = threading.get_ident()
+        owner = _Owner()
         try:
-            identity = handle.lock(self._byte)
+            # Never a lock in memory: gevent patches after the fork, and one made before that would stop the whole hub.
+            if handle.owners.setdefault(self._byte, owner) is not owner:
+                return False
+            identity, pid = handle.lock(self._byte), os.getpid()
             if identity is not None:
-                self._hold.identity = identity
-                self._hold.pid = os.getpid()
+                self._hold.identity, self._hold.pid, self._hold.owner = identity, pid, owner
                 return True
         except BaseException:
-            handle.owners[self._byte] = None
-            guard.release()
+            # Also of what may have been locked just before a signal handler has raised.
+            handle.give_back(self._byte, owner, handle.identity)
             raise
-        handle.owners[self._byte] = None
-        guard.release()
+        handle.owners.pop(self._byte, None)
         return False

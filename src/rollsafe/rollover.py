@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from math import inf
+from typing import NoReturn, TypeVar
 
 from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
@@ -55,6 +56,9 @@ _FULL = stat.S_ISVTX
 
 # Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
 _abandoned: list[FileIO] = []
+
+
+_Result = TypeVar("_Result")
 
 
 class LiveFileMoved(Exception):
@@ -258,6 +262,20 @@ class OpenFile:
         except (OSError, ValueError):
             return False
 
+    def has_written(self, text: bytes, before: float | None = None) -> bool:
+        """Whether `text` is what our last write has written, all of it; and our last was not `before` that.
+
+        For whoever was interrupted by an exception, and does not know whether it was before the write or after it.
+        """
+        end = self.end_of_written()
+        if end in (before, inf) or end < len(text):
+            return False
+        try:
+            return os.pread(self.stream.fileno(), len(text), int(end) - len(text)) == text
+        except OSError:
+            # It may not be read; something was written.
+            return before is not None
+
     def _start_of_written(self, written: bytes) -> int | None:
         """Where our last write has put `written`.
 
@@ -420,6 +438,8 @@ class Rollover:
         self._taken = (*extensions, ROLLED_EXTENSION)
         self._shared = shared
         self._last_number = last_number
+        self.appended = 0
+        """How many lines the last `append` has written wholly, also if a signal handler has raised in it."""
         # The interval in which we have rolled last, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
         # The live file that was open last, and what it looked like.
@@ -570,18 +590,20 @@ class Rollover:
         Under the lock, because an archive is made final under it: a line written before the answer is either seen
         by the archiver or known to be in a file that is gone. No archiver is at the live file.
         """
+
+        def is_there() -> bool:
+            return self._has_own_name(file) or file.was_archived(end)
+
+        def is_there_at_sight() -> bool | None:
+            if self._has_own_name(file):
+                return self.is_live(file) or None
+            return file.was_archived(end)
+
         try:
-            if not self.lock.take():
-                if self._has_own_name(file):
-                    return self.is_live(file) or None
-                return file.was_archived(end)
+            return self._under_lock(is_there, is_there_at_sight)
         except OSError:
             # Nobody of us can be locked out by an archiver, nor tell more.
-            return self._has_own_name(file) or file.was_archived(end)
-        try:
-            return self._has_own_name(file) or file.was_archived(end)
-        finally:
-            self.lock.release()
+            return is_there()
 
     def _has_own_name(self, file: OpenFile) -> bool:
         """Whether `file` has a name; if it was archived, one beside the live file or its backups.
@@ -606,36 +628,60 @@ class Rollover:
             LockBusy: The lock was not free within the bound.
             OSError: The rename or the lock was refused.
         """
-        assert file.interval is not None, "a file without an interval is never rolled"
-        while self._lock_to_roll(file):
+        interval = file.interval
+        assert interval is not None, "a file without an interval is never rolled"
+
+        def rename() -> tuple[bool, str | None]:
             try:
-                try:
-                    status = self._status_of_live()
-                except FileNotFoundError:
-                    return None
-                if identity_of(status) != file.identity:
-                    return None
-                backup = self._rename_live(status, file.interval)
-                if backup is not None:
-                    # Whoever opens the live file next meets the same error again, and reports it.
-                    with suppress(OSError):
-                        self._create_like(status, now)
-                    return backup
-            finally:
-                self.lock.release()
-        return None
+                status = self._status_of_live()
+            except FileNotFoundError:
+                return True, None
+            if identity_of(status) != file.identity:
+                return True, None
+            backup = self._rename_live(status, interval)
+            if backup is not None:
+                # Whoever opens the live file next meets the same error again, and reports it.
+                with suppress(OSError):
+                    self._create_like(status, now)
+            return backup is not None, backup
 
-    def _lock_to_roll(self, file: OpenFile) -> bool:
-        """Take the lock; False if the path names another file than `file` meanwhile: then another has rolled.
+        def is_rolled() -> tuple[bool, None]:
+            if self.is_live(file):
+                raise self._busy()
+            return True, None
 
-        So when all workers wake up at a boundary, they go on as soon as one has renamed, and none waits for the lock
-        that others take only to see that there is nothing to do.
+        while True:
+            # When all workers wake up at a boundary, they go on as soon as one has renamed, and none waits for the lock
+            # that others take only to see that there is nothing to do.
+            done, backup = self._under_lock(rename, is_rolled, lambda: not self.is_live(file), to_roll=True)
+            if done:
+                return backup
+
+    def _under_lock(
+        self,
+        action: Callable[[], _Result],
+        otherwise: Callable[[], _Result],
+        give_up: Callable[[], bool] | None = None,
+        *,
+        to_roll: bool = False,
+    ) -> _Result:
+        """What `action` returns under the lock; where that was not free within the bound, what `otherwise` returns.
+
+        A signal handler may raise an exception between any two calls (Celery's soft time limit, KeyboardInterrupt).
+        So the lock is taken inside the `try`, and given back as far as it is held: again, if that was interrupted.
         """
-        if self.lock.take(lambda: not self.is_live(file), to_roll=True):
-            return True
-        if self.is_live(file):
-            raise self._busy()
-        return False
+        taken = False
+        try:
+            taken = self.lock.take(give_up, to_roll=to_roll)
+            if taken:
+                result = action()
+        finally:
+            try:
+                self.lock.let_go()
+            except BaseException:
+                self.lock.let_go()
+                raise
+        return result if taken else otherwise()
 
     def append(self, file: OpenFile, lines: list[bytes], end: bytes) -> int:
         """Write `lines` into the live file, which is shared: under the lock, and to the server before it is released.
@@ -652,14 +698,15 @@ class Rollover:
             LiveFileMoved: The path names another file than `file`.
             OSError: Nothing could be written.
         """
-        self._take_lock()
-        try:
+
+        def write() -> int:
             with self.open_stream() as stream:
                 if identity_of(os.fstat(stream.fileno())) != file.identity:
                     raise LiveFileMoved(f"{self.path} names another file each time it is opened")
                 return self._write_through(stream, lines, end)
-        finally:
-            self.lock.release()
+
+        self.appended = 0
+        return self._under_lock(write, self._refuse)
 
     def append_late(self, interval: Interval, lines: list[bytes], end: bytes) -> int:
         """Write `lines` into a backup of `interval`, as `append` does.
@@ -669,16 +716,17 @@ class Rollover:
             NoPiece: There can be no backup for them.
             OSError: Nothing could be written.
         """
-        self._take_lock()
-        try:
+
+        def write() -> int:
             try:
                 stream = self._open_piece(interval)
             except Exception as error:  # a namer may raise anything
                 raise NoPiece(str(error)) from error
             with stream:
                 return self._write_through(stream, lines, end)
-        finally:
-            self.lock.release()
+
+        self.appended = 0
+        return self._under_lock(write, self._refuse)
 
     def _write_through(self, stream: FileIO, lines: list[bytes], end: bytes) -> int:
         """Write `lines` and see them to the server; returns how many are there wholly.
@@ -687,14 +735,27 @@ class Rollover:
         newline at all.
         """
         start = end if end.endswith(b"\n") and _ends_in_fragment(stream) else b""
-        written = stream.write(start + b"".join(lines)) or 0
-        os.fsync(stream.fileno())
-        tell("bytes", self.path, written)
+        before = os.fstat(stream.fileno()).st_size
+        try:
+            stream.write(start + b"".join(lines))
+            os.fsync(stream.fileno())
+        finally:
+            # Not by what was returned: a signal handler may have raised just then, or now.
+            try:
+                self._count_appended(stream, before, start, lines)
+            except BaseException:
+                self._count_appended(stream, before, start, lines)
+                raise
+        tell("lines", self.path, self.appended)
+        return self.appended
+
+    def _count_appended(self, stream: FileIO, before: int, start: bytes, lines: list[bytes]) -> None:
+        """Find out how many of `lines` are written wholly: nobody else writes under the lock."""
+        written = max(0, os.fstat(stream.fileno()).st_size - before)
         # Where each line ends, as long as it is not behind what is written.
         ends = itertools.accumulate(map(len, lines), initial=len(start))
-        whole = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
-        tell("lines", self.path, whole)
-        return whole
+        self.appended = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
+        tell("bytes", self.path, written)
 
     def _status_of_live(self) -> os.stat_result:
         """What the path names, by the server's knowledge if other hosts rename it too."""
@@ -777,10 +838,9 @@ class Rollover:
             return max(interval.fold, note.number)
         return max(interval.fold, self._last_number(interval.suffix) + 1 if self._last_number else 0)
 
-    def _take_lock(self) -> None:
-        """Take the lock within the bound, or raise LockBusy."""
-        if not self.lock.take():
-            raise self._busy()
+    def _refuse(self) -> NoReturn:
+        """What is done where nothing can be done without the lock."""
+        raise self._busy()
 
     def _busy(self) -> LockBusy:
         """What to raise where the lock was not free."""
@@ -795,12 +855,12 @@ class Rollover:
             LockBusy: The lock was not free within the bound.
             OSError: The file cannot be opened.
         """
-        self._take_lock()
-        try:
+
+        def open_it() -> OpenFile:
             stream = self._open_piece(interval)
             return self._opened(stream, os.fstat(stream.fileno()), interval)
-        finally:
-            self.lock.release()
+
+        return self._under_lock(open_it, self._refuse)
 
     def _open_piece(self, interval: Interval) -> FileIO:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
@@ -853,8 +913,7 @@ class Rollover:
             noted, described = self._noted_interval(os.fstat(stream.fileno()))
             return noted is not None and described
 
-        locked = self._lock_if_allowed(is_noted)
-        try:
+        def told(locked: bool) -> Interval:
             status = os.fstat(stream.fileno())
             noted, described = self._noted_interval(status)
             # A time stamp of the future is not believed, unless the clock is still to be set.
@@ -868,16 +927,12 @@ class Rollover:
                 with suppress(OSError):
                     self.lock.set_mode(_mode_of(status))
             return interval
-        finally:
-            if locked:
-                self.lock.release()
 
-    def _lock_if_allowed(self, give_up: Callable[[], bool] | None = None) -> bool:
-        """Take the lock; False where it is busy, refused or given up, which a reader of the note can live with."""
         try:
-            return self.lock.take(give_up)
+            return self._under_lock(lambda: told(True), lambda: told(False), is_noted)
         except OSError:
-            return False
+            # A reader of the note can live without the lock.
+            return told(False)
 
     def _note(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
         """Write into the lock file what the live file is, what the settings are, and the number of its backup."""

@@ -51,16 +51,25 @@ class Spill:
         self._size += size
         return True
 
-    def take(self) -> tuple[bytes, float]:
-        """Remove the oldest line."""
-        line, created = self.lines.popleft()
-        self._size -= size_of(line)
-        return line, created
+    def remove(self, entry: tuple[bytes, float]) -> None:
+        """Remove the oldest line, if it is this very one: so the same again does nothing more."""
+        if self.lines and self.lines[0] is entry:
+            self.lines.popleft()
+            self._size -= size_of(entry[0])
 
-    def put_back(self, line: bytes, created: float) -> None:
-        """The oldest line again, after it could not be written."""
+    def remove_all(self, entries: list[tuple[bytes, float]]) -> None:
+        """Remove the oldest lines, which are these very ones."""
+        for entry in entries:
+            self.remove(entry)
+
+    def put_first(self, line: bytes, created: float) -> None:
+        """A line that is to be written before all others, whether it fits or not."""
         self.lines.appendleft((line, created))
         self._size += size_of(line)
+
+    def holds(self, line: bytes) -> bool:
+        """Whether this very line waits."""
+        return any(waiting is line for waiting, _ in tuple(self.lines))
 
     def recovered(self) -> None:
         """All was written."""

@@ -28,14 +28,25 @@ def test_lines_take_no_more_memory_than_the_limit(size: int) -> None:
     assert spill.dropped == 1
 
 
-def test_what_is_taken_and_put_back_counts_as_before() -> None:
+def test_what_is_removed_makes_room_once_however_often_that_is_asked_for() -> None:
     spill = Spill(LIMIT)
     spill.add(b"x" * (LIMIT // 2), 1.0)
-    for _ in range(5):
-        spill.put_back(*spill.take())
-    assert not spill.add(b"x" * (LIMIT // 2), 2.0)
-    spill.take()
-    assert spill.add(b"x" * (LIMIT // 2), 2.0)
+    spill.add(b"x" * (LIMIT // 4), 2.0)
+    first = spill.lines[0]
+    for _ in range(3):
+        spill.remove(first)
+    assert [created for _, created in spill.lines] == [2.0]
+    assert spill.add(b"x" * (LIMIT // 2), 3.0)
+    assert not spill.add(b"x" * (LIMIT // 2), 4.0)
+
+
+def test_a_line_that_is_put_first_is_the_oldest_whether_it_fits_or_not() -> None:
+    spill = Spill(LIMIT)
+    spill.add(b"x" * LIMIT, 1.0)
+    spill.put_first(b"first", 2.0)
+    assert spill.lines[0] == (b"first", 2.0)
+    assert spill.holds(spill.lines[0][0])
+    assert not spill.holds(b"x")
 
 
 def test_a_single_line_may_be_larger_than_the_limit() -> None:

@@ -1,0 +1,236 @@
+"""Promises P1 and P6 when a signal handler raises: Celery's soft time limit, KeyboardInterrupt in a notebook.
+
+Python runs signal handlers between two calls: at the entry of a function of Python, and when a call has returned. The
+exception is raised at each of these places in turn, once; afterwards the lock is free, and no line is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import dis
+import fcntl
+import functools
+import gc
+import itertools
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import rollsafe
+from rollsafe import handlers
+from rollsafe.schedule import Interval
+from tests.faults.crew import Child, WatchedHandler, lock_path
+from tests.integration.logs import log
+
+PACKAGE = os.path.dirname(rollsafe.__file__)
+CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "CALL_FUNCTION", "CALL_METHOD", "CALL_FUNCTION_KW")
+PURE = ("schedule.py", "names.py", "formatters.py", "formats.py", "settings.py", "note.py")
+"""Where nothing is done to files or lines: to be interrupted there is to be interrupted at the call."""
+HOUR = 3600.0
+
+
+class SoftTimeLimit(Exception):
+    """As Celery's SoftTimeLimitExceeded."""
+
+
+@functools.cache
+def after_calls(code: CodeType) -> frozenset[int]:
+    """The offsets at which a signal handler may run because a call has returned."""
+    instructions = dis.get_instructions(code)
+    return frozenset(after.offset for call, after in itertools.pairwise(instructions) if call.opname in CALLS)
+
+
+class Interruption:
+    """Raises at the n-th place of the package, while it is on."""
+
+    def __init__(self, kind: type[BaseException], place: int) -> None:
+        self._kind = kind
+        self._left = place
+        self.where = ""
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Raise in this block."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE) or os.path.basename(frame.f_code.co_filename) in PURE:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self._come_by(frame)
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "opcode" and frame.f_lasti in after_calls(frame.f_code):
+            self._come_by(frame)
+        return self._step
+
+    def _come_by(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left == 0:
+            name = os.path.relpath(frame.f_code.co_filename, PACKAGE)
+            self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_name}"
+            raise self._kind("from a signal handler")
+
+
+class Locksmith:
+    """Another process, which finds out whether the lock is free."""
+
+    def __init__(self) -> None:
+        self._asked, self._answers = os.pipe(), os.pipe()
+        self._child = Child(self._work)
+
+    def is_free(self, path: Path) -> bool:
+        """Whether another process can have the rollover lock now."""
+        os.write(self._asked[1], os.fsencode(path) + b"\n")
+        return os.read(self._answers[0], 1) == b"y"
+
+    def _work(self) -> None:
+        os.close(self._asked[1])
+        with os.fdopen(self._asked[0], "rb") as asked:
+            for path in asked:
+                descriptor = os.open(path[:-1], os.O_RDWR | os.O_CREAT, 0o600)
+                try:
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+                    os.write(self._answers[1], b"y")
+                except OSError:
+                    os.write(self._answers[1], b"n")
+                finally:
+                    os.close(descriptor)
+
+    def end(self) -> None:
+        """Let it go."""
+        self._child.end()
+
+
+@pytest.fixture(scope="module")
+def locksmith() -> Iterator[Locksmith]:
+    smith = Locksmith()
+    yield smith
+    smith.end()
+
+
+def make_over(handler: WatchedHandler) -> None:
+    """Make the open file one of an interval that has just ended."""
+    file, now = handler._file, time.time()
+    start = now // HOUR * HOUR - 2 * HOUR
+    suffix = time.strftime("%Y-%m-%d_%H", time.gmtime(start))
+    file.interval = Interval(start, now - 1, suffix, 0)
+    file.start, file.due, handler.rolloverAt = start, float("-inf"), now - 1
+
+
+def end_lease(handler: WatchedHandler) -> None:
+    """Have the next line renew the lease."""
+    handler._file.due = float("-inf")
+
+
+def leave_fragment(handler: WatchedHandler) -> None:
+    """Have the next line stand behind a fragment."""
+    live = Path(handler.baseFilename)
+    with live.open("ab") as file:
+        file.write(b" " * (4096 - live.stat().st_size % 4096))
+    end_lease(handler)
+
+
+def cut_short(handler: WatchedHandler) -> None:
+    """Have the next write end early, as on a full disk."""
+    write = handler._file.write
+
+    def short(line: bytes) -> int | None:
+        handler._file.write = write
+        return write(line[:2])
+
+    handler._file.write = short
+
+
+def nothing(handler: WatchedHandler) -> None:
+    """The lease lasts."""
+
+
+LATE = -30 * HOUR
+SITUATIONS: dict[str, tuple[dict[str, Any], Callable[[WatchedHandler], None], float]] = {
+    "a rollover": ({}, make_over, 0.0),
+    "the lease lasts": ({}, nothing, 0.0),
+    "the lease is over": ({}, end_lease, 0.0),
+    "a late line": ({}, end_lease, LATE),
+    "a fragment before it": ({}, leave_fragment, 0.0),
+    "a write cut short": ({}, cut_short, 0.0),
+    "a rollover for size": ({"maxBytes": 8}, end_lease, 0.0),
+    "a file that is shared": ({"lock_writes": True}, end_lease, 0.0),
+    "a rollover of a file that is shared": ({"lock_writes": True}, make_over, 0.0),
+}
+QUICK = ("a rollover", "the lease lasts", "a fragment before it")
+
+
+# A file that was just opened when the exception came is closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", [SoftTimeLimit, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    "situation", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SITUATIONS]
+)
+def test_an_exception_at_any_call_boundary_leaves_no_lock_and_loses_and_doubles_no_line(
+    tmp_path: Path,
+    locksmith: Locksmith,
+    monkeypatch: pytest.MonkeyPatch,
+    situation: str,
+    kind: type[BaseException],
+) -> None:
+    monkeypatch.setattr(handlers, "SIZE_LINGER", 0.0)
+    arguments, prepare, created = SITUATIONS[situation]
+    faults: list[str] = []
+    place = 0
+    while True:
+        place += 1
+        directory = tmp_path / "one"
+        directory.mkdir()
+        live = directory / "app.log"
+        handler = WatchedHandler(live, **{"when": "H", "utc": True, **arguments})
+        log(handler, "before")
+        prepare(handler)
+        interruption = Interruption(kind, place)
+        told = False
+        with interruption.on():
+            try:
+                log(handler, "mid", time.time() + created)
+                told = True
+            except kind:
+                pass
+        found = []
+        if not locksmith.is_free(lock_path(live)):
+            found.append("the lock is held by nobody")
+        handler._spill.retry_at = float("-inf")
+        log(handler, "after")
+        if handler._file.interval:
+            make_over(handler)
+        before = len(list(directory.iterdir()))
+        log(handler, "later")
+        handler.close()
+        if len(list(directory.iterdir())) != before + 1:
+            found.append("the next rollover did not work")
+        lines = Counter(line.strip() for path in directory.glob("app.log*") for line in path.read_text().splitlines())
+        found += [
+            f"{line!r} is there {lines[line]} times"
+            for line in ("before", "mid", "after", "later")
+            if lines[line] != 1 and not (line == "mid" and not told and lines[line] == 0)
+        ]
+        faults += [f"{place} {interruption.where}: {fault}" for fault in found]
+        shutil.rmtree(directory)
+        if not interruption.where:
+            break
+    gc.collect()
+    print(f"{situation}, {kind.__name__}: {place - 1} places")
+    assert place > (1 if situation == "the lease lasts" else 30)
+    assert not faults, "\n".join(faults[:40])
