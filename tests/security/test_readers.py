@@ -110,6 +110,11 @@ def test_a_third_user_sees_the_lines_and_is_told_why_not_the_settings(scene: Sce
     with Server(scene.run, scene.config("when='S', backupCount=5")) as server, Clients(server):
         wait_until(lambda: len(backups(scene.logs / "app.log")) >= 2, "rollovers")
 
+    # As root first: who cannot read this repository can import nothing of it later.
+    (log,) = logs_at([scene.logs / "app.log"])
+    assert log.told
+    assert "not shown" not in shown(status_of(log, Openers()))
+
     def look() -> None:
         (log,) = logs_at([scene.logs / "app.log"])
         assert not log.told
