@@ -272,15 +272,19 @@ def on_reload(server: Any) -> None:
     before = log.cfg
     if before is cfg:
         return
-    # gunicorn 22 and 23 log in their handler of SIGCHLD, whose lines would find no handler of ours.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    # gunicorn 22 and 23 log in their handler of SIGCHLD, whose lines would find no handler of ours. To block the signal
+    # is not enough: the kernel gives it to another thread then, and Python runs the handler in this one all the same.
+    arrived = []
+    handler = signal.signal(signal.SIGCHLD, lambda number, frame: arrived.append(number))
     try:
         _set_up(log, cfg)
     except Exception as error:
         _set_up(log, before)
         log.error("the logging of the reloaded configuration cannot be set up, and the former goes on: %s", error)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGCHLD, handler)
+        if arrived:
+            os.kill(os.getpid(), signal.SIGCHLD)
 
 
 def _set_up(log: Any, cfg: Any) -> None:

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -71,11 +71,12 @@ def mark_lock_handle(live: Path) -> None:
     assert positions_in_lock_file(live) == [MARK]
 
 
-def log_as_child(handler: WatchedHandler, live: Path, stream: str) -> None:
-    """What every child does: log across a rollover, and look that it neither shares a lock handle nor had an error."""
+def log_as_child(handler: WatchedHandler, live: Path, stream: str, reports: Sequence[str] = ()) -> None:
+    """What every child does: log across a rollover, and look that it shares no lock handle and reported just that."""
     log_across_rollovers(handler, stream, ROLLOVERS)
     assert positions_in_lock_file(live) == [0], "the child still has the parent's lock handle, or none of its own"
-    assert handler.reported == []
+    assert len(handler.reported) == len(reports), handler.reported
+    assert all(words in report for words, report in zip(reports, handler.reported, strict=True)), handler.reported
 
 
 def assert_all_is_there(live: Path, acknowledged: dict[str, int]) -> None:
@@ -324,7 +325,8 @@ def test_a_daemon_that_closes_all_descriptors_logs_on_and_writes_into_no_other_f
         if numbers == "taken by other files":
             for number in range(3, top):
                 assert os.open(strangers / str(number), os.O_RDWR | os.O_CREAT) == number
-        log_as_child(handler, live, "daemon")
+        # Where its own descriptor has become another file since it wrote, it says so.
+        log_as_child(handler, live, "daemon", [] if moment == "at once" else ["was closed by other code"])
 
     def launch() -> None:
         os.setsid()

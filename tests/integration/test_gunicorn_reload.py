@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,15 +70,27 @@ class Interrupted(Logger):  # type: ignore[misc]  # gunicorn publishes no types
         os.kill(os.getpid(), signal.SIGCHLD)
 
 
+@pytest.mark.parametrize("threads", [0, 1], ids=["alone", "beside another thread"])
 def test_a_line_of_a_signal_handler_in_the_middle_of_a_reload_goes_to_the_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], threads: int
 ) -> None:
+    end = threading.Event()
+    others = [threading.Thread(target=end.wait) for _ in range(threads)]
+    for other in others:
+        other.start()
     logger = Interrupted(configured(rotating_logs(tmp_path, when="h")))
-    before = signal.signal(signal.SIGCHLD, lambda *_: logger.error("a worker has ended"))
+
+    def on_end(*_: object) -> None:
+        logger.error("a worker has ended")
+
+    before = signal.signal(signal.SIGCHLD, on_end)
     try:
         on_reload(SimpleNamespace(log=logger, cfg=configured(rotating_logs(tmp_path, when="W0"))))
     finally:
-        signal.signal(signal.SIGCHLD, before)
+        kept = signal.signal(signal.SIGCHLD, before)
+        end.set()
+        for other in others:
+            other.join()
     assert "a worker has ended" in (tmp_path / "error.log").read_text(encoding="utf-8")
+    assert kept is on_end
     assert "a worker has ended" not in capsys.readouterr().err
-    assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

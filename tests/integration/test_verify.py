@@ -460,7 +460,9 @@ def test_a_restart_with_shorter_intervals_within_a_second_misplaces_nothing(fmt:
 
 def shrunk(directory: Path) -> list[Path]:
     """A log whose intervals were of six hours, and are of one now; returns the backups that have more."""
-    for interval, hours in ((6, range(-24, -5)), (1, range(-5, 1))):
+    # The first hour begins an interval, whatever the time is.
+    first = -24 - int(time.time() / HOUR) % 6
+    for interval, hours in ((6, range(first, -5)), (1, range(-5, 1))):
         handler = handler_for(directory / "app.log", interval=interval)
         log_hours(handler, hours)
         handler.close()
