@@ -172,8 +172,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         path = checked_path(filename, delay)
         self.lock_writes = checked_lock_writes(lock_writes, path)
         self.archive_dir = checked_archive_dir(archive_dir, path)
-        self._backup_base = os.path.join(self.archive_dir or os.path.dirname(path), os.path.basename(path))
-        check_owner(self._backup_base, path, living_handlers())
+        check_owner(self._backup_base_of(path), path, living_handlers())
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
@@ -189,29 +188,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         # Until the file is open, any line may be one that rolls over, and waits for the quiet moment.
         self.rolloverAt: float = -inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
-        self._rollover = Rollover(
-            self.baseFilename,
-            self._interval_at,
-            self._backup_path,
-            lambda: self._housekeeping.extension(),
-            self.permissions,
-            lambda: self.settings().line(),
-            self._names().extensions,
-            self.lock_writes,
-            self._last_number if self.maxBytes else None,
-        )
-        self._housekeeping = Housekeeping(
-            self,
-            self._names,
-            self._backup_directories,
-            self._codec,
-            self._rollover.lock.path,
-            self._report,
-            owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
-            removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
-            rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
-        )
         self._file = _NOWHERE
+        self._turn_to(self.baseFilename)
         self._late = LateFiles()
         self._spill = Spill(SPILL_BYTES)
         self._stamps: Stamps | None = None
@@ -233,6 +211,53 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 # Lines wait for a FIFO's reader as they do for room on a disk.
                 if not (self._rollover.is_special and error.errno == errno.ENXIO):
                     raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
+
+    @property
+    def baseFilename(self) -> str:  # an attribute in the standard library
+        """Full path of the live file; may be set, as in the standard library, and holds from the next opening on."""
+        return self._path
+
+    @baseFilename.setter
+    def baseFilename(self, value: str | os.PathLike[str]) -> None:
+        path = os.path.abspath(value)
+        if path != getattr(self, "_path", path):
+            self._turn_to(path)
+        self._path = path
+
+    def _turn_to(self, path: str) -> None:
+        """Have all that is done with the live file and its backups done with those of `path`."""
+        self._path = path
+        self._backup_base = self._backup_base_of(path)
+        left: Rollover | None = getattr(self, "_rollover", None)
+        self._rollover = Rollover(
+            path,
+            self._interval_at,
+            self._backup_path,
+            lambda: self._housekeeping.extension(),
+            self.permissions,
+            lambda: self.settings().line(),
+            self._names().extensions,
+            self.lock_writes,
+            self._last_number if self.maxBytes else None,
+        )
+        self._housekeeping = Housekeeping(
+            self,
+            self._names,
+            self._backup_directories,
+            self._codec,
+            self._rollover.lock.path,
+            self._report,
+            owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
+            removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
+            rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
+        )
+        self._file.due = -inf
+        if left is not None:
+            left.close()
+
+    def _backup_base_of(self, path: str) -> str:
+        """What the full paths of the backups of a live file begin with."""
+        return os.path.join(self.archive_dir or os.path.dirname(path), os.path.basename(path))
 
     # One line, the short way.
 
@@ -484,7 +509,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     self.doRollover()
                 finally:
                     self._rolling_at = None
-                if self._file is file:
+                if self._file is file and self.stream is file.stream:
                     # Refused or busy: lines go on into the file that there is, and the next lease tries again.
                     file.bind(inf, self.baseFilename)
                     file.lease(now, tick, inf)
