@@ -17,8 +17,10 @@ from pathlib import Path
 from statistics import median
 
 from bench.measuring import in_a_process, parser_of, shuffled, write
-from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.archives import codec_for
+from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe.archives import archive, sign_of
+from rollsafe.codecs import codec_for
+from rollsafe.ledger import Ledger
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.reading import open_log
 from rollsafe.tools.verify import verify
@@ -111,11 +113,11 @@ def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:
         path.write_bytes(b"".join(lines_of(kind, lines)))
         size = path.stat().st_size
         if codec := codec_for(compress or None, None):
-            archive = path.with_name(f"{path.name}.{compress}")
-            with path.open("rb") as source:
-                codec.write(str(path), source.fileno(), str(archive))
-            path.unlink()
-            path = archive
+            compressed = path.with_name(f"{path.name}.{compress}")
+            lock = FileLock(path.with_name("lock"))
+            archive(str(path), str(compressed), sign_of(path.stat()), codec, Ledger(lock))
+            lock.close()
+            path = compressed
         for turn in range(rounds):
             for taken in shuffled((counting, verifying), turn):
                 begun = time.process_time()

@@ -54,6 +54,15 @@ def sleep(seconds: float) -> None:
     _original("time", "sleep")(seconds)
 
 
+def close(descriptor: int) -> None:
+    """Close a descriptor now, whatever became of `os.close`.
+
+    That of gevent 25.8.1 and later leaves the closing of a directory to the event loop of the calling thread, which in
+    a thread of ours never runs.
+    """
+    _original("os", "close")(descriptor)
+
+
 def lower_priority() -> None:
     """Let the other threads go first, if threads have priorities of their own here."""
     if sys.platform == "linux":

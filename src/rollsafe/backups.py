@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -12,19 +13,21 @@ from math import inf
 from typing import TypeVar
 
 from rollsafe.archives import (
-    DRAFT_EXTENSION,
-    Changed,
-    Codec,
+    UNTOLD_EXTENSION,
     Sign,
-    adopt,
     archive,
     are_one,
-    clear_draft,
+    claimed_file,
+    complete_killed,
+    drop_copied,
     exists,
     give_name,
+    remove,
     sign_of,
 )
 from rollsafe.background import lower_priority, sleep, start_thread
+from rollsafe.codecs import Codec
+from rollsafe.ledger import Changed, Ledger
 from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import (
@@ -40,16 +43,21 @@ from rollsafe.retention import (
     recognise,
     settling_time,
 )
+from rollsafe.scratch import Taken, clear_leftover, made_for
 
 Report = Callable[[str, BaseException], None]
 Done = Callable[[str], None]
 """Told the path of a backup that is final; it is told again until it returns."""
+IsElected = Callable[[], bool]
+"""Whether this process is elected still; asked before each step that cannot be undone."""
 
 # Seconds between attempts to become the process that tends the backups.
 _ELECTION_PAUSE = 0.25
 # Seconds until something that failed is tried again: at first, and at most.
 _RETRY = 60.0
 _LONGEST_RETRY = 3600.0
+# How often in a row a file may be found changed before that is a failure, which is said, and tried again less often.
+_MOST_CHANGES = 5
 # Seconds of looking at files after which other threads get a turn of so many seconds: a directory may have thousands.
 _AT_A_TIME = 0.0001
 _TURN = 0.0005
@@ -73,12 +81,17 @@ def stand_back(wanted: bool) -> None:
     _standing_back = os.getpid() if wanted else None
 
 
+class NotElected(Exception):
+    """Another process tends the backups by now."""
+
+
 class Keeper:
     """A short-lived thread that does rounds over the backups of one live file, elected by a lock.
 
     Args:
         lock_path: The lock file; the byte for tending is locked during the rounds.
-        do_round: Does what can be done now; returns the seconds after which there is more to do, None for nothing.
+        do_round: Does what can be done now, as long as its argument says that this process is elected; returns the
+            seconds after which there is more to do, None for nothing.
         is_unfinished: Whether a process that was killed has left something that only a round can finish.
         report: Told of what a round could not do: (sentence, error).
     """
@@ -86,7 +99,7 @@ class Keeper:
     def __init__(
         self,
         lock_path: str,
-        do_round: Callable[[], float | None],
+        do_round: Callable[[IsElected], float | None],
         is_unfinished: Callable[[], bool],
         report: Report,
     ) -> None:
@@ -132,15 +145,20 @@ class Keeper:
         """Wait to be elected, then do rounds until nothing is left."""
         lock = FileLock(self._lock_path, byte=TENDING_BYTE)
         try:
-            while not lock.acquire(timeout=0):
-                sleep(_ELECTION_PAUSE)
-            try:
-                if not asked and not self._is_unfinished():
+            while True:
+                while not lock.acquire(timeout=0):
+                    sleep(_ELECTION_PAUSE)
+                try:
+                    if not asked and not self._is_unfinished():
+                        return
+                    while (wait := self._do_round(lock.excludes)) is not None:
+                        sleep(wait)
                     return
-                while (wait := self._do_round()) is not None:
-                    sleep(wait)
-            finally:
-                lock.release()
+                except NotElected:
+                    # The lock was lost under us (see `FileLock.excludes`): wait for the next election.
+                    asked = False
+                finally:
+                    lock.release()
         except _FAILURES as error:
             self._report(f"the backups beside {self._lock_path} could not be tended", error)
         finally:
@@ -160,6 +178,7 @@ class Watch:
         self._met: set[tuple[str, str]] = set()
         self._clock = ClockWitness(time.time(), time.monotonic())
         self._believed_at = inf
+        self._changes: dict[tuple[str, str], int] = {}
         self.retry_at = inf
         """When what failed may be tried again; seconds of the monotonic clock, infinity if nothing failed."""
 
@@ -202,9 +221,15 @@ class Watch:
         self._set_retry()
         return not pause
 
+    def record_change(self, action: str, path: str) -> bool:
+        """Note that a file was found changed; whether that has happened too often in a row."""
+        self._changes[action, path] = count = self._changes.get((action, path), 0) + 1
+        return count > _MOST_CHANGES
+
     def forget(self, action: str, path: str) -> None:
         """The file was dealt with."""
         self._seen.pop(path, None)
+        self._changes.pop((action, path), None)
         self.forget_failure(action, path)
 
     def forget_failure(self, action: str, path: str) -> None:
@@ -218,6 +243,8 @@ class Watch:
         for path in set(self._seen) - kept:
             if os.path.dirname(path) == directory:
                 self._seen.pop(path, None)
+        for key in [key for key in self._changes if key[1] not in kept and os.path.dirname(key[1]) == directory]:
+            self._changes.pop(key, None)
         for action, path in [key for key in list(self._failed) if key[1] not in kept]:
             if os.path.dirname(path) == directory:
                 self.forget_failure(action, path)
@@ -243,22 +270,35 @@ class Tending:
         names: Their names.
         watch: What is remembered from round to round.
         report: Told of what could not be done.
+        is_elected: Whether this process is to do it.
     """
 
-    def __init__(self, directory: str, names: Names, watch: Watch, report: Report) -> None:
+    def __init__(
+        self, directory: str, names: Names, watch: Watch, report: Report, is_elected: IsElected = lambda: True
+    ) -> None:
         self._directory = directory
         self._names = names
         self._watch = watch
         self._report = report
+        self._is_elected = is_elected
+        self._entries: list[str] = []
+        self._inodes: dict[str, int] = {}
+        self._scratch: list[str] = []
         with os.scandir(directory) as entries:
-            self._entries = sorted(entry.name for entry in _slowly(entries) if entry.is_file(follow_symlinks=False))
+            for entry in _slowly(entries):
+                if entry.is_file(follow_symlinks=False):
+                    self._entries.append(entry.name)
+                    self._inodes[entry.name] = entry.inode()
+                elif made_for(entry.name) and entry.is_dir(follow_symlinks=False):
+                    self._scratch.append(entry.name)
+        self._entries.sort()
         self._waits: list[float] = []
         self._early: set[str] = set()
         self.beside: list[Tending] = []
         """The rounds over other directories of the same log, which limits count too."""
         self.doubts_clock = False
         """Whether the last `removals` left out what is too old by a clock that the files do not bear out."""
-        watch.forget_all_but(directory, self._entries)
+        watch.forget_all_but(directory, [*self._entries, *self._scratch])
 
     @property
     def wait(self) -> float | None:
@@ -271,7 +311,8 @@ class Tending:
 
     def is_unfinished(self, compresses: bool) -> bool:
         """Whether there is anything that this round has to complete."""
-        return any(self._rolled()) or any(self._drafts()) or (compresses and any(self._plain()))
+        leftovers = any(self._rolled()) or any(self._untold()) or any(self._leftovers())
+        return leftovers or (compresses and any(self._plain()))
 
     def expired(self, recognisers: Sequence[Names], limits: Limits) -> list[str]:
         """The files that exceed the limits, oldest first; all that one of the recognisers knows is counted."""
@@ -323,19 +364,13 @@ class Tending:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still be at, and those that await the application."""
-        drafts: dict[str, list[str]] = {}
-        for draft, source in self._drafts():
-            drafts.setdefault(source, []).append(draft)
 
         def unlink(path: str, sign: Sign) -> None:
-            # While `on_rollover` is not told of it, an archive has a second name.
-            if are_one(path, path + DRAFT_EXTENSION):
-                os.unlink(path + DRAFT_EXTENSION)
-            # Alone, a draft would be taken for the archive of a compression that has removed its source.
-            for draft in drafts.get(path, ()):
-                with suppress(FileNotFoundError):
-                    os.unlink(draft)
-            os.unlink(path)
+            with claimed_file(path, sign[:2]):
+                # While `on_rollover` is not told of it, an archive has a second name.
+                if are_one(path, path + UNTOLD_EXTENSION):
+                    remove(path + UNTOLD_EXTENSION, sign[:2])
+                remove(path, sign[:2])
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
         self._when_quiet(
@@ -350,27 +385,52 @@ class Tending:
 
         def unlink(path: str, sign: Sign) -> None:
             backup = path.removesuffix(ROLLED_EXTENSION)
-            if are_one(path, backup):
-                os.unlink(backup)
-            os.unlink(path)
+            with claimed_file(path, sign[:2]):
+                if are_one(path, backup):
+                    remove(backup, sign[:2])
+                remove(path, sign[:2])
 
         rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in self._early)
         self._when_quiet("give up", rolled, LATE + LEASE + GRACE, unlink)
 
-    def rotate(self, rotate: Callable[[str, str], None], done: Done) -> None:
-        """Hand each rolled file that awaits the application's rotator to it.
+    def rotate(self, rotate: Callable[[str, str], None], ledger: Ledger, done: Done) -> None:
+        """Hand each rolled file that awaits the application's rotator to it, once.
 
-        Later than anything else, because a rotator takes no lock: nobody must have the file open any more.
+        Later than anything else, because a rotator takes no lock: nobody must have the file open any more. It is never
+        called for a name that there is: what has the name may be what it made of this very file before it was killed,
+        or before it failed, and it would make it anew of what it has left.
         """
 
         def finish(path: str, sign: Sign) -> None:
             backup = path.removesuffix(ROLLED_EXTENSION)
-            rotate(path, backup)
-            done(backup)
+            with claimed_file(path, sign[:2]):
+                if not are_one(path, backup):
+                    if exists(backup):
+                        raise FileExistsError(
+                            errno.EEXIST,
+                            "it exists beside the file that the rotator is to be called for; remove one of them",
+                            backup,
+                        )
+                    rotate(path, backup)
+                self._finish_rotated(path, backup, sign, ledger)
+                done(backup)
 
         self._when_quiet("rotate", self._rolled(), LATE + LEASE + GRACE, finish)
 
-    def release(self, lock: FileLock, done: Done) -> None:
+    def _finish_rotated(self, path: str, backup: str, sign: Sign, ledger: Ledger) -> None:
+        """Take away the rolled file that a rotator has left; one that it did nothing with gets its final name."""
+        if not exists(path) or identity_of(os.lstat(path)) != sign[:2]:
+            return
+        if are_one(path, backup):
+            remove(path, sign[:2])
+        elif exists(backup):
+            drop_copied(path, backup, sign[2], ledger)
+        else:
+            give_name(path, backup, sign_of(os.lstat(path)), ledger)
+            with suppress(FileNotFoundError):
+                remove(path, sign[:2])
+
+    def release(self, ledger: Ledger, done: Done) -> None:
         """Give each rolled file its final name when nobody has it open any more; its other one goes when that is told.
 
         So a process that is killed in between leaves both names, and the next one tells again.
@@ -378,47 +438,71 @@ class Tending:
 
         def finish(path: str, sign: Sign) -> None:
             backup = path.removesuffix(ROLLED_EXTENSION)
-            if not are_one(path, backup):
-                give_name(path, backup, sign, lock)
-            done(backup)
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            with claimed_file(path, sign[:2]):
+                if not are_one(path, backup):
+                    give_name(path, backup, sign, ledger)
+                done(backup)
+                with suppress(FileNotFoundError):
+                    remove(path, sign[:2])
 
         self._when_quiet("release", self._rolled(), LATE + LEASE + GRACE, finish)
 
-    def compress(self, codec: Codec, lock: FileLock, done: Done) -> None:
-        """Make archives of the plain backups, and put right what a killed process has left of that.
+    def recover(self, ledger: Ledger, done: Done) -> None:
+        """Put right what killed processes have left of archives."""
+        begun = {entry.identity[1]: entry.identity for entry in ledger.entries() if entry.archive}
+        for name in self._plain() if begun else ():
+            path = os.path.join(self._directory, name)
+            if begun.pop(self._inodes[name], None):
+                self._attempt("complete", path, lambda path: complete_killed(path, self._names.extensions[1:], ledger))
+        for identity in begun.values():
+            with suppress(Changed), ledger.held():
+                ledger.settle(identity)
+        for name in self._leftovers():
+            path = os.path.join(self._directory, name)
+            final = made_for(name) or ""
+            backup = self._names.parse(final)
+            assert backup is not None
+            names = frozenset((final, final.removesuffix(backup.extension)))
+            try:
+                wait = self._watch.seconds_until_quiet(path, sign_of(os.lstat(path)), LEASE + GRACE)
+            except FileNotFoundError:
+                continue
+            if wait > 0:
+                self._waits.append(wait)
+            else:
+                self._attempt("clear", path, lambda path, names=names: clear_leftover(path, names))  # type: ignore[misc]
+        for path in self._untold():
+            self._attempt("tell", path, lambda path: self._tell(path, done))
 
-        Another user's backups are left to a process of that user: we could neither mark them nor keep their owner.
+    def compress(self, codec: Codec, ledger: Ledger, done: Done | None) -> None:
+        """Make archives of the plain backups.
+
+        Another user's backups are left to a process of that user: we could not keep their owner.
+
+        Args:
+            codec: How.
+            ledger: Of the log.
+            done: Told of each archive; None if nobody wants to know.
         """
 
         def finish(path: str, sign: Sign) -> None:
-            archive(path, path + codec.extension, sign, codec, lock)
-            complete(path + codec.extension + DRAFT_EXTENSION)
+            final = path + codec.extension
+            archive(path, final, sign, codec, ledger, is_elected=self._is_elected, tells=done is not None)
+            if done is not None:
+                self._attempt("tell", final + UNTOLD_EXTENSION, lambda untold: self._tell(untold, done))
 
-        def complete(draft: str) -> None:
-            final = draft.removesuffix(DRAFT_EXTENSION)
-            try:
+        plain = (os.path.join(self._directory, name) for name in self._plain())
+        self._when_quiet("compress", plain, LEASE + GRACE, finish, _is_ours)
+
+    def _tell(self, untold: str, done: Done) -> None:
+        """Tell the application of an archive, and take away the name that says that this is still to be done."""
+        final = untold.removesuffix(UNTOLD_EXTENSION)
+        identity = identity_of(os.lstat(untold))
+        with claimed_file(untold, identity):
+            if are_one(untold, final):
                 done(final)
-            except _FAILURES as error:
-                self._failed("compress", draft, error, f"on_rollover has failed for {final}, and is called again later")
-                return
-            self._watch.forget("compress", draft)
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-
-        for draft, source in self._drafts():
-            try:
-                if self._watch.rests("compress", draft):
-                    continue
-                takes = codec.may_take_source and draft == source + codec.extension + DRAFT_EXTENSION
-                if (takes and adopt(draft, source, lock)) or clear_draft(draft, source):
-                    complete(draft)
-            except Changed:
-                self._waits.append(LEASE + GRACE)
-            except _FAILURES as error:
-                self._failed("compress", draft, error)
-        self._when_quiet("compress", self._plain(), LEASE + GRACE, finish, _is_ours)
+                with suppress(FileNotFoundError):
+                    remove(untold, identity)
 
     def _rolled(self) -> Iterator[str]:
         """The files that await a rotator."""
@@ -426,22 +510,51 @@ class Tending:
             if name.endswith(ROLLED_EXTENSION) and self._names.parse(name.removesuffix(ROLLED_EXTENSION)):
                 yield os.path.join(self._directory, name)
 
-    def _drafts(self) -> Iterator[tuple[str, str]]:
-        """The drafts of archives, each with what it is made of."""
+    def _untold(self) -> Iterator[str]:
+        """The second names of archives that the application was not told of."""
         for name in self._entries:
-            if name.endswith(DRAFT_EXTENSION):
-                backup = self._names.parse(name.removesuffix(DRAFT_EXTENSION))
-                if backup and backup.extension:
-                    path = os.path.join(self._directory, name)
-                    yield path, path.removesuffix(backup.extension + DRAFT_EXTENSION)
+            if name.endswith(UNTOLD_EXTENSION):
+                final = name.removesuffix(UNTOLD_EXTENSION)
+                backup = self._names.parse(final)
+                if backup and backup.extension and self._inodes.get(final) == self._inodes[name]:
+                    yield os.path.join(self._directory, name)
+
+    def _leftovers(self) -> Iterator[str]:
+        """The names of the directories in which archives are made."""
+        for name in self._scratch:
+            backup = self._names.parse(made_for(name) or "")
+            if backup and backup.extension:
+                yield name
 
     def _plain(self) -> Iterator[str]:
-        """The backups that are no archives."""
+        """The names of the backups that are no archives."""
         others = tuple(extension for extension in self._names.extensions if extension)
-        others += (DRAFT_EXTENSION, ROLLED_EXTENSION)
+        others += (UNTOLD_EXTENSION, ROLLED_EXTENSION)
         for name in _slowly(name for name in self._entries if not name.endswith(others)):
             if self._names.parse(name):
-                yield os.path.join(self._directory, name)
+                yield name
+
+    def _attempt(self, action: str, path: str, act: Callable[[str], None]) -> None:
+        """Do `act` to a file, unless that has failed not long ago."""
+        if self._watch.rests(action, path):
+            return
+        self._check_elected()
+        try:
+            act(path)
+            self._watch.forget(action, path)
+        except FileNotFoundError as error:
+            if exists(path):
+                self._failed(action, path, error)
+        except (Changed, Taken):
+            self._waits.append(LEASE + GRACE)
+        except _FAILURES as error:
+            sentence = f"on_rollover has failed for {path}, and is called again later" if action == "tell" else ""
+            self._failed(action, path, error, sentence)
+
+    def _check_elected(self) -> None:
+        """Raise NotElected if this process is not to go on."""
+        if not self._is_elected():
+            raise NotElected
 
     def _when_quiet(
         self,
@@ -466,15 +579,25 @@ class Tending:
                     self._early.add(path)
                     self._waits.append(wait)
                     continue
+                self._check_elected()
                 act(path, sign)
                 self._watch.forget(action, path)
             except FileNotFoundError as error:
                 # Of the file, or of something that the application's function needs.
                 if exists(path):
                     self._failed(action, path, error)
-            except Changed:
+            except Taken:
                 self._early.add(path)
                 self._waits.append(seconds)
+            except Changed as error:
+                self._early.add(path)
+                self._check_elected()
+                if self._watch.record_change(action, path):
+                    self._failed(action, path, error, f"the backup {path} changes each time that it is to be tended")
+                else:
+                    self._waits.append(seconds)
+            except NotElected:
+                raise
             except _FAILURES as error:
                 self._failed(action, path, error)
 

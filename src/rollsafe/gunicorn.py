@@ -14,8 +14,8 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rollsafe.archives import Compress
 from rollsafe.arguments import checked_path
+from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.flags import unheeded_flags
 from rollsafe.formatters import LineFormatter

@@ -25,7 +25,6 @@ from io import FileIO
 from math import inf
 from typing import Any
 
-from rollsafe.archives import Compress, codec_for
 from rollsafe.arguments import (
     checked_age,
     checked_archive_dir,
@@ -38,6 +37,7 @@ from rollsafe.arguments import (
     checked_size,
 )
 from rollsafe.backups import directories_below
+from rollsafe.codecs import Compress, codec_for
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
@@ -247,6 +247,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._codec,
             self._rollover.lock.path,
             self._report,
+            shared=self.lock_writes,
             owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
             removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
             rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rollsafe.archives import Codec
-from rollsafe.backups import Keeper, Tending, Watch
+from rollsafe.backups import IsElected, Keeper, Tending, Watch
+from rollsafe.codecs import Codec
+from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import Limits
@@ -45,6 +46,7 @@ class Housekeeping:
         codec: How they are compressed, None if they are not.
         lock_path: The lock file.
         report: Told of what could not be done: (sentence, error).
+        shared: Whether several hosts share the file.
         owner: The other log to which the backups belong by now, None as long as they are ours.
         removes_more: Whether the handler's class decides itself about what is to go.
         rotates_more: Whether it does more than rename.
@@ -59,6 +61,7 @@ class Housekeeping:
         lock_path: str,
         report: Callable[[str, BaseException | None], None],
         *,
+        shared: bool,
         owner: Callable[[], str | None],
         removes_more: bool,
         rotates_more: bool,
@@ -70,6 +73,7 @@ class Housekeeping:
         self._lock_path = lock_path
         self._report = report
         self._owner = owner
+        self._shared = shared
         self._removes_more = removes_more
         self._rotates_more = rotates_more
         self._watch = Watch()
@@ -119,19 +123,19 @@ class Housekeeping:
         handler = self._handler
         return Limits(handler.backupCount, handler.max_age, handler.max_total_bytes, handler.min_free_bytes)
 
-    def tending(self) -> Tending:
+    def tending(self, is_elected: IsElected = lambda: True) -> Tending:
         """One round over the backups."""
         here, *beside = self._directories()
         names = self._names()
-        tending = Tending(here, names.within(here) if beside else names, self._watch, self._report)
-        tending.beside = [Tending(each, names.within(each), self._watch, self._report) for each in beside]
+        tending = Tending(here, names.within(here) if beside else names, self._watch, self._report, is_elected)
+        tending.beside = [Tending(each, names.within(each), self._watch, self._report, is_elected) for each in beside]
         return tending
 
-    def do_round(self) -> float | None:
+    def do_round(self, is_elected: IsElected = lambda: True) -> float | None:
         """Do what can be done now: remove what expired, finish what was rolled. Seconds to wait for the rest."""
         if self._is_disowned():
             return None
-        tending = self.tending()
+        tending = self.tending(is_elected)
         expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         waits = [self._do_part(each, tending.share_of(each, expired)) for each in (tending, *tending.beside)]
         self._watch.end_round()
@@ -142,18 +146,21 @@ class Housekeeping:
         tending.remove(expired)
         # A lock of its own, because `close` gives back the one that the handler holds.
         lock = FileLock(self._lock_path)
+        ledger = Ledger(lock, self._shared)
         # What is yet to be compressed is final only then.
         done = self._tell_final if self._codec is None else tending.again
         try:
+            # Always, and so the release: a process with other settings may have left something.
+            tending.recover(ledger, self._tell_final)
             if self._has_rotator():
-                tending.rotate(self._handler.rotate, done)
+                tending.rotate(self._handler.rotate, ledger, done)
             else:
-                # Always: a process with other settings may have left something.
-                tending.release(lock, done)
+                tending.release(ledger, done)
             # Not before the application has had its turn.
             tending.give_up(expired)
             if self._codec is not None:
-                tending.compress(self._codec, lock, self._tell_final)
+                wanted = self._handler.on_rollover is not None
+                tending.compress(self._codec, ledger, self._tell_final if wanted else None)
         finally:
             lock.close()
         return tending.wait

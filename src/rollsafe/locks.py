@@ -182,6 +182,16 @@ class _Handle:
             raise OSError(useless.errno, useless.strerror, self.path)
         return None
 
+    def confirm(self, byte: int) -> bool:
+        """Whether a byte that we have locked is locked still, and excludes others; locked again if nobody has it."""
+        try:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EAGAIN, *_USELESS):
+                raise
+            return False
+        return self.names_its_file()
+
     def unlock(self, byte: int, identity: Identity | None) -> None:
         """Give back the lock on a byte of the file of this identity, if it is still the one that is open."""
         with self.mutex, suppress(OSError, ValueError):
@@ -460,10 +470,18 @@ class FileLock:
         return self._hold.handle
 
     def excludes(self) -> bool:
-        """Whether the lock that is held still excludes others: its file was not removed or replaced meanwhile."""
+        """Whether the lock that is held still excludes others; asked anew, because it can be lost under its holder.
+
+        Somebody may have removed or replaced its file. And a POSIX lock goes when the process closes any descriptor of
+        the file (fcntl(2), "Record locks"), as an application does that reads every file of the directory to upload
+        it: then it is taken again, unless another process has it by now.
+        """
+        if not self.locked:
+            return False
         handle = self._usable_handle()
-        # Another thread may have turned the handle to the new file meanwhile, for the other byte.
-        return self.locked and handle.identity == self._hold.identity and handle.names_its_file()
+        with handle.mutex:
+            # Another thread may have turned the handle to the new file meanwhile, for the other byte.
+            return handle.identity == self._hold.identity and handle.confirm(self._byte)
 
     def acquire(self, timeout: float | None = None, give_up: Callable[[], bool] | None = None) -> bool:
         """Take the lock.

@@ -6,9 +6,11 @@ A note is text. Each line ends in a newline:
 2. the handler's settings (:mod:`rollsafe.settings`);
 3. when a handler with these settings was made, in milliseconds since the epoch;
 4. the sequence number that the live file gets as a backup; empty where it is not known;
-5. one line `archived DEVICE INODE SIZE` for each of the files that were archived last;
-6. `mode MODE`: the permissions of the live file, in octal: the next one gets them, if there is no older one to ask;
-7. `end CHECKSUM`: the CRC-32 of everything before this line, in eight hexadecimal digits.
+5. `serial NUMBER`: the last number that the ledger of archives has given;
+6. the ledger: one line `archived NUMBER DEVICE INODE SIZE ARCHIVE` for each of the files that were archived last; the
+   last field is the inode of the archive as long as the file has its name still, and 0 from then on;
+7. `mode MODE`: the permissions of the live file, in octal: the next one gets them, if there is no older one to ask;
+8. `end CHECKSUM`: the CRC-32 of everything before this line, in eight hexadecimal digits.
 
 The last line delimits the note. The writer replaces the note by one pwrite(2) and cuts the file afterwards, and it may
 be killed between the two: then the end of a longer note that was there before still follows, and does not count. A
@@ -38,7 +40,8 @@ from rollsafe.settings import Settings
 # At most so many digits: int() of thousands of them raises, and no field needs more than 64 bits.
 _IDENTITY: Final = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})")
 _NUMBER: Final = re.compile(rb"[0-9]{1,18}")
-_ARCHIVED: Final = re.compile(rb"archived ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,19})")
+_SERIAL: Final = re.compile(rb"serial ([0-9]{1,18})")
+_ARCHIVED: Final = re.compile(rb"archived ([0-9]{1,18}) ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,19}) ([0-9]{1,20})")
 _MODE: Final = re.compile(rb"mode ([0-7]{1,3})")
 _END: Final = re.compile(rb"^end ([0-9a-f]{8})\n", re.MULTILINE)
 
@@ -54,9 +57,13 @@ _LATEST_MADE: Final = 1000 * _LATEST_START
 class Archived(NamedTuple):
     """A file that was archived."""
 
+    number: int
+    """Grows with each entry of one ledger."""
     identity: Identity
     size: int
     """Bytes of it that are in the archive."""
+    archive: int = 0
+    """The inode of the archive as long as the file has its name still, 0 from then on."""
 
 
 class Note(NamedTuple):
@@ -72,8 +79,10 @@ class Note(NamedTuple):
     """When a handler with these settings was made; milliseconds since the epoch."""
     number: int | None = None
     """The sequence number of its backup."""
+    serial: int = 0
+    """The last number that the ledger has given; 0 where there is no ledger yet."""
     archived: tuple[Archived, ...] = ()
-    """The files that were archived last, in the order in which that was done."""
+    """The ledger: the files that were archived last, in the order in which that was done."""
     is_whole: bool = True
     """Whether a checksum says that the note is as its writer meant it."""
     mode: int | None = None
@@ -83,7 +92,9 @@ class Note(NamedTuple):
         """The note as the lock file has it."""
         number = b"" if self.number is None else b"%d" % self.number
         lines = [b"%d %d %d" % (*self.identity, self.start), self.settings, b"%d" % self.made, number]
-        lines += [b"archived %d %d %d" % (*each.identity, each.size) for each in self.archived]
+        if self.serial:
+            lines.append(b"serial %d" % self.serial)
+            lines += [b"archived %d %d %d %d %d" % _fields(each) for each in self.archived]
         lines += [] if self.mode is None else [b"mode %o" % self.mode]
         content = b"".join(line + b"\n" for line in lines)
         return content + b"end %08x\n" % zlib.crc32(content)
@@ -149,10 +160,11 @@ def parse_note(content: bytes) -> Note | None:
     if end is None:
         return Note((device, inode), start, settings, made, is_whole=False)
     number = _number(lines[3]) if len(lines) > 3 and lines[3] else None
-    archived = [_archived(line) for line in lines[4:]]
-    mode = next((int(found[1], 8) for line in lines[4:] if (found := _MODE.fullmatch(line))), None)
+    serial = next((int(found[1]) for line in lines[4:] if (found := _SERIAL.fullmatch(line))), 0)
+    archived = [_archived(line) for line in lines[4:]] if serial else []
     entries = tuple(each for each in archived if each is not None)
-    return Note((device, inode), start, settings, made, number, entries, mode=mode)
+    mode = next((int(found[1], 8) for line in lines[4:] if (found := _MODE.fullmatch(line))), None)
+    return Note((device, inode), start, settings, made, number, serial, entries, mode=mode)
 
 
 def read_note(live: str) -> Note | None:
@@ -174,7 +186,15 @@ def _number(line: bytes, largest: int = 10**18) -> int | None:
     return number if number <= largest else None
 
 
+def _fields(entry: Archived) -> tuple[int, int, int, int, int]:
+    """What the line of an entry has."""
+    return entry.number, *entry.identity, entry.size, entry.archive
+
+
 def _archived(line: bytes) -> Archived | None:
-    """The archived file that a line tells, None if it tells none."""
+    """The entry of the ledger that a line is, None if it is none."""
     found = _ARCHIVED.fullmatch(line)
-    return Archived((int(found[1]), int(found[2])), int(found[3])) if found else None
+    if found is None:
+        return None
+    number, device, inode, size, archive = map(int, found.groups())
+    return Archived(number, (device, inode), size, archive)

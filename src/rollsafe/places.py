@@ -25,6 +25,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from rollsafe.background import close
+
 # Permission to search is enough for it, as for a path (open(2)); Linux only.
 _PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
 _DIRECTORY: Final = _PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -512,7 +514,7 @@ class _Walk:
         if left >= 0:
             # It is closed whatever is said (close(2), "Dealing with error returns"), and nothing was written.
             with suppress(OSError):
-                os.close(left)
+                close(left)
 
     def go(self, path: str) -> None:
         """Go to a directory by its full path, which may have links in it.

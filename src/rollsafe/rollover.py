@@ -20,11 +20,11 @@ from io import FileIO
 from math import inf
 from typing import NoReturn, TypeVar
 
-from rollsafe.archives import has_archived, is_marked
 from rollsafe.events import counted, tell
+from rollsafe.ledger import archived_since, new_serial
 from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
-from rollsafe.note import Note, lock_path, noted_identity, parse_note
+from rollsafe.note import Archived, Note, lock_path, noted_identity, parse_note
 from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
 from rollsafe.renames import rename_new, rename_over
 from rollsafe.schedule import Interval
@@ -137,6 +137,7 @@ class OpenFile:
         ends_in_fragment: It ends in a fragment of ours that could not be blanked; our next line begins with a newline.
         forget_at: When a file that is no longer the live file is closed. Seconds of the monotonic clock.
         shared: Other hosts write it too: never leased, each line is written under the lock.
+        serial: The last number that the ledger of archives had given when it was opened; 0 if that is not known.
     """
 
     __slots__ = (
@@ -150,6 +151,7 @@ class OpenFile:
         "identity",
         "interval",
         "look_after",
+        "serial",
         "shared",
         "start",
         "stream",
@@ -172,6 +174,7 @@ class OpenFile:
         self.ends_in_fragment = False
         self._left: tuple[int, bytes, bytes] | None = None
         self.shared = False
+        self.serial = 0
 
     @property
     def end(self) -> float:
@@ -346,27 +349,12 @@ class OpenFile:
         except OSError:
             return True
 
-    def is_marked(self) -> bool:
-        """Whether an archive was made of it, or nearly."""
-        try:
-            return is_marked(os.fstat(self.stream.fileno()))
-        except (OSError, ValueError):
-            return False
-
     def end_of_written(self) -> float:
         """Where our last write has ended; infinity if that cannot be told any more."""
         try:
             return self.tell()
         except (OSError, ValueError):
             return inf
-
-    def was_archived(self, end: float) -> bool:
-        """Whether it is in an archive up to `end`."""
-        try:
-            status = os.fstat(self.stream.fileno())
-        except (OSError, ValueError):
-            return False
-        return self.is_open() and has_archived(status, end)
 
     def close(self) -> None:
         """Close it, unless the number of its descriptor means another file by now."""
@@ -567,6 +555,7 @@ class Rollover:
         self._remember(stream)
         file = self._opened(stream, status, self._interval_of(stream, now))
         file.shared = self._shared
+        file.serial = self._serial()
         return file
 
     def _opened(self, stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
@@ -592,12 +581,13 @@ class Rollover:
         """
 
         def is_there() -> bool:
-            return self._has_own_name(file) or file.was_archived(end)
+            archived = self._archived(file)
+            return self._has_own_name(file, archived) or (archived is not None and end <= archived.size)
 
         def is_there_at_sight() -> bool | None:
-            if self._has_own_name(file):
+            if self._has_own_name(file, self._archived(file)):
                 return self.is_live(file) or None
-            return file.was_archived(end)
+            return is_there()
 
         try:
             return self._under_lock(is_there, is_there_at_sight)
@@ -605,12 +595,22 @@ class Rollover:
             # Nobody of us can be locked out by an archiver, nor tell more.
             return is_there()
 
-    def _has_own_name(self, file: OpenFile) -> bool:
+    def _archived(self, file: OpenFile) -> Archived | None:
+        """What the ledger says of `file`, None if it was not archived while we had it open."""
+        try:
+            status = os.fstat(file.stream.fileno())
+        except (OSError, ValueError):
+            return None
+        if identity_of(status) != file.identity:
+            return None
+        return archived_since(self._read_note(), file.serial, status, self._shared)
+
+    def _has_own_name(self, file: OpenFile, archived: Archived | None) -> bool:
         """Whether `file` has a name; if it was archived, one beside the live file or its backups.
 
         Another one may be the hard link of a snapshot, which stays when the backup goes.
         """
-        if not file.has_name() or not file.is_marked() or file.interval is None:
+        if not file.has_name() or archived is None or file.interval is None:
             return file.has_name()
         places = {os.path.dirname(path) for path in (self.path, self._backup_path(file.interval.suffix, 0))}
         try:
@@ -858,7 +858,9 @@ class Rollover:
 
         def open_it() -> OpenFile:
             stream = self._open_piece(interval)
-            return self._opened(stream, os.fstat(stream.fileno()), interval)
+            file = self._opened(stream, os.fstat(stream.fileno()), interval)
+            file.serial = self._serial()
+            return file
 
         return self._under_lock(open_it, self._refuse)
 
@@ -945,6 +947,7 @@ class Rollover:
             settings,
             made,
             number,
+            (before.serial if before is not None else 0) or new_serial(),
             before.archived if before is not None else (),
             mode=_mode_of(status),
         )
@@ -964,6 +967,11 @@ class Rollover:
             return parse_note(self.lock.read())
         except OSError:
             return None
+
+    def _serial(self) -> int:
+        """The last number that the ledger has given, 0 if that is not known; to be asked when a file was opened."""
+        note = self._read_note()
+        return note.serial if note is not None else 0
 
     def _is_older_than(self, note: Note) -> bool:
         """Whether the noted settings are of a handler that was made after ours: we are a worker that a reload ends.

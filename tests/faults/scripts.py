@@ -12,6 +12,7 @@ a script has done is kept in shared memory (`Tally`), because noting it by a sys
 from __future__ import annotations
 
 import ctypes
+import errno
 import gzip
 import json
 import logging
@@ -29,7 +30,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import archives, backups, handlers, renames
+from rollsafe import backups, handlers, renames
+from rollsafe.codecs import Compress
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.rollover import Rollover
@@ -182,7 +184,7 @@ class ForgetfulHandler(SafeTimedRotatingFileHandler):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        archives.publish = os.rename  # type: ignore[assignment]
+        os.link = _refuse_link
 
 
 class HastyHandler(SafeTimedRotatingFileHandler):
@@ -198,7 +200,12 @@ def compress_plainly(source_path: str, target_path: str) -> None:
     Path(target_path).write_bytes(Path(source_path).read_bytes())
 
 
-def _archive_hastily(source_path: str, final_path: str, *_: object) -> None:
+def _refuse_link(*arguments: object, **keywords: object) -> None:
+    """What `ForgetfulHandler` has in place of link(2): the file system gives no second name."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _archive_hastily(source_path: str, final_path: str, *_: object, **__: object) -> None:
     """What `HastyHandler` does in place of `archive`."""
     if not os.path.exists(final_path):
         with open(source_path, "rb") as source, gzip.open(final_path, "wb") as target:
@@ -323,7 +330,7 @@ class Script:
     """The hour of the live file, which has one line too."""
     backup_count: int = 0
     max_bytes: int = 0
-    compress: str | archives.Compress | None = None
+    compress: str | Compress | None = None
     tells: bool = False
     """Whether the application is told of final backups."""
     rotator: Callable[[str, str], None] | None = None

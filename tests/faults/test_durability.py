@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from rollsafe.archives import CALLABLE_EXTENSION, DRAFT_EXTENSION
+from rollsafe.codecs import CALLABLE_EXTENSION
 from tests.faults.scripts import LIVE, SCRIPTS
 from tests.faults.syscalls import Laboratory, laboratory
 
-# Of link(2) the first path, which tells what gets a second name. Some machines have the calls that end in "at" only.
-_CALL = re.compile(r'^(write|fsync)\(\d+<([^>]+)>|^(link|unlink)(?:at)?\((?:AT_FDCWD[^,]*, )?"([^"]+)"', re.MULTILINE)
+# Each with the path of the descriptor that it is about, or that the name is relative to, if there is one.
+_CALL = re.compile(
+    r'^(write|fsync)\(\d+<([^>]+)>|^(link|unlink)(?:at)?\((?:(?:AT_FDCWD|\d+)<([^>]+)>, )?"([^"]+)"', re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +24,20 @@ def lab() -> Iterator[Laboratory]:
     yield from laboratory()
 
 
-def steps(trace: str, draft_ending: str) -> dict[str, list[tuple[str, bool]]]:
-    """For each backup the calls that are about it or its draft, repeated ones once, with whether it is the draft."""
-    found: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
-    for called, opened, named, path in _CALL.findall(trace):
-        name = os.path.basename(opened or path)
-        if not name.startswith(f"{LIVE}."):
+def steps(trace: str, extension: str) -> dict[str, list[str]]:
+    """For each backup what is done to it ("unlink source") and to its archive ("write archive"), repeated steps once.
+
+    Both have names in a directory of their own too; what that loses afterwards is left out.
+    """
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for called, opened, named, directory, name in _CALL.findall(trace):
+        path = opened or os.path.join(directory, name)
+        is_scratch = os.path.basename(os.path.dirname(path)).endswith(".tmp")
+        name = os.path.basename(path)
+        if not name.startswith(f"{LIVE}.") or (named == "unlink" and is_scratch):
             continue
-        step = (called or named, name.endswith(draft_ending))
-        calls = found[name.removesuffix(draft_ending)]
+        step = f"{called or named} {'archive' if name.endswith(extension) else 'source'}"
+        calls = found[name.removesuffix(extension)]
         if not calls or calls[-1] != step:
             calls.append(step)
     return found
@@ -43,8 +50,9 @@ def test_an_archive_is_synced_before_it_is_final_and_its_source_goes_last(
     lab: Laboratory, script: str, extension: str
 ) -> None:
     trace = lab.trace(script, "-y", "-e", "trace=/^(write|fsync|link|linkat|unlink|unlinkat)$")
-    made = steps(trace, extension + DRAFT_EXTENSION)
+    made = steps(trace, extension)
     assert len(made) == 1 + len(SCRIPTS[script].backups), trace
     for calls in made.values():
-        # The draft's own name goes when the application was told.
-        assert calls == [("write", True), ("fsync", True), ("link", True), ("unlink", False), ("unlink", True)], trace
+        # A compression of the application is given a second name of the backup.
+        given = [] if extension == ".gz" else ["link source"]
+        assert calls == [*given, "write archive", "fsync archive", "link archive", "unlink source"], trace

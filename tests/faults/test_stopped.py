@@ -21,7 +21,9 @@ import pytest
 import rollsafe
 from rollsafe import FileLock
 from rollsafe import archives as rollsafe_archives
-from rollsafe.archives import codec_for, sign_of
+from rollsafe.archives import sign_of
+from rollsafe.codecs import codec_for
+from rollsafe.ledger import Ledger
 from rollsafe.locks import GRACE, LEASE
 from tests.faults.crew import (
     LINES,
@@ -63,8 +65,7 @@ def archive(live: Path) -> list[Path]:
         if lock.acquire(timeout=0):
             lock.release()
             final = backup.with_name(f"{backup.name}.gz")
-            rollsafe_archives.archive(str(backup), str(final), sign_of(backup.stat()), codec, lock)
-            final.with_name(f"{final.name}.tmp").unlink()
+            rollsafe_archives.archive(str(backup), str(final), sign_of(backup.stat()), codec, Ledger(lock))
             made.append(final)
     lock.close()
     return made

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
-from rollsafe.archives import Codec, archive, codec_for, sign_of
+from rollsafe.archives import archive, sign_of
+from rollsafe.codecs import Codec, codec_for
+from rollsafe.ledger import Ledger
 from tests.faults.crew import WatchedHandler
 from tests.integration.servers import wait_until
 
@@ -81,10 +83,10 @@ def codec_of(compress: Any, level: int | None = None) -> Codec:
     return codec
 
 
-def make_archive(source: Path, codec: Codec, lock: FileLock) -> Path:
+def make_archive(source: Path, codec: Codec, lock: FileLock, *, tells: bool = False) -> Path:
     """Archive a file as it is now."""
     final = Path(f"{source}{codec.extension}")
-    archive(str(source), str(final), sign_of(source.lstat()), codec, lock)
+    archive(str(source), str(final), sign_of(source.lstat()), codec, Ledger(lock), tells=tells)
     return final
 
 

@@ -6,13 +6,13 @@ import errno
 import os
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rollsafe import FileLock, backups
-from rollsafe.archives import CallableCodec, Codec
 from rollsafe.backups import Tending, Watch
+from rollsafe.codecs import CallableCodec, Codec
+from rollsafe.ledger import Ledger
 from rollsafe.names import Names
 from rollsafe.schedule import Schedule
 
@@ -22,8 +22,8 @@ class Full(Codec):
 
     extension = ".gz"
 
-    def write(self, source_path: str, descriptor: int, draft_path: str) -> Any:
-        raise OSError(errno.ENOSPC, "no space", draft_path)
+    def write(self, *arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
 
 
 @pytest.fixture(autouse=True)
@@ -57,11 +57,11 @@ class Rounds:
 def fail_to_compress(tending: Tending, backup: Path) -> None:
     """Try to compress where there is no space."""
     lock = FileLock(backup.with_name(".app.log.lock"))
-    tending.compress(Full(), lock, lambda path: None)
+    tending.compress(Full(), Ledger(lock), None)
     lock.close()
 
 
-def refuse(path: str) -> None:
+def refuse(path: str, **keywords: object) -> None:
     raise PermissionError(errno.EACCES, "refused", path)
 
 
@@ -129,7 +129,7 @@ def test_a_program_that_is_missing_is_reported(backup: Path) -> None:
     def compress(source_path: str, target_path: str) -> None:
         raise FileNotFoundError(errno.ENOENT, "no such program", "bzip3")
 
-    rounds.next().compress(CallableCodec(compress), lock, lambda path: None)
+    rounds.next().compress(CallableCodec(compress), Ledger(lock), None)
     lock.close()
     assert ["bzip3" in str(error) for error in rounds.reported] == [True]
     assert backup.exists()

@@ -383,13 +383,6 @@ def test_settings_that_come_later_make_no_old_file_new(tmp_path: Path) -> None:
         follower.close()
 
 
-def test_reading_leaves_the_times_by_which_an_archiver_marks_its_source(tail: Tail) -> None:
-    tail.log("line")
-    os.utime(tail.live, (1000, 2000))
-    assert tail.polled() == ["line"]
-    assert os.stat(tail.live).st_atime == 1000
-
-
 def test_retention_is_no_news(tail: Tail) -> None:
     min(backups(tail.live)).unlink()
     assert tail.polled() + tail.polled() == []

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from rollsafe import backups
-from rollsafe.archives import archive, codec_for, sign_of
+from rollsafe.archives import archive, sign_of
+from rollsafe.codecs import codec_for
+from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
 from rollsafe.rollover import OpenFile
 from rollsafe.spill import Spill
@@ -108,7 +110,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     lock = FileLock(lock_path(live))
     codec = codec_for("gz", None)
     assert codec is not None
-    archive(str(backup), f"{backup}.gz", sign_of(backup.stat()), codec, lock)
+    archive(str(backup), f"{backup}.gz", sign_of(backup.stat()), codec, Ledger(lock))
     lock.close()
     # As after a stop of its process.
     kept.look_after = -1.0

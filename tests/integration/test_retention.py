@@ -56,14 +56,14 @@ def test_max_age_goes_by_the_name_of_a_backup_and_not_by_its_time_stamp(live: Pa
     assert young.exists()
 
 
-def test_a_backup_takes_its_draft_along_and_nobody_elses_file(live: Path, make: Make) -> None:
-    old = backup_of(live, 4)
-    draft, foreign = Path(f"{old}.gz.tmp"), Path(f"{old}.tmp")
-    draft.touch()
+def test_a_backup_takes_its_second_name_along_and_nobody_elses_file(live: Path, make: Make) -> None:
+    old = backup_of(live, 4, ".gz")
+    second, foreign = Path(f"{old}.tmp"), Path(f"{old.with_suffix('')}.xz.tmp")
+    os.link(old, second)
     foreign.touch()
     roll(make(max_age="3 days"))
     wait_until(lambda: not old.exists(), "the old backup is removed")
-    assert not draft.exists()
+    assert not second.exists()
     assert foreign.exists()
 
 

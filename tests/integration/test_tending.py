@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, archives, background, backups, late
-from rollsafe.archives import DRAFT_EXTENSION
+from rollsafe import SafeTimedRotatingFileHandler, background, backups, codecs, late
+from rollsafe.archives import UNTOLD_EXTENSION
+from rollsafe.ledger import Ledger
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
 from tests.faults.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
@@ -259,7 +260,7 @@ def test_of_several_processes_one_is_told_of_each_backup_once(
 
     def is_told() -> bool:
         names = names_in(live.parent) - {live.name}
-        waiting = [name for name in names if name.endswith((DRAFT_EXTENSION, ROLLED_EXTENSION))]
+        waiting = [name for name in names if name.endswith((UNTOLD_EXTENSION, ROLLED_EXTENSION))]
         final = all(name.endswith(".gz") for name in names) if compress else True
         logged = len(list(tmp_path.glob("* has logged"))) == PROCESSES
         return logged and final and not waiting and names <= set(heard.read_text().split())
@@ -382,14 +383,14 @@ def test_the_thread_that_compresses_is_nicer_than_the_others(live: Path, make: M
 def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str
 ) -> None:
-    monkeypatch.setattr(archives, "_CHUNK", 1 << 18)
+    monkeypatch.setattr(codecs, "_CHUNK", 1 << 18)
     rests: list[float] = []
     monkeypatch.setattr(background, "sleep", rests.append)
     source = backup_beside(live, 0, LINES)
     log(make(compress=compress, compress_level=0 if compress == "gz" else None), "first")
     final = Path(f"{source}.{compress}")
     wait_until_gone(source)
-    parts = [-(-size // archives._CHUNK) for size in (len(LINES), final.stat().st_size)]
+    parts = [-(-size // codecs._CHUNK) for size in (len(LINES), final.stat().st_size)]
     assert min(parts) >= 1
     assert len(rests) == sum(parts)
     assert all(rest > 0 for rest in rests)
@@ -420,7 +421,7 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
     assert turns_of(handler._housekeeping.tending) >= files, "once over all to list them"
     names, limits = [handler._names()], handler._housekeeping.limits()
     assert turns_of(lambda: tending.expired(names, limits)) >= 2 * files, "names, and sizes"
-    assert turns_of(lambda: tending.compress(codec, lock, print)) >= 2 * files, "names, and what each is"
+    assert turns_of(lambda: tending.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
     paths = tending.expired(names, limits)
     assert turns_of(lambda: tending.remove(paths)) == len(paths) == files
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, backups
+from rollsafe.ledger import Ledger
 from rollsafe.names import Names
 from rollsafe.retention import Limits
 from rollsafe.schedule import Interval, Schedule
@@ -89,12 +90,12 @@ def test_a_backup_whose_time_comes_during_the_call_for_another_has_its_turn_firs
         names = Names(str(live), Schedule("H", tz="UTC"))
         return backups.Tending(str(live.parent), names, watch, lambda sentence, error: reported.append(sentence))
 
-    tending().release(lock, lambda path: None)
+    tending().release(Ledger(lock), lambda path: None)
     time.sleep(0.3)
     os.utime(early, (1, 1))
     now = tending()
     # The call for the other one takes its time.
-    now.release(lock, lambda path: time.sleep(0.3))
+    now.release(Ledger(lock), lambda path: time.sleep(0.3))
     now.give_up([str(early)])
     lock.close()
     assert not other.exists()

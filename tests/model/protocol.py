@@ -46,7 +46,7 @@ class Rules(NamedTuple):
     notes_archived_size: bool = True
     """The archiver notes how much of which file it archived; a writer can tell whether its line was in that."""
     archives_leftover_again: bool = True
-    """A file that is still there beside its archive is archived again, not removed unread."""
+    """A file that is still there beside its archive is archived again if it has grown since, not removed unread."""
 
 
 class Config(NamedTuple):
@@ -514,11 +514,8 @@ class Protocol:
         for backup in state.backups:
             if backup.archived or not self._is_quiet(state, state.inodes[backup.inode]):
                 continue
-            step = "read"
-            if not self.rules.archives_leftover_again and backup._replace(archived=True)[:3] in (
-                each[:3] for each in state.backups
-            ):
-                step = "remove_leftover"
+            is_leftover = backup._replace(archived=True)[:3] in (each[:3] for each in state.backups)
+            step = "complete" if is_leftover else "read"
             after = state._replace(archiver=Archiver(step, backup))
             yield f"finds backup {backup.interval}.{backup.sequence} quiet", after
 
@@ -568,10 +565,18 @@ class Protocol:
         after = state._replace(backups=others, archiver=Archiver(), holder=NONE)
         yield f"unlinks inode {backup.inode}, unlocks", after
 
-    def _archiver_remove_leftover(self, state: State) -> Iterator[Step]:
-        """The mutant that takes the archive beside a file for proof that the file is archived."""
-        if state.holder == NONE:
+    def _archiver_complete(self, state: State) -> Iterator[Step]:
+        """archives.complete_killed: lock; does the archive beside the file have all of it, by the ledger? Unlock."""
+        if state.holder != NONE:
+            return
+        backup = state.archiver.backup
+        assert backup
+        size = dict(state.archived).get(backup.inode)
+        if size == len(state.inodes[backup.inode].lines) or not self.rules.archives_leftover_again:
             yield from self._archiver_unlink(state)
+        else:
+            after = state._replace(archiver=state.archiver._replace(step="read"))
+            yield "finds that the file beside its archive has grown, unlocks", after
 
     # The world.
 

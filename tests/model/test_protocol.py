@@ -29,7 +29,7 @@ CREWS = {
 }
 
 # Only mutants take these.
-MUTANT_STEPS = {"lease", "archiver_remove_leftover"}
+MUTANT_STEPS = {"lease"}
 # Generators of `Protocol` that are no step of one process, or a part of one.
 NO_STEPS = {"clock", "kill", "refused", "written_again"}
 

@@ -17,7 +17,8 @@ from rollsafe.schedule import Schedule
 from rollsafe.settings import _CHECKS, Settings
 
 SETTINGS = Settings("MIDNIGHT", tz="Europe/Paris", backupCount=14, max_age=86400.0)
-NOTE = Note((2049, 1187), 1763769600, SETTINGS.line(), 1763800123456, 3, (Archived((2049, 5), 70), Archived((1, 2), 0)))
+LEDGER = (Archived(41, (2049, 5), 70), Archived(42, (1, 2), 0, 7))
+NOTE = Note((2049, 1187), 1763769600, SETTINGS.line(), 1763800123456, 3, 42, LEDGER)
 
 
 def with_checksum(*lines: bytes) -> bytes:
@@ -36,7 +37,7 @@ def test_the_bytes_of_a_note_stay_as_they_are() -> None:
     assert NOTE.content() == (
         b"2049 1187 1763769600\n"
         b'{"when":"MIDNIGHT","tz":"Europe/Paris","backupCount":14,"max_age":86400.0}\n'
-        b"1763800123456\n3\narchived 2049 5 70\narchived 1 2 0\nend 84a33e9c\n"
+        b"1763800123456\n3\nserial 42\narchived 41 2049 5 70 0\narchived 42 1 2 0 7\nend 4cf181a2\n"
     )
 
 

@@ -8,7 +8,6 @@ the archiver has seen: a writer writes a line again that came too late for it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -16,12 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
-from math import inf
 
-from rollsafe.archives import has_archived
 from rollsafe.errors import LogFileError
 from rollsafe.locks import GRACE, LATE, LEASE
 from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.note import noted_identity, read_note
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, identity_of, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
@@ -291,12 +289,19 @@ class Follower:
         """What has not been told of a file that was removed, or became an archive."""
         assert source.stream is not None
         status = os.fstat(source.stream.fileno())
-        # Where our archiver's mark stands, nothing was written after the archive was made.
-        if archive is not None and not has_archived(status, inf):
+        # Where the ledger has the size that the file has now, nothing was written after the archive was made.
+        if archive is not None and not self._is_archived_wholly(status):
             yield from self._rest_of_archive(source, archive)
             return
         yield from self._lines_to(source, status.st_size)
         yield from self._last_line(source)
+
+    def _is_archived_wholly(self, status: os.stat_result) -> bool:
+        """Whether an archive was made of a file of this status as it is now."""
+        note = read_note(self._live)
+        identities = noted_identity(status), noted_identity(status, shared=True)
+        entries = note.archived if note is not None else ()
+        return any(entry.identity in identities and entry.size == status.st_size for entry in entries)
 
     def _rest_of_archive(self, source: _Source, archive: str) -> Iterator[bytes]:
         """What an archive has beyond what was told of its file."""
@@ -317,7 +322,6 @@ class Follower:
                 source.stream = FileIO(source.path)
             except FileNotFoundError:
                 return
-            _leave_atime(source.stream)
             if identity_of(os.fstat(source.stream.fileno())) != source.identity:
                 self._close(source)
                 return
@@ -392,7 +396,6 @@ class Follower:
 
     def _opened(self, stream: FileIO, path: str, key: Key | None) -> _Source:
         """Begin to read a file at its start."""
-        _leave_atime(stream)
         source = _Source(identity_of(os.fstat(stream.fileno())), path, 0, stream, key)
         self._sources[source.identity] = source
         return source
@@ -416,13 +419,6 @@ def _entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:
         with suppress(FileNotFoundError), os.scandir(folder) as entries:
             found += entries
     return found
-
-
-def _leave_atime(stream: FileIO) -> None:
-    """Let reading leave no trace: an archiver marks its source by the times of the file. Its owner and root may."""
-    with suppress(OSError):
-        flags = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL)
-        fcntl.fcntl(stream.fileno(), fcntl.F_SETFL, flags | getattr(os, "O_NOATIME", 0))
 
 
 def _changed_at(folder: str) -> int | None:

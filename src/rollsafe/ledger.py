@@ -1,0 +1,156 @@
+"""The ledger of a log: which of its files were archived last, and up to which size.
+
+A writer that was suspended until its file had lost its name asks the ledger whether the archive has its line; if it
+cannot tell, the line is written again. The ledger is kept in the note of the lock file (:mod:`rollsafe.note`), and
+written under the lock of the rollover, before the archive gets its name. So it also tells what a process meant to do
+that was killed in the middle of that.
+
+An entry is about a file, not about a number: once the last process has closed a file without a name, its inode number
+goes to the next file that is made. So each entry has a number of its own, which grows, and whoever opens a file
+remembers the last one that there was (`Note.serial`). An entry with a later number was made while the file was open, so
+it is about that file. A new ledger, after somebody has removed the lock file, begins at a number of its own, so that
+the numbers of the one before mean nothing in it.
+
+It has no times: a writer may be suspended for as long as it likes. It forgets the oldest of many entries; then a line
+may stand twice, and none is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rollsafe.background import sleep
+from rollsafe.locks import FileLock, Identity
+from rollsafe.note import Archived, Note, noted_identity, parse_note
+
+# Entries at most. As many files as may be archived while a writer is suspended between its write and its look.
+_MOST: Final = 16
+# A ledger begins at a random number below this, and there are more numbers after it than it will ever give.
+_FIRST_BELOW: Final = 10**17
+# How many numbers belong to one ledger at most, as far as anybody can tell.
+_RANGE: Final = 10**9
+# Seconds between attempts to have the lock, at first and at most.
+_SHORT_PAUSE: Final = 0.001
+_LONG_PAUSE: Final = 0.1
+_NO_FILE: Final = Note((0, 0), 0)
+
+
+class Changed(Exception):
+    """Something is not what it was: a late line came, the file or the lock is gone. Later it may be done."""
+
+
+class Ledger:
+    """The ledger beside one live file.
+
+    Args:
+        lock: The lock of its rollover.
+        shared: Whether several hosts share the file.
+    """
+
+    def __init__(self, lock: FileLock, shared: bool = False) -> None:
+        self._lock = lock
+        self._shared = shared
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock, however long it takes to have it: this is not the way of a line.
+
+        Raises:
+            Changed: Somebody has removed the lock file in this moment; the next round takes the new one.
+        """
+        pause = _SHORT_PAUSE
+        while not self._lock.acquire(timeout=0):
+            sleep(pause)
+            pause = min(2 * pause, _LONG_PAUSE)
+        try:
+            self.check_held()
+            yield
+        finally:
+            self._lock.release()
+
+    def check_held(self) -> None:
+        """Raise Changed unless the lock excludes the writers still: its file may be removed at any time."""
+        if not self._lock.excludes():
+            raise Changed(self._lock.path)
+
+    def entries(self) -> tuple[Archived, ...]:
+        """The files that were archived last, as far as that is known."""
+        note = self._read()
+        return note.archived if note is not None else ()
+
+    def record(self, source: os.stat_result, size: int, archive: os.stat_result) -> None:
+        """Note that `archive` holds the first `size` bytes of `source`; only under the lock, before `source` goes.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        note = self._read() or _NO_FILE
+        serial = note.serial or new_serial()
+        entry = Archived(serial + 1, noted_identity(source, self._shared), size, archive.st_ino)
+        others = [each for each in note.archived if each.identity != entry.identity]
+        self._write(note._replace(serial=entry.number, archived=(*others[1 - _MOST :], entry)))
+
+    def settle(self, source: Identity) -> None:
+        """Note that the file of an entry has lost its name, as it was meant to; only under the lock.
+
+        From now on a file that has the number of its inode is another one.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        note = self._read()
+        if note is not None and any(each.identity == source and each.archive for each in note.archived):
+            entries = (each._replace(archive=0) if each.identity == source else each for each in note.archived)
+            self._write(note._replace(archived=tuple(entries)))
+
+    def withdraw(self, source: os.stat_result) -> None:
+        """Note that `source` was not archived after all; only under the lock.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        note = self._read()
+        if note is not None and any(self.is_about(each, source) for each in note.archived):
+            others = tuple(each for each in note.archived if not self.is_about(each, source))
+            self._write(note._replace(archived=others))
+
+    def is_about(self, entry: Archived, source: os.stat_result) -> bool:
+        """Whether an entry has the identity of a file."""
+        return entry.identity == self.identity(source)
+
+    def identity(self, source: os.stat_result) -> Identity:
+        """What the ledger has for a file's identity."""
+        return noted_identity(source, self._shared)
+
+    def _read(self) -> Note | None:
+        """The note, None where there is none or it is damaged."""
+        return parse_note(self._lock.read())
+
+    def _write(self, note: Note) -> None:
+        """Replace the note."""
+        self._lock.write(note._replace(is_whole=True).content())
+
+
+def new_serial() -> int:
+    """The number that a new ledger begins with."""
+    return 1 + int.from_bytes(os.urandom(8), "big") % _FIRST_BELOW
+
+
+def archived_since(note: Note | None, serial: int, status: os.stat_result, shared: bool = False) -> Archived | None:
+    """The entry about a file that this process has had open since the ledger was at `serial`; None if there is none.
+
+    Args:
+        note: What the lock file says now.
+        serial: `Note.serial` as it was when the file had just been opened; 0 if there was no ledger to be read.
+        status: Of the open file.
+        shared: Whether several hosts share the log.
+    """
+    if note is None or not serial:
+        return None
+    for entry in note.archived:
+        if entry.identity == noted_identity(status, shared) and 0 < entry.number - serial < _RANGE:
+            return entry
+    return None
