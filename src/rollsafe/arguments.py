@@ -99,7 +99,8 @@ def checked_age(value: str | datetime.timedelta | None) -> float | None:
         seconds = float(match[1]) * _SECONDS[match[2].lower()]
     if not 0 < seconds < math.inf:
         raise ConfigurationError(
-            f"max_age={value!r} is no age; give a positive timedelta, or text such as '30 days', or None for no limit"
+            f"max_age={_shortened(value)} is no age; give a positive timedelta, or text such as '30 days', or None for"
+            " no limit"
         )
     return seconds
 

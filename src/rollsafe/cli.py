@@ -8,14 +8,15 @@ import functools
 import itertools
 import json
 import os
+import re
 import select
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from rollsafe.arguments import checked_age, checked_size
 from rollsafe.errors import ConfigurationError
@@ -42,7 +43,6 @@ from rollsafe.tools.words import (
 try:
     import click
     from click.shell_completion import get_completion_class
-    from rich.console import Console
 
     from rollsafe.tools import screen
     from rollsafe.tools.page import page_of
@@ -54,6 +54,8 @@ USAGE_ERROR = 2
 
 # Seconds between looks for new lines.
 _POLL = 0.1
+# Bytes of lines that are written at once.
+_BATCH = 1 << 16
 _HELP_OPTIONS = ["-h", "--help"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -151,9 +153,10 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
     openers = Openers()
     found = [status_of(log, openers) for log in logs_at(paths)]
     if as_json:
-        click.echo(json.dumps([each.as_dict() for each in found], indent=2))
+        _echo(json.dumps([each.as_dict() for each in found], indent=2) + "\n")
     else:
-        screen.show_status(Console(highlight=False), found, time.time())
+        with _output():
+            screen.show_status(screen.Screen(), found, time.time())
 
 
 @rollsafe.command()
@@ -179,31 +182,38 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     else:
         findings = checks.check_logs(logs_at([path]))
     if as_json:
-        click.echo(json.dumps([each.as_dict() for each in findings], indent=2))
+        _echo(json.dumps([each.as_dict() for each in findings], indent=2) + "\n")
     else:
-        screen.show_findings(Console(highlight=False), findings)
+        with _output():
+            screen.show_findings(screen.Screen(), findings)
     return max(checks.LEVELS.index(each.level) for each in findings)
 
 
 @rollsafe.command(short_help="Print all lines in the order of time.")
 @reads_lines
-def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> None:
+def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> int:
     """Print the lines of logs in the order of time: backups, archives, live file.
 
     PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
-    hosts, are merged by the times of their lines; lines that tell no time stay with the one before.
+    hosts, are merged by the times of their lines; lines that tell no time stay with the one before. The exit code is 1
+    if something could not be read.
     """
     _check_range(since, until)
+    complaints = _Complaints()
     snapshots = [Snapshot(log) for log in logs_at(paths)]
+    complaints.of(snapshots)
     if len(snapshots) == 1 and since is None and until is None:
-        streams = [snapshots[0].lines(_complain)]
+        streams = [snapshots[0].lines(complaints)]
     else:
-        streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
+        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
     _print(merged(_named(streams, snapshots, with_name)), raw)
+    return 1 if complaints.any else 0
 
 
 @rollsafe.command(short_help="Print the last lines, and follow the logs.")
-@click.option("-n", "--lines", "count", type=click.IntRange(0), help="How many lines; 10, or all with --since.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0, sys.maxsize), help="How many lines; 10, or all with --since."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
 @reads_lines
 def tail(
@@ -214,23 +224,25 @@ def tail(
     raw: bool,
     count: int | None,
     follow: bool,
-) -> None:
+) -> int:
     """Print the last lines of logs, across backups and archives; go on with new ones.
 
-    PATHS are as for cat, which also says how several logs are merged.
+    PATHS are as for cat, which also says how several logs are merged, and what the exit code is.
     """
     if follow and until is not None:
         raise click.UsageError("--follow and --until exclude each other; leave one out")
     _check_range(since, until)
     logs = logs_at(paths)
-    followers = [Follower(log, _complain) for log in logs] if follow else []
+    complaints = _Complaints()
+    followers = [Follower(log, complaints) for log in logs] if follow else []
     snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
+    complaints.of(snapshots)
     streams: list[Iterable[Entry]]
     if since is None and until is None:
         count = 10 if count is None else count
-        streams = [each.last_entries(count, _complain) for each in snapshots]
+        streams = [each.last_entries(count, complaints) for each in snapshots]
     else:
-        streams = [each.entries(_complain, _or(since, -inf), _or(until, inf)) for each in snapshots]
+        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
     lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
     _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
     # Control-C is how one leaves.
@@ -240,6 +252,7 @@ def tail(
             _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
             if _is_forsaken(_POLL):
                 break
+    return 1 if complaints.any else 0
 
 
 @rollsafe.command(short_help="Prove that no line is missing, doubled, torn or misplaced.")
@@ -258,9 +271,10 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     with click.progressbar(length=total, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         report = verify_logs(logs, bar.update, jobs=os.cpu_count() or 1)
     if as_json:
-        click.echo(json.dumps(report.as_dict(), indent=2))
+        _echo(json.dumps(report.as_dict(), indent=2) + "\n")
     else:
-        screen.show_report(Console(highlight=False), report)
+        with _output():
+            screen.show_report(screen.Screen(), report)
     if html is not None:
         with open(html, "w", encoding="utf-8") as file:
             file.write(page_of(report.as_dict(), time.time()))
@@ -299,14 +313,23 @@ def prune(
         failures.append(sentence)
         _complain(sentence)
 
-    for log in logs_at(paths):
+    logs = logs_at(paths)
+    for log in logs:
         limits = dataclasses.replace(
             limits_of(log), **{name: value for name, value in given.items() if value is not None}
         )
-        gone = removals_by_author(log, limits) if dry_run else remove(log, limits, complain)
-        kept = [uncertain_words(files)] if (files := uncertain(log)) else []
-        kept += [DOUBTED_CLOCK] if doubts_clock(log, limits) else []
-        screen.show_removals(Console(highlight=False), log, limits, gone, kept, dry_run=dry_run)
+        try:
+            gone = removals_by_author(log, limits) if dry_run else remove(log, limits, complain)
+            kept = [uncertain_words(files)] if (files := uncertain(log)) else []
+            kept += [DOUBTED_CLOCK] if doubts_clock(log, limits) else []
+        except (ConfigurationError, OSError) as error:
+            if len(logs) == 1 or isinstance(error, BrokenPipeError):
+                raise
+            # One log of a directory keeps no other one from its limits.
+            complain(_sentence(error))
+            continue
+        with _output():
+            screen.show_removals(screen.Screen(), log, limits, gone, kept, dry_run=dry_run)
     return 1 if failures else 0
 
 
@@ -335,11 +358,12 @@ def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: 
             for log in logs
             for found in logs_at([log.path])
         ]
-    click.echo(configuration(engine, logs, to, state), nl=False)
+    _echo(configuration(engine, logs, to, state))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what cannot be done ends with one sentence on standard error and exit code 2."""
+    _open_standard_streams()
     try:
         code = rollsafe.main(arguments, prog_name="rollsafe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -349,13 +373,53 @@ def main(arguments: list[str] | None = None) -> None:
         code = _refused(error.format_message())
     except click.Abort:
         code = _refused("interrupted")
-    except BrokenPipeError:
-        # Who reads has seen enough (`| head`); without this the interpreter complains when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _ForsakenError:
         code = 0
     except (ConfigurationError, OSError) as error:
         code = _refused(_sentence(error))
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Open what a shell has closed (`>&-`): a log file that is opened would get its number, and be written."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, closefd=False))
+
+
+class _ForsakenError(Exception):
+    """Who reads standard output has seen enough (`| head`): no error, and no reason to go on."""
+
+
+@contextmanager
+def _output() -> Iterator[BinaryIO]:
+    """Standard output, for bytes; all is written at the end.
+
+    Raises:
+        _ForsakenError: Nobody reads it any more.
+        OSError: It cannot be written; with a name, which the error of a write(2) does not have.
+    """
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What is left goes nowhere: the interpreter would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise _ForsakenError from error
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _echo(text: str) -> None:
+    """Write a text, as it is; if nobody reads it, the command still has its exit code to give."""
+    with suppress(_ForsakenError):
+        _write([text.encode("utf-8", "surrogateescape")])
 
 
 def _sentence(error: Exception) -> str:
@@ -399,12 +463,28 @@ def _split(text: bytes) -> list[bytes]:
 
 
 def _print(entries: Iterable[Entry], raw: bool) -> None:
-    """Write lines to standard output, and see them off; to a terminal, which would obey them, as `printable_line`."""
-    output = sys.stdout.buffer
+    """Write lines to standard output; to a terminal, which would obey them, as `printable_line`."""
     encoding = sys.stdout.encoding if sys.stdout.isatty() and not raw else None
-    for _, text in entries:
-        output.write(text if encoding is None else b"".join(printable_line(line, encoding) for line in _split(text)))
-    output.flush()
+    batch: list[bytes] = []
+    size = 0
+    # Reading is done outside of `_output`, which takes each error without a name for one of writing.
+    try:
+        for _, text in entries:
+            batch.append(
+                text if encoding is None else b"".join(printable_line(line, encoding) for line in _split(text))
+            )
+            size += len(text)
+            if size >= _BATCH:
+                taken, batch, size = batch, [], 0
+                _write(taken)
+    finally:
+        _write(batch)
+
+
+def _write(texts: Iterable[bytes]) -> None:
+    """Write some texts to standard output, and see them off."""
+    with _output() as output:
+        output.writelines(texts)
 
 
 def _is_forsaken(seconds: float) -> bool:
@@ -427,9 +507,32 @@ def _complain(sentence: str) -> None:
     click.echo(f"rollsafe: {printable(sentence)}", err=True)
 
 
+class _Complaints:
+    """Says what could not be read; what can be read is printed all the same.
+
+    Attributes:
+        any: Whether there was something.
+    """
+
+    def __init__(self) -> None:
+        self.any = False
+
+    def __call__(self, sentence: str) -> None:
+        self.any = True
+        _complain(sentence)
+
+    def of(self, snapshots: Iterable[Snapshot]) -> None:
+        """Say which directories of backups could not be read, and of which logs that is not known."""
+        for snapshot in snapshots:
+            if snapshot.log.unread:
+                self(snapshot.log.unread)
+            if snapshot.log.untold:
+                _complain(snapshot.log.untold)
+
+
 def _number(text: str | None) -> int | str | None:
-    """A number that somebody typed, if it is one."""
-    return int(text) if text and text.isdigit() else text
+    """A number that somebody typed, if it is one; digits without end are none."""
+    return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text) else text
 
 
 def _check_range(since: float | None, until: float | None) -> None:

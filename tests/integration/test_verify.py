@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -472,7 +473,10 @@ def shrunk(directory: Path) -> list[Path]:
 def test_it_is_said_where_misplaced_lines_cannot_be_told(tmp_path: Path) -> None:
     wide = shrunk(tmp_path)
     (note,) = found(tmp_path).notes
-    assert f"lines of {len(wide)} files reach beyond the intervals" in note
+    told = re.search(r": lines of (\d+) files reach beyond the intervals", note)
+    assert told
+    # A file of six hours with lines of one of them has to be counted too, if it is not the first one.
+    assert len(wide) <= int(told[1]) <= len(wide) + 2
 
 
 def test_a_line_that_is_out_of_order_is_misplaced_under_any_settings(tmp_path: Path) -> None:

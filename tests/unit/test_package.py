@@ -134,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "settings": {"schedule", "errors"},
-    "catalog": {"note", "settings", "schedule", "names", "errors"},
+    "catalog": {"places", "note", "settings", "schedule", "names", "errors"},
     "reading": {"errors"},
     "times": {"schedule", "settings", "errors"},
     "lines": {"catalog", "reading", "times", "settings", "names", "errors"},

@@ -18,6 +18,7 @@ from math import inf
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
 from rollsafe.note import Note, lock_path, read_note
+from rollsafe.places import kind_of
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import Settings
 
@@ -73,6 +74,8 @@ class Log:
             `files` too, because their lines are nowhere else).
         made: When a handler with these settings was made; seconds since the epoch, infinity where that is not known.
             What is older may have been written with other settings.
+        unread: Why the directory of the backups could not be read, in a sentence, so that `files` has none of it; None
+            if it was read.
     """
 
     live: str
@@ -81,11 +84,22 @@ class Log:
     files: tuple[LogFile, ...]
     leftovers: tuple[str, ...]
     made: float = inf
+    unread: str | None = None
 
     @property
     def name(self) -> str:
         """The name of the live file."""
         return os.path.basename(self.live)
+
+    @property
+    def untold(self) -> str | None:
+        """Why its settings are not known though there is a lock file, in a sentence; None if that is not so."""
+        if self.told or not os.path.lexists(self.lock_path) or os.access(self.lock_path, os.R_OK):
+            return None
+        return (
+            f"{self.lock_path!r} may not be read, so that it is not known how the log rolls over, and whether backups"
+            " are in another directory; ask as the user who writes it, or as root"
+        )
 
     @property
     def lock_path(self) -> str:
@@ -116,11 +130,15 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
 
     Raises:
         LogFileError: A path does not exist, or there is no log at it.
+        OSError: It cannot be looked at.
     """
     logs = []
     for path in paths:
         full = os.path.realpath(path)
-        if os.path.isdir(full):
+        status = None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(full)
+        if status is not None and stat.S_ISDIR(status.st_mode):
             found = [_log(live) for live in _lives_in(full)]
             if not found:
                 raise LogFileError(
@@ -128,12 +146,27 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
                     " give the directory of the live file, or the file itself"
                 )
             logs += found
-        elif (log := _single_backup(full) or _log(full)).files or os.path.exists(log.lock_path) or os.path.exists(full):
+        elif status is not None and not stat.S_ISREG(status.st_mode):
+            raise LogFileError(
+                f"{os.fspath(path)!r} is {kind_of(status)} and no regular file: nothing that is logged there can be"
+                " read again"
+            )
+        elif (log := _at(full)).files or status is not None or os.path.lexists(log.lock_path):
             logs.append(log)
         else:
             raise LogFileError(f"{os.fspath(path)!r} does not exist; give a log directory or a live log file")
     given_whole = {file.path for log in logs for file in log.files if file.path != log.live}
     return [log for log in logs if log.live not in given_whole]
+
+
+def reread(log: Log) -> Log:
+    """A log as it is now."""
+    return _at(log.live)
+
+
+def _at(path: str) -> Log:
+    """The log of a live file, be it there or not, or of a single backup."""
+    return _single_backup(path) or _log(path)
 
 
 def _lives_in(directory: str) -> Iterator[str]:
@@ -170,7 +203,7 @@ def _log(live: str) -> Log:
             break
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
-    return Log(live, settings, told, tuple(files), tuple(leftovers), _made(note))
+    return Log(live, settings, told, tuple(files), tuple(leftovers), _made(note), _unread(live, settings))
 
 
 def _names_in(directory: str) -> list[str]:
@@ -236,8 +269,10 @@ class Recogniser:
         """Sort key: backups in the order of the time that they hold."""
         if file.backup is None:
             return ()
-        keys = [names.order(file.backup) for names in self._all]
-        return next((key for key in keys if key[0]), keys[0])
+        own = self._names.order(file.backup)
+        if own[0]:
+            return own
+        return next((key for names in self._all if (key := names.order(file.backup))[0]), own)
 
 
 def settings_now(live: str, names: Iterable[str]) -> Settings:
@@ -256,6 +291,15 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
 def _made(note: Note | None) -> float:
     """When a handler with the noted settings was made."""
     return note.made / 1000 if note and note.made else inf
+
+
+def _unread(live: str, settings: Settings) -> str | None:
+    """Why the directory of the backups cannot be read, None if it can."""
+    try:
+        os.listdir(settings.archive_dir or os.path.dirname(live))
+    except OSError as error:
+        return f"{error.filename!r}, where the backups of {live!r} are, cannot be read: {error.strerror}"
+    return None
 
 
 def _candidates(directory: str, names: list[str], settings: Settings) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.settings import Settings
-from rollsafe.tools.catalog import Log, LogFile, logs_at
+from rollsafe.tools.catalog import Log, LogFile, reread
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock, zone_named
 
@@ -45,18 +45,21 @@ class Snapshot:
     Attributes:
         log: The log.
         live: Its live file, None if there is none.
-        sizes: Path of a file -> how many bytes of it count; all of them where none is given.
+        sizes: Path of a file -> how many bytes of it count; all of them where none is given. Of the live file, those
+            that it has now: who writes faster than we read would never let us come to an end.
     """
 
     def __init__(self, log: Log) -> None:
         self.sizes: dict[str, int] = {}
         while True:
             before = _identity(log.live)
-            (self.log,) = logs_at([log.live])
+            self.log = reread(log)
             self.live: BinaryIO | None = None
             if any(file.is_live for file in self.log.files):
                 with suppress(FileNotFoundError):
                     self.live = open_log(log.live)
+                    if isinstance(self.live, io.BufferedReader):
+                        self.sizes[log.live] = os.fstat(self.live.fileno()).st_size
             elif self.log.files and self.log.files[0].path == log.live:
                 return  # a single backup
             if before == (_identity(self.live.fileno()) if self.live else None):
@@ -108,28 +111,33 @@ class Snapshot:
 
     def _last_lines(self, file: LogFile, count: int, complain: Complain) -> list[bytes]:
         """The last lines of one file."""
-        stream = self.open(file)
+        stream = None
+        with suppress(OSError):  # which is said by `_lines`
+            stream = self.open(file)
         if not isinstance(stream, io.BufferedReader):
             if stream:
                 stream.close()
             return list(deque(self._lines(file, complain), maxlen=count))
         with stream:
             size = self.sizes.get(file.path, os.fstat(stream.fileno()).st_size)
-            return last_lines(stream, size, count)
+            try:
+                return last_lines(stream, size, count)
+            except OSError as error:
+                complain(f"{file.path} cannot be read: {error.strerror}")
+                return []
 
     def _lines(self, file: LogFile, complain: Complain) -> Iterator[bytes]:
         """The lines of one file that count."""
-        stream = self.open(file)
+        try:
+            stream = self.open(file)
+        except OSError as error:
+            complain(f"{file.path} cannot be read: {error.strerror}")
+            return
         if stream is None:
             complain(f"{file.path} is gone; it was removed while the log was read")
             return
-        left = self.sizes.get(file.path, inf)
         with stream:
-            for line in lines_of(stream, file.path, complain):
-                left -= len(line)
-                if left < 0:
-                    return
-                yield line
+            yield from lines_of(stream, file.path, complain, self.sizes.get(file.path, inf))
 
     def _dated(self, lines: Iterable[bytes], file: LogFile) -> Iterator[Entry]:
         """Lines of a file with their times; those that tell none are joined to the one before."""
@@ -178,13 +186,21 @@ def open_now(file: LogFile) -> BinaryIO | None:
     return None
 
 
-def lines_of(stream: BinaryIO, path: str, complain: Complain) -> Iterator[bytes]:
-    """The lines of an open file as far as it can be read, each with a newline."""
+def lines_of(stream: BinaryIO, path: str, complain: Complain, limit: float = inf) -> Iterator[bytes]:
+    """The lines of an open file as far as it can be read, and not beyond `limit` bytes; each with a newline."""
     try:
         for line in stream:
-            yield line if line.endswith(b"\n") else line + b"\n"
+            if limit < len(line):
+                line = line[: int(limit)]
+            limit -= len(line)
+            if line:
+                yield line if line.endswith(b"\n") else line + b"\n"
+            if limit <= 0:
+                return
     except DAMAGED as error:
         complain(f"{path} is damaged, the rest of it cannot be read: {error}")
+    except OSError as error:
+        complain(f"{path}: the rest of it cannot be read: {error.strerror}")
 
 
 def clock_of(file: LogFile, settings: Settings) -> LineClock:

@@ -166,7 +166,13 @@ Progress = Callable[[int], None]
 """Told how many bytes were read since the last call."""
 
 
-def scan(file: LogFile, clock: LineClock, progress: Progress | None = None, opened: IO[bytes] | None = None) -> Scan:
+def scan(
+    file: LogFile,
+    clock: LineClock,
+    progress: Progress | None = None,
+    opened: IO[bytes] | None = None,
+    limit: float = inf,
+) -> Scan:
     """Read a log file to its end.
 
     Args:
@@ -174,6 +180,7 @@ def scan(file: LogFile, clock: LineClock, progress: Progress | None = None, open
         clock: Tells the times of its lines.
         progress: Told how many bytes were read; of an archive, nothing.
         opened: The file, if it is open already; else it is opened, and closed.
+        limit: How many bytes to read: a file that is written all the time has no other end.
 
     Raises:
         OSError: The file cannot be opened or read. A damaged archive is no error, but an oddity.
@@ -183,9 +190,13 @@ def scan(file: LogFile, clock: LineClock, progress: Progress | None = None, open
     if progress is None or file.extension:
         progress = _unseen
     try:
-        for chunk in _chunks(stream, reader, progress):
+        for chunk in _chunks(stream, reader, progress, limit):
             reader.read(chunk)
         reader.end()
+    except OSError as error:
+        # Of a read(2), which knows no name.
+        error.filename = error.filename or file.path
+        raise
     finally:
         if opened is None:
             stream.close()
@@ -196,20 +207,21 @@ def _unseen(count: int) -> None:
     """The progress that nobody looks at."""
 
 
-def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress) -> Iterator[bytes]:
+def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress, limit: float = inf) -> Iterator[bytes]:
     """The file in pieces of whole lines; the last one may lack its newline, a very long one its middle."""
     # Joined once: adding each piece to what there is would copy a long line again and again.
     parts: list[bytes] = []
     length = 0
     while True:
         try:
-            piece = stream.read(_CHUNK)
+            piece = stream.read(int(min(_CHUNK, limit)))
         except DAMAGED as error:
             reader.scan.note(Oddity("damaged", None, None, f"the archive is truncated or broken: {error}"))
             piece = b""
         if not piece:
             break
         progress(len(piece))
+        limit -= len(piece)
         end = piece.rfind(b"\n") + 1
         if end:
             yield b"".join((*parts, piece[:end]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,18 @@ class _Row:
     size: int
     files: tuple[FileStatus, ...]
     archived: bool
+
+
+class Screen(Console):
+    """A console that falls silent when its reader has seen enough (`| head`): the command goes on to its exit code."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Write no more, instead of ending the process with a code that means something else."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text(*parts: str | tuple[str, str] | Text) -> Text:
@@ -175,6 +188,8 @@ def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator
             reason = "only who may write the log may read its lock file, which tells it"
         yield "each", f"{_each(settings)}, by the names of its backups ({reason})"
     yield "next", _next(status, now, zone)
+    if status.unread:
+        yield "unread", _text((status.unread, "yellow"))
     yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
     yield "lock", _holder(status.rollover_lock, status.processes, "free")
     yield "backlog", _tending(status)

@@ -82,6 +82,7 @@ class Status:
         unseen: How many processes were not allowed to be looked into.
         backlog: What is left to do to the backups: kind -> number of files.
         uncertain: The names of files that look like backups, and that no limit removes.
+        unread: Why the directory of the backups could not be read, in a sentence; None if it was read.
     """
 
     live: str
@@ -95,6 +96,7 @@ class Status:
     unseen: int
     backlog: dict[str, int]
     uncertain: tuple[str, ...] = ()
+    unread: str | None = None
 
     @property
     def size(self) -> int:
@@ -143,6 +145,7 @@ def status_of(log: Log, processes: Openers) -> Status:
         processes.unseen,
         _backlog(log),
         _uncertain(log),
+        log.unread,
     )
 
 

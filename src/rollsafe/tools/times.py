@@ -46,6 +46,8 @@ _SPAN = re.compile(
     r"|(?P<d>d|days?)|(?P<w>w|weeks?)|(?P<month>months?)|(?P<y>y|years?))(?![a-z])(?: *,| and\b)? *"
 )
 _FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{re.sub('P<[a-z]+>', ':', _SPAN.pattern)})+)(?P<ago>ago)?")
+# Characters of a text that is no time that are shown.
+_SHOWN = 80
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
@@ -166,7 +168,19 @@ def moment(text: str, now: float) -> float:
     Raises:
         ConfigurationError: It is none of these.
     """
-    words = " ".join(text.split())
+    try:
+        instant = _moment(" ".join(text.split()), now)
+        datetime.datetime.fromtimestamp(instant)
+    except (ValueError, OverflowError, OSError) as error:  # a year that no calendar has, too
+        raise ConfigurationError(
+            f"{text[:_SHOWN]!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z',"
+            " 'yesterday' or '2 hours ago'"
+        ) from error
+    return instant
+
+
+def _moment(words: str, now: float) -> float:
+    """The instant that some words tell; ValueError if they tell none."""
     if words.lower() == "now":
         return now
     if match := re.fullmatch(r"@(\d{1,11}(?:\.\d+)?)", words):
@@ -177,17 +191,11 @@ def moment(text: str, now: float) -> float:
     day, _, clock = words.partition(" ")
     if day.lower() in _DAYS:
         words = f"{_date(now, _DAYS[day.lower()])} {clock}".strip()
-    for candidate in (words, f"{_date(now)} {words}"):
-        # Python 3.10 reads neither "Z" nor a fraction of other than three or six digits.
-        iso = re.sub(r" ?(?:[zZ]|UTC|GMT)$", "+00:00", candidate)
-        try:
-            return datetime.datetime.fromisoformat(iso).timestamp()
-        except (ValueError, OverflowError, OSError):
-            continue
-    raise ConfigurationError(
-        f"{text!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z', 'yesterday' or"
-        " '2 hours ago'"
-    )
+    # Python 3.10 reads neither "Z" nor a fraction of other than three or six digits.
+    iso = re.sub(r" ?(?:[zZ]|UTC|GMT)$", "+00:00", words)
+    with suppress(ValueError):
+        return datetime.datetime.fromisoformat(iso).timestamp()
+    return datetime.datetime.fromisoformat(f"{_date(now)} {iso}").timestamp()
 
 
 def _seconds_of(span: re.Match[str]) -> float:

@@ -188,6 +188,8 @@ class _Verification:
             snapshot = Snapshot(self._asked)
             try:
                 log = snapshot.log
+                if log.unread:
+                    raise LogFileError(log.unread)
                 files = log.distinct
                 changed = [file for file in files if not self._is_read(file)]
                 # The live file grows all the time; but what was written to a backup meanwhile would look like a gap.
@@ -239,7 +241,8 @@ class _Verification:
         if stream is None:
             return
         with stream:
-            read = scan(_anywhere(file), clock_of(file, snapshot.log.settings), self._progress, stream)
+            limit = snapshot.sizes.get(file.path, inf)
+            read = scan(_anywhere(file), clock_of(file, snapshot.log.settings), self._progress, stream, limit)
         if self._progress and file.extension:
             self._progress(size)
         self._scans[file.path] = file, read, size
@@ -390,7 +393,9 @@ class _Verification:
                 f"{log.live}: how long the intervals of some files are is not known, because they were named by other"
                 " settings or in a zone without a name; misplaced lines cannot be told there"
             )
-        if not log.told:
+        if log.untold:
+            report.notes.append(f"{log.live}: {log.untold}; it was inferred from the names")
+        elif not log.told:
             report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
         if blanked := sum(read.blanked for _, read in files):
             report.notes.append(
