@@ -45,7 +45,7 @@ from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
-from rollsafe.places import remedy_for
+from rollsafe.places import NotOurs, remedy_for
 from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
@@ -820,7 +820,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             backup = self._rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
-            if self._rollover.is_live(file):
+            # What is not ours was refused before anything was renamed, and the path leads elsewhere then.
+            if isinstance(error, NotOurs) or self._rollover.is_live(file):
                 self._say_once("the rollover", error)
                 return
             # A signal handler has raised after the rename.
