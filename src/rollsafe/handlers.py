@@ -498,7 +498,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
             ahead = file.start > now + AHEAD and is_set(now)
             over = (asks and self.shouldRollover(record)) or newest >= file.end or ahead
-            if over or self._lacks_room(file):
+            due = over or self._lacks_room(file)
+            if due and self._rollover.is_backing_off(file, tick):
+                file.bind(inf, self.baseFilename)
+                file.lease(now, tick, inf)
+                return
+            if due:
                 if over:
                     # Also for who has not come through `handle`.
                     self._wait_for_quiet()
@@ -511,7 +516,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 finally:
                     self._rolling_at = None
                 if self._file is file and self.stream is file.stream:
-                    # Refused or busy: lines go on into the file that there is, and the next lease tries again.
+                    # Refused or busy: lines go on into the file that there is, and a later lease tries again.
                     file.bind(inf, self.baseFilename)
                     file.lease(now, tick, inf)
                     return

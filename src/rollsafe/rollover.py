@@ -51,6 +51,10 @@ def is_set(now: float) -> bool:
     return now >= _CLOCK_IS_SET
 
 
+# Seconds. How long a refused rename over a claim is not tried again, at first and at most; the pause doubles each time.
+_PAUSE = LEASE
+_LONGEST_PAUSE = 30.0
+
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 _FULL = stat.S_ISVTX
 
@@ -430,6 +434,8 @@ class Rollover:
         """How many lines the last `append` has written wholly, also if a signal handler has raised in it."""
         # The interval in which we have rolled last, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
+        # The live file whose rename over a claim was refused last, the pause after it, and its end (monotonic).
+        self._refusal: tuple[Identity, float, float] | None = None
         # The live file that was open last, and what it looked like.
         self._live: FileIO | None = None
         self._before: os.stat_result | None = None
@@ -657,6 +663,20 @@ class Rollover:
             if done:
                 return backup
 
+    def is_backing_off(self, file: OpenFile, tick: float) -> bool:
+        """Whether the rename of `file` over a claim was refused too short a time ago to be tried again at `tick`.
+
+        What refuses it (a live file of somebody else in a sticky directory, one mounted by itself) mostly stays, and
+        each attempt makes an empty file and removes it. Every other refusal costs nothing, and is tried at each lease.
+        """
+        return self._refusal is not None and self._refusal[0] == file.identity and tick < self._refusal[2]
+
+    def _record_refusal(self, identity: Identity) -> None:
+        """Note that the rename of a live file over a claim was refused; the pause doubles, or ends with the file."""
+        before = self._refusal
+        pause = min(2 * before[1], _LONGEST_PAUSE) if before is not None and before[0] == identity else _PAUSE
+        self._refusal = identity, pause, time.monotonic() + pause
+
     def _under_lock(
         self,
         action: Callable[[], _Result],
@@ -790,6 +810,9 @@ class Rollover:
             if self.lock.excludes():
                 rename_over(self.path, backup)
                 renamed = True
+        except OSError:
+            self._record_refusal(identity_of(status))
+            raise
         finally:
             # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
             if not renamed:

@@ -6,13 +6,15 @@ import contextlib
 import ctypes
 import errno
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rollsafe import renames, rollover
+from rollsafe import handlers, renames, rollover
 from rollsafe.renames import rename_new, rename_over, try_rename
 from tests.faults.crew import WatchedHandler
 
@@ -102,6 +104,39 @@ def test_what_a_plain_rename_would_be_refused_too_is_raised_and_no_name_is_claim
     handler.close()
     assert (backups(live), live.read_text()) == ({}, "first\nsecond\n")
     assert len(handler.reported) == 1
+
+
+def test_a_claim_that_is_made_in_vain_is_made_ever_more_seldom_and_at_once_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a sticky directory, on a system that has no rename that replaces nothing.
+    live = tmp_path / "app.log"
+    handler = handler_with_line(live)
+    record = logging.makeLogRecord({"msg": "later"})
+    tick = began = time.monotonic()
+    attempts: list[int] = []
+
+    def refuse(source: str, target: str) -> None:
+        attempts.append(round(tick - began))
+        raise PermissionError(errno.EPERM, "Operation not permitted", source, None, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollover, "rename_new", lambda source, target: False)
+        patch.setattr(rollover, "rename_over", refuse)
+        patch.setattr(time, "monotonic", lambda: tick)
+        patch.setattr(handlers, "_monotonic", lambda: tick)
+        patch.setattr(handler, "shouldRollover", lambda record: True)
+        for _ in range(120):
+            handler._renew(record)
+            tick += 1
+        assert attempts == [0, 1, 3, 7, 15, 31, 61, 91]
+        handler.doRollover()
+        assert len(attempts) == 9
+    assert sorted(os.listdir(tmp_path)) == [".app.log.lock", "app.log"]
+    assert len(handler.reported) == 1
+    handler.doRollover()
+    handler.close()
+    assert backups(live) == {"": "first\n"}
 
 
 def test_the_trial_of_a_rename_leaves_nothing_in_either_directory(tmp_path: Path) -> None:
