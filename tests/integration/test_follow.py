@@ -389,3 +389,43 @@ def test_retention_is_no_news(tail: Tail) -> None:
     tail.log("live")
     assert tail.polled() == ["live"]
     assert tail.complaints == []
+
+
+def test_a_long_line_that_grows_is_read_once_and_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = tmp_path / "app.log"
+    live.write_bytes(b"before\n")
+    follower = Follower(logs_at([live])[0], print)
+    monkeypatch.setattr(follow, "_CHUNK", 4096)
+    monkeypatch.setattr(follow, "_AT_ONCE", 16384)
+    real = os.pread
+    read: list[int] = []
+
+    def counting(descriptor: int, size: int, position: int) -> bytes:
+        block = real(descriptor, size, position)
+        read.append(len(block))
+        return block
+
+    monkeypatch.setattr(os, "pread", counting)
+    told: list[bytes] = []
+    with live.open("ab", buffering=0) as file:
+        for _ in range(50):
+            file.write(b"x" * 5000)
+            told += follower.poll()
+        assert told == []
+        # Each byte at one look and no more, but for the first bytes that are looked at once again.
+        assert sum(read) < 2 * 50 * 5000
+        file.write(b"end\nafter\n")
+        told += follower.poll()
+    assert told == [b"x" * 250_000 + b"end\n", b"after\n"]
+    follower.close()
+
+
+def test_a_file_that_is_truncated_inside_a_long_line_is_read_again(tmp_path: Path) -> None:
+    live = tmp_path / "app.log"
+    live.write_bytes(b"")
+    follower = Follower(logs_at([live])[0], print)
+    live.write_bytes(b"x" * 5000)
+    assert list(follower.poll()) == []
+    live.write_bytes(b"one\ntwo\n")
+    assert list(follower.poll()) == [b"one\n", b"two\n"]
+    follower.close()

@@ -52,6 +52,8 @@ class _Source:
         key: Which backup it is; None while it is the live file.
         grew_at: When it was last seen to be longer; seconds of the monotonic clock.
         cut: A last line without newline was told with one; if one comes, it is that.
+        searched: Up to here and from `offset` on there is no newline, so that a line that grows slowly is not read from
+            its start at each look. Means nothing where it is less than `offset`.
     """
 
     identity: Identity
@@ -61,6 +63,7 @@ class _Source:
     key: Key | None = None
     grew_at: float = field(default_factory=time.monotonic)
     cut: bool = False
+    searched: int = 0
 
 
 class Follower:
@@ -333,12 +336,15 @@ class Follower:
         if status.st_size < source.offset:
             self._complain(f"{source.path} was truncated; it is read from its start again")
             source.offset = 0
+        if status.st_size < source.searched:
+            source.searched = 0
         lines = list(self._lines_to(source, min(status.st_size, source.offset + _AT_ONCE)))
         if not lines and status.st_size > source.offset + _AT_ONCE:
             lines = list(self._lines_to(source, status.st_size))
         if not os.fstat(source.stream.fileno()).st_nlink and lines:
             # It became an archive in this moment, perhaps without the last of these.
             source.offset -= sum(map(len, lines))
+            source.searched = 0
             self._listed_at = {}
             return
         if lines:
@@ -353,14 +359,21 @@ class Follower:
     def _lines_to(self, source: _Source, end: int) -> Iterator[bytes]:
         """The whole lines from where we are up to `end`."""
         assert source.stream is not None
-        piece = b""
         position = source.offset
+        if source.searched > position and not self._ends_line(source, end):
+            return
+        # Joined once for each line: adding each block to what there is would copy a long line again and again.
+        parts: list[bytes] = []
         while position < end:
             block = os.pread(source.stream.fileno(), min(_CHUNK, end - position), position)
             if not block:
                 return
             position += len(block)
-            *lines, piece = (piece + block).split(b"\n")
+            parts.append(block)
+            if b"\n" not in block:
+                continue
+            *lines, rest = b"".join(parts).split(b"\n")
+            parts = [rest]
             for line in lines:
                 source.offset += len(line) + 1
                 if source.cut:
@@ -368,17 +381,30 @@ class Follower:
                     if not line:
                         continue
                 yield line + b"\n"
+        source.searched = position
+
+    def _ends_line(self, source: _Source, end: int) -> bool:
+        """Whether the line that has begun at `offset` ends before `end`; looked for where that was not done yet."""
+        assert source.stream is not None
+        while source.searched < end:
+            block = os.pread(source.stream.fileno(), min(_CHUNK, end - source.searched), source.searched)
+            if not block or b"\n" in block:
+                return bool(block)
+            source.searched += len(block)
+        return False
 
     def _last_line(self, source: _Source) -> Iterator[bytes]:
         """What stands behind the last newline of a file that nobody writes any more."""
         assert source.stream is not None
-        rest = b""
-        while block := os.pread(source.stream.fileno(), _CHUNK, source.offset + len(rest)):
-            rest += block
-        if rest:
-            source.offset += len(rest)
+        blocks: list[bytes] = []
+        end = source.offset
+        while block := os.pread(source.stream.fileno(), _CHUNK, end):
+            blocks.append(block)
+            end += len(block)
+        if blocks:
+            source.offset = end
             source.cut = True
-            yield rest + b"\n"
+            yield b"".join((*blocks, b"\n"))
 
     def _has_grown(self, source: _Source) -> bool:
         """Whether a file that is closed has more than was told."""
