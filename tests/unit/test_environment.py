@@ -14,6 +14,12 @@ from rollsafe.environment import unseen_variables
 NAME = "UNSEEN_ROLLSAFE_FILENAME"
 
 
+@pytest.fixture(autouse=True)
+def nothing_else_is_unseen() -> None:
+    """C code of the test process has set some already: readline sets LINES and COLUMNS."""
+    os.environb.update(unseen_variables())
+
+
 @pytest.fixture
 def unseen() -> Iterator[str]:
     """A variable that C has and Python has not, as after uWSGI's `env =` in pyuwsgi."""
