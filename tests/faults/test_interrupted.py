@@ -36,8 +36,8 @@ CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "CALL_FUNCTION", "CALL_METHOD", 
 PURE = ("schedule.py", "names.py", "formatters.py", "formats.py", "settings.py", "note.py")
 """Where nothing is done to files or lines: to be interrupted there is to be interrupted at the call."""
 HOUR = 3600.0
-PLACES_OF_A_PROCESS = 50
-"""After some hundred exceptions of trace functions, Python 3.11 crashes."""
+PLACES_OF_A_PROCESS = 1
+"""After exceptions of trace functions at several places, Python 3.11 crashes."""
 
 
 class SoftTimeLimit(Exception):
@@ -176,14 +176,24 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Callable[[WatchedHandler], None], fl
     "a file that is shared": ({"lock_writes": True}, end_lease, 0.0),
     "a rollover of a file that is shared": ({"lock_writes": True}, make_over, 0.0),
 }
-QUICK = ("a rollover", "the lease lasts", "a fragment before it")
+QUICK: set[tuple[str, type[BaseException]]] = {
+    ("a rollover", SoftTimeLimit),
+    ("the lease lasts", SoftTimeLimit),
+    ("the lease lasts", KeyboardInterrupt),
+    ("a fragment before it", SoftTimeLimit),
+    ("a fragment before it", KeyboardInterrupt),
+}
 
 
 # A file that was just opened when the exception came is closed by the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", [SoftTimeLimit, KeyboardInterrupt])
 @pytest.mark.parametrize(
-    "situation", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SITUATIONS]
+    ("situation", "kind"),
+    [
+        pytest.param(name, kind, marks=[] if (name, kind) in QUICK else pytest.mark.slow)
+        for name in SITUATIONS
+        for kind in (SoftTimeLimit, KeyboardInterrupt)
+    ],
 )
 def test_an_exception_at_any_call_boundary_leaves_no_lock_and_loses_and_doubles_no_line(
     tmp_path: Path,
