@@ -185,7 +185,7 @@ class _Handle:
     def confirm(self, byte: int) -> bool:
         """Whether a byte that we have locked is locked still, and excludes others; locked again if nobody has it."""
         try:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            _set_lock(self.descriptor, fcntl.F_WRLCK, byte)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EAGAIN, *_USELESS):
                 raise
