@@ -35,22 +35,22 @@ def reopen(server: Server, clients: Clients, scene: Scene) -> None:
 
 
 def plant(what: str, path: Path, scene: Scene) -> None:
-    """Put something in the place of a file of the log, which keeps a name; at once, so that nobody makes it again."""
+    """Put something in the place of a file of the log, which keeps a name.
+
+    At once: in two steps, a rollover in between would have the second one destroy the new live file.
+    """
     moved, draft = path.with_name(f"{path.name}.moved"), path.with_name("draft")
     PLANTED[what](draft, scene)
-    if what == "a directory":
-        # No rename puts one in the place of a file.
-        as_user(partial(exchange, draft, path))
-        as_user(partial(draft.rename, moved))
-        return
-    as_user(partial(os.link, path, moved))
-    as_user(partial(draft.rename, path))
+    as_user(partial(exchange, draft, path))
+    as_user(partial(draft.rename, moved))
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Have two names change their files (renameat2(2), RENAME_EXCHANGE)."""
+    """Have two names change their files (renameat2(2), RENAME_EXCHANGE), when both are there."""
     assert _renameat2 is not None
-    assert _renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2) == 0
+    names = os.fsencode(one), os.fsencode(other)
+    # In the midst of a rollover the live file has no name.
+    wait_until(lambda: _renameat2(-100, names[0], -100, names[1], 2) == 0, "both names")
 
 
 def clear(path: Path) -> None:
