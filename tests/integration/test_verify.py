@@ -58,7 +58,9 @@ def log_hours(handler: logging.Handler, hours: range, per_hour: int = PER_FILE) 
         for number in range(per_hour):
             created = now + hour * HOUR
             clf = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(created))
-            record = {"msg": f"hour {hour} line {number}", "created": created, "clf": clf}
+            # With the moment of logging for their milliseconds, the times of a file would run back once a second.
+            msecs = max(1.0, created % 1 * 1000 // 1)
+            record = {"msg": f"hour {hour} line {number}", "created": created, "msecs": msecs, "clf": clf}
             handler.handle(logging.makeLogRecord(record))
 
 
