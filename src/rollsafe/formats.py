@@ -20,8 +20,6 @@ _DOLLAR = string.Template.pattern
 # Of `str.format`; quotes, backslashes and nested fields stay out of the source that is made.
 _SPECIFICATION = re.compile(r"[\w <>=^+\-#,.%*/:]*", re.ASCII)
 
-_CONVERSIONS = (None, "r", "s", "a")
-
 # Literal text, or a field: its name, and what stands behind it in the f-string or the %-conversion for it.
 _Part = str | tuple[str, str]
 
@@ -35,13 +33,13 @@ def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | No
     Args:
         fmt: A format string.
         style: "%", "{" or "$".
-        defaults: Values for fields that a record does not have; asked for with each record, as they may change.
+        defaults: Values for fields that a record does not have.
     """
     try:
         parts = list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
     except ValueError:
         return None
-    names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr, "defaults": defaults}
+    names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr}
     source = []
     for part in parts:
         if isinstance(part, str):
@@ -54,17 +52,13 @@ def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | No
         if field == "asctime":
             value = "second}{thousandth" if how in ("", "!s") else "(second + thousandth)"
         elif field in defaults:
-            names[name := f"name{len(names)}"] = field
-            value = f"getattr(record, {name}, defaults[{name}])"
+            names[f"name{len(names)}"], value = field, f"getattr(record, name{len(names)}, "
+            names[f"default{len(names)}"], value = defaults[field], f"{value}default{len(names)})"
         if how.startswith("%"):
             names[f"how{len(names)}"], value, how = how, f"how{len(names)} % ({value},)", ""
         source.append(f"{{{value}{how}}}")
     # repr() quotes the literal text; the fields between hold nothing that it would change.
-    try:
-        function: Compiled = eval(f"lambda record, second, thousandth: f{''.join(source)!r}", names)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        # What `logging` takes until a record comes (validate=False), and more fields than the compiler takes.
-        return None
+    function: Compiled = eval(f"lambda record, second, thousandth: f{''.join(source)!r}", names)
     return function
 
 
@@ -91,8 +85,8 @@ def _brace_parts(fmt: str) -> Iterator[_Part]:
     for literal, field, specification, conversion in string.Formatter().parse(fmt):
         yield literal
         if field is not None:
-            if not _SPECIFICATION.fullmatch(specification or "") or conversion not in _CONVERSIONS:
-                raise ValueError(field)
+            if not _SPECIFICATION.fullmatch(specification or ""):
+                raise ValueError(specification)
             yield field, (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
 
 

@@ -142,7 +142,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
             with contextlib.suppress(OSError):
                 handler.hand_over(self.cfg.uid, self.cfg.gid)
         handler.setFormatter(fmt)
-        handler._gunicorn = True  # gunicorn's own mark for what a reload takes off
+        handler._gunicorn = True  # type: ignore[attr-defined]  # gunicorn's own mark for what a reload takes off
         log.addHandler(handler)
 
     def _is_captured(self, output: str) -> bool:

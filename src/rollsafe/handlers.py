@@ -20,7 +20,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from io import FileIO
 from math import inf
@@ -41,11 +40,10 @@ from rollsafe.backups import directories_below
 from rollsafe.codecs import Compress, codec_for
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
-from rollsafe.formatters import MADE_BY_RENDER, LineFormatter
+from rollsafe.formatters import LineFormatter
 from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
-from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
 from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
@@ -80,15 +78,6 @@ _FileHandler = logging.FileHandler
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
 _ASCII = bytes(range(128))
-# What the fast path of a line does the work of, as long as nobody has replaced it (see `rollsafe.overrides`).
-_Formatter = logging.Formatter
-_FILTER = original(logging.Filterer, "filter")
-_FORMATTING = (original(logging.Handler, "format"), *MADE_BY_RENDER)
-_ACQUIRE = original(logging.Handler, "acquire")
-_RELEASE = original(logging.Handler, "release")
-_ROTATE = original(logging.handlers.BaseRotatingHandler, "rotate")
-# Attributes that change what the fast path does.
-_HEEDED = frozenset({"acquire", "emit", "filter", "flush", "format", "formatter", "handle", "lock", "release"})
 _monotonic = time.monotonic
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
@@ -140,8 +129,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     """
 
     stream: Any
-    lock: Any
-    _is_made = False
 
     def __init__(
         self,
@@ -189,6 +176,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
+        # On the instance it is found sooner than on the class; the same for the answer that follows.
+        self.terminator = self.terminator
+        self._filters_itself = type(self).filter is not logging.Filterer.filter
         self.when = self._schedule.when
         self.interval = int(self._schedule.length)
         self._interval_count = interval
@@ -212,8 +202,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._opens = False
         # Reports that nobody can see where `logging` puts them.
         self._unseen: deque[str] = deque(maxlen=_UNSEEN)
-        self._is_made = True
-        self._heed_overrides()
         _living.add(self)
         if not delay:
             # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
@@ -261,8 +249,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._report,
             shared=self.lock_writes,
             owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
-            removes_more=lambda: self._replaces("getFilesToDelete"),
-            rotates_more=lambda: is_replaced(self, "rotate", _ROTATE),
+            removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
+            rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
         )
         self._file.due = -inf
         if left is not None:
@@ -281,7 +269,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         line of the old interval writes it meanwhile.
         """
         passed: Any = True
-        if self.filters or self._filters_itself or type(self).filter is not _FILTER:
+        if self.filters or self._filters_itself:
             passed = self.filter(record)
             if not passed:
                 return passed
@@ -293,10 +281,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except TypeError:
             # Made by hand (logging.makeLogRecord) with something else for a time.
             record.created = time.time()
-        lock = self._plain_lock
-        if lock is None:
-            self._emit_between_own_acquire_and_release(record)
-            return passed
+        lock = self.lock
+        assert lock is not None
         # `with` takes twice as long as the two calls. Both in the `try`: a signal handler that raises leaves no lock.
         try:
             lock.acquire()
@@ -309,15 +295,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 pass
         return passed
 
-    def _emit_between_own_acquire_and_release(self, record: logging.LogRecord) -> None:
-        """Emit `record` where the application has its own way to take the lock."""
-        self.acquire()
-        try:
-            self.emit(record)
-        finally:
-            with suppress(RuntimeError):
-                self.release()
-
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as one line with one write(2). Never raises into the application."""
         stamps = self._stamps
@@ -325,27 +302,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if stamps is not None:
                 record.stamp = stamp = stamps.take()
-            text: Any
+            text: str | bytes
             renderer = self._renderer
-            line_formatter = LineFormatter
-            if (
-                renderer is not None
-                and (
-                    type(self).format,
-                    line_formatter.format,
-                    line_formatter.formatMessage,
-                    line_formatter.formatTime,
-                    _Formatter.format,
-                )
-                == _FORMATTING
-            ):
+            if renderer is not None and renderer is self.formatter:
                 text = renderer.render(record)
             else:
                 text = self.format(record)
-            if type(text) is bytes:
-                line = text + (b"\n" if self.terminator == "\n" else self.terminator.encode(self._encoding))
-            else:
+            if isinstance(text, str):
                 line = (text + self.terminator).encode(self._encoding, self._errors)
+            else:
+                line = text + (b"\n" if self.terminator == "\n" else self.terminator.encode(self._encoding))
         except BaseException as error:
             if stamps is not None:
                 stamps.give_back(stamp)
@@ -356,11 +322,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 return
             line = made
         self._append(line, record.created, record)
-        if self._flushes:
-            try:
-                self.flush()
-            except Exception:
-                self.handleError(record)
 
     def _line_again(self, record: logging.LogRecord) -> bytes | None:
         """Make a line whose first making has failed; None if it fails again, which is reported.
@@ -388,39 +349,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         See `rollsafe.stamps`; `rollsafe verify` finds out by them whether lines are missing.
         """
         super().setFormatter(fmt)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a method or formatter that is set on the handler takes effect with the next line."""
-        super().__setattr__(name, value)
-        if name in _HEEDED and self._is_made:
-            if name == "formatter":
-                self._stamps = Stamps() if has_stamp(value) else None
-            self._heed_overrides()
-
-    def __delattr__(self, name: str) -> None:
-        """Remove an attribute, with the same effect."""
-        super().__delattr__(name)
-        if name in _HEEDED:
-            self._heed_overrides()
-
-    def _heed_overrides(self) -> None:
-        """Find out what of the fast path was replaced; what is asked for with each line is not looked at here."""
-        if self.lock is None:
-            # An overridden `createLock` may want none; but two threads without one would lose lines.
-            logging.Handler.createLock(self)
-        self._filters_itself = is_replaced(self, "filter", _FILTER)
-        ours = not is_replaced(self, "acquire", _ACQUIRE) and not is_replaced(self, "release", _RELEASE)
-        self._plain_lock = self.lock if ours else None
-        self._flushes = self._replaces("flush")
+        self._stamps = Stamps() if has_stamp(fmt) else None
         self._renderer = None
-        formatter = self.formatter
-        if type(formatter) is LineFormatter and not is_replaced(self, "format", _FORMATTING[0]):
-            # Its bytes are good where the encoding writes ASCII as it is.
-            self._renderer = formatter if _ASCII.decode().encode(self._encoding) == _ASCII else None
-
-    def _replaces(self, name: str) -> bool:
-        """Whether the application has a method of its own in the place of one of ours."""
-        return is_replaced(self, name, _OURS[name])
+        if type(fmt) is LineFormatter and type(self).format is logging.Handler.format:
+            # Nothing in between is overridden. Its bytes are good where the encoding writes ASCII as it is.
+            self._renderer = fmt if _ASCII.decode().encode(self._encoding) == _ASCII else None
 
     def write_line(self, text: str, created: float) -> None:
         """Write `text` as the line of a moment: what `handle` does, without a record, a filter or a formatter.
@@ -434,6 +367,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         if created >= self.rolloverAt:
             self._wait_for_quiet()
+        assert self.lock is not None
         with self.lock:
             try:
                 line = (text + self.terminator).encode(self._encoding, self._errors)
@@ -544,7 +478,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
         self._rollover.lock.retry()
-        self._heed_overrides()
         self._late.close_forgotten()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
         asks = True
@@ -954,7 +887,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _interval_at(self, instant: float) -> Interval:
         """The interval that holds `instant`, by the schedule or by an overridden `computeRollover`."""
-        if not self._replaces("computeRollover"):
+        if type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover:
             return self._schedule.interval(instant)
         end = self.computeRollover(instant)
         start = min(end - self.interval, instant)
@@ -962,7 +895,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def settings(self) -> Settings:
         """What the lock file says of this handler."""
-        ours = not self._replaces("computeRollover")
+        ours = type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover
         return Settings(
             when=self.when,
             interval=self._interval_count,
@@ -982,8 +915,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         )
 
     def _asks_for_each_line(self) -> bool:
-        """Whether the application decides about rollover by record."""
-        return self._replaces("shouldRollover")
+        """Whether a subclass decides about rollover by record."""
+        return type(self).shouldRollover is not SafeTimedRotatingFileHandler.shouldRollover
 
     def _names(self) -> Names:
         """The backup names as the attributes that make them stand now."""
@@ -1061,6 +994,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         In the middle of the long way (called by a signal handler) nothing is closed but the lease ends.
         """
+        assert self.lock is not None
         with self.lock:
             self._file.due = -inf
             if self._busy == (os.getpid(), threading.get_ident()):
@@ -1081,6 +1015,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def flush(self) -> None:
         """Try to write what waits; nothing else is ever held back."""
+        assert self.lock is not None
         with self.lock:
             self._check_pid()
             if self._busy is None:
@@ -1095,6 +1030,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         Raises:
             OSError: The owner could not be changed.
         """
+        assert self.lock is not None
         with self.lock:
             file = self._attached()
             if file.interval is not None:
@@ -1169,13 +1105,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except Exception:  # a format may need what only the application's records have
             text = record.getMessage()
         return (text + self.terminator).encode(self._encoding, self._errors)
-
-
-# To compare with, by identity.
-_OURS = {
-    name: vars(SafeTimedRotatingFileHandler)[name]
-    for name in ("computeRollover", "doRollover", "emit", "flush", "getFilesToDelete", "handle", "shouldRollover")
-}
 
 
 def check_owner(backup_base: str, path: str, others: Iterable[SafeTimedRotatingFileHandler]) -> None:

@@ -48,7 +48,7 @@ class Housekeeping:
         report: Told of what could not be done: (sentence, error).
         shared: Whether several hosts share the file.
         owner: The other log to which the backups belong by now, None as long as they are ours.
-        removes_more: Whether the application decides itself about what is to go.
+        removes_more: Whether the handler's class decides itself about what is to go.
         rotates_more: Whether it does more than rename.
     """
 
@@ -63,8 +63,8 @@ class Housekeeping:
         *,
         shared: bool,
         owner: Callable[[], str | None],
-        removes_more: Callable[[], bool],
-        rotates_more: Callable[[], bool],
+        removes_more: bool,
+        rotates_more: bool,
     ) -> None:
         self._handler = handler
         self._names = names
@@ -189,7 +189,7 @@ class Housekeeping:
 
     def _has_duties(self) -> bool:
         """Whether there is anything to do after a rollover."""
-        return self.limits().any or self._removes_more() or self._finishes()
+        return self.limits().any or self._removes_more or self._finishes()
 
     def _finishes(self) -> bool:
         """Whether there is anything to do with a backup of this moment."""
@@ -197,4 +197,4 @@ class Housekeeping:
 
     def _has_rotator(self) -> bool:
         """Whether the application does more than rename."""
-        return callable(self._handler.rotator) or self._rotates_more()
+        return callable(self._handler.rotator) or self._rotates_more

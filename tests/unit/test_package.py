@@ -88,8 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mounts": set(),
     "arguments": {"places", "renames", "mounts", "errors"},
     "formats": set(),
-    "overrides": set(),
-    "formatters": {"formats", "overrides", "stamps", "errors"},
+    "formatters": {"formats", "stamps", "errors"},
     "background": set(),
     "archives": {"codecs", "ledger", "scratch", "places", "renames", "locks"},
     "codecs": {"background", "errors", "places", "scratch"},
@@ -115,7 +114,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "housekeeping": {"codecs", "ledger", "backups", "retention", "names", "locks", "schedule"},
     "late": {"rollover", "locks"},
     "handlers": {
-        "overrides",
         "places",
         "late",
         "arguments",
