@@ -111,6 +111,11 @@ class Keeper:
         self._standing_by = False
         self._running_in: int | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread runs, and none that ran has more to do."""
+        return self._running_in is None and not (self._asked or self._standing_by)
+
     def wake(self) -> None:
         """Have the backups tended soon; returns at once."""
         self._asked = True
@@ -136,6 +141,7 @@ class Keeper:
         """Tend until nobody asks any more."""
         lower_priority()
         while self._asked or self._standing_by:
+            self._running_in = os.getpid()
             asked, self._asked, self._standing_by = self._asked, False, False
             self._tend(asked)
             # Before the last look at what is asked: who asks after that look starts a new thread.
@@ -155,10 +161,12 @@ class Keeper:
                         sleep(wait)
                     return
                 except NotElected:
-                    # The lock was lost under us (see `FileLock.excludes`): wait for the next election.
-                    asked = False
+                    # The lock was lost under us (see `FileLock.excludes`), perhaps to nobody, as where its file was
+                    # removed: wait for the next election, and do then what was asked.
+                    pass
                 finally:
                     lock.release()
+                sleep(_ELECTION_PAUSE)
         except _FAILURES as error:
             self._report(f"the backups beside {self._lock_path} could not be tended", error)
         finally:

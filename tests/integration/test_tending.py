@@ -72,7 +72,7 @@ def wait_until_gone(*paths: Path) -> None:
 
 def wait_until_tended(handler: WatchedHandler) -> None:
     """Wait until the thread that tends has nothing more to do."""
-    wait_until(lambda: handler._housekeeping.keeper._running_in is None, "the backups are tended")
+    wait_until(lambda: handler._housekeeping.keeper.is_idle, "the backups are tended")
 
 
 def roll(handler: WatchedHandler, message: str) -> float:
