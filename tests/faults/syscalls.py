@@ -283,14 +283,17 @@ class Laboratory:
     def kill_at_each_change(self, script: str, handler: str = Request.handler) -> list[Outcome]:
         """One run for each call that may change a file, killed before it.
 
-        Killed before another call, a process leaves what it leaves when it is killed before the next change.
+        Killed before another call, a process leaves what it leaves when it is killed before the next change; unless it
+        tells the application in between, which is no call on a file: then also before the call after each change.
         """
+        faults = []
         with self._case(script, handler) as case:
-            faults = [
-                Fault(name, str(number), KILL)
-                for name, number, arguments in _numbered(case.calls())
-                if not _READS.fullmatch(name) and not (name == "openat" and "O_CREAT" not in arguments)
-            ]
+            was_change = False
+            for name, number, arguments in _numbered(case.calls()):
+                is_change = not (_READS.fullmatch(name) or (name == "openat" and "O_CREAT" not in arguments))
+                if is_change or (was_change and SCRIPTS[script].tells):
+                    faults.append(Fault(name, str(number), KILL))
+                was_change = is_change
         return self.run_all(script, faults, handler)
 
     def run_all(self, script: str, faults: Iterable[Fault], handler: str = Request.handler) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -136,8 +137,8 @@ class Line:
         """End the server; every logged line is in the log files once, and in each of `outputs` once, by and by."""
         self._server_stack.close()
         for draft in self.live.parent.glob("*.tmp"):
-            # Of an archive that was being written when the server ended.
-            draft.unlink()
+            # A directory with an archive that was being written when the server ended.
+            shutil.rmtree(draft)
         for archive in self.live.parent.glob("*.gz"):
             # And of one that was finished just then; what it was made of has the same lines.
             archive.with_suffix("").unlink(missing_ok=True)
