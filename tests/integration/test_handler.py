@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import fcntl
 import logging
@@ -484,7 +485,9 @@ def test_a_writer_held_up_writes_once_if_its_file_was_only_renamed(
 def test_a_wall_clock_set_back_does_not_prolong_the_lease(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = make(when="H")
+    # A zone where it is about noon: the clock is set back within the interval at any hour.
+    noon = datetime.timezone(datetime.timedelta(hours=12 - time.gmtime().tm_hour))
+    handler = make(when="midnight", utc=False, tz=noon)
     log(handler, "before")
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 60)
