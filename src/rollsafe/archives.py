@@ -91,7 +91,7 @@ def archive(
             raise Changed(source_path)
         if exists(final_path):
             raise FileExistsError(errno.EEXIST, "it exists beside the file that it would be made of", final_path)
-        with scratch_beside(final) as scratch, opened(codec.write(source, place, scratch)) as draft:
+        with scratch_beside(final) as scratch, opened(_written(codec, source, place, scratch)) as draft:
             # Unless it is the source itself, which the application has only renamed.
             if identity_of(os.fstat(draft)) != identity_of(status):
                 _make_like(draft, status)
@@ -99,6 +99,21 @@ def archive(
                 if not (is_claimed or is_elected()) or not _is_unchanged(place, source, status):
                     raise Changed(source_path)
                 _commit(place, final, source, draft, scratch, ledger, tells)
+
+
+def _written(codec: Codec, source: int, place: Place, scratch: Scratch) -> int:
+    """What the codec has written, open.
+
+    Where another process has archived the source meanwhile, it has cleared the scratch directory away as well: that is
+    no failure of the codec.
+    """
+    before = os.fstat(source)
+    try:
+        return codec.write(source, place, scratch)
+    except OSError as error:
+        if not _is_unchanged(place, source, before):
+            raise Changed(place.path) from error
+        raise
 
 
 def _is_unchanged(place: Place, source: int, status: os.stat_result) -> bool:
