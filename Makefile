@@ -7,8 +7,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Much of the time is waiting for rollovers, so tests run side by side; tests/conftest.py says how many.
 SIDE_BY_SIDE := --numprocesses auto --dist worksteal
-# Hosts that share a log wait for each other's locks; a writer that ends while it still waits loses what it has in memory,
-# as docs/explanation/promises.md says, and on a busy machine it waits for long.
+# The slow tests have servers with several workers each, under load: more of them at a time would starve a worker that
+# has the lock for longer than the others wait for it. Hosts that share a log wait for each other's locks, on a busy
+# machine for long, and a writer that ends meanwhile loses what it has in memory (docs/explanation/promises.md).
 HOSTS := tests/integration/test_shared.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -29,7 +30,7 @@ test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi ## the tests that take long: every server, network file systems, log shippers
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow --ignore $(HOSTS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses 3 -m slow --ignore $(HOSTS)
 	$(BIN)/python -m pytest -m slow $(HOSTS)
 
 unit: $(VENV)/.installed-test ## the fast tests only
