@@ -46,7 +46,7 @@ from rollsafe.late import LateFiles
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
-from rollsafe.rollover import IN_PAGE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
+from rollsafe.rollover import IN_PAGE, NO_SPACE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
@@ -208,8 +208,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             try:
                 self._attached()
             except OSError as error:
-                # Lines wait for a FIFO's reader as they do for room on a disk.
-                if not (self._rollover.is_special and error.errno == errno.ENXIO):
+                # Lines wait for a FIFO's reader, and for room on a disk where the file could be opened.
+                is_full = self.stream is not None and error.errno in NO_SPACE
+                if not is_full and not (self._rollover.is_special and error.errno == errno.ENXIO):
                     raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
 
     @property
@@ -835,11 +836,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             tell("rollovers", self.baseFilename)
         self._said.clear()
         self._detach()
-        self._attached()
-        if backup is not None:
-            self._housekeeping.rolled()
-        else:
-            self._housekeeping.rolled_by_another()
+        try:
+            self._attached()
+        finally:
+            # Above all on a full disk, where the new file cannot be opened before old backups are removed.
+            if backup is not None:
+                self._housekeeping.rolled()
+            else:
+                self._housekeeping.rolled_by_another()
         if interruption is not None:
             self._report(f"an exception interrupted the rollover of {self.baseFilename}, which was done", interruption)
 

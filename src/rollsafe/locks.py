@@ -572,10 +572,19 @@ class FileLock:
         return os.pread(self._usable_handle().open(), NOTE_BYTES, 0)
 
     def write(self, note: bytes) -> None:
-        """Replace the content of the lock file by a note that tells its own end; only while the lock is held."""
+        """Replace the content of the lock file by a note that tells its own end; only while the lock is held.
+
+        Raises:
+            OSError: It could not be written wholly.
+        """
         descriptor = self._usable_handle().open()
-        os.pwrite(descriptor, note, 0)
-        os.ftruncate(descriptor, len(note))
+        try:
+            if os.pwrite(descriptor, note, 0) != len(note):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(descriptor, len(note))
+        except OSError as error:
+            error.filename = self.path
+            raise
 
     def set_mode(self, mode: int) -> None:
         """Let those lock who may write a live file of this mode; only while the lock is held."""

@@ -58,6 +58,9 @@ _LONGEST_PAUSE = 30.0
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 _FULL = stat.S_ISVTX
 
+# A disk that is full, and a quota that is used up.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
 # Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
 _abandoned: list[FileIO] = []
 
@@ -929,16 +932,24 @@ class Rollover:
                 self._note(new, interval, self._next[1] if self._next and same else None)
 
     def _interval_of(self, stream: FileIO, now: float) -> Interval:
-        """The interval that the live file belongs to: the noted one, else that of its last write, else now's."""
+        """The interval that the live file belongs to: the noted one, else that of its last write, else now's.
+
+        Raises:
+            OSError: The disk has no space to note it. Other processes would tell another interval of the same file,
+                so no line may be written before; Btrfs, which writes nothing in place, is where that was seen.
+        """
         noted, described = self._noted_interval(os.fstat(stream.fileno()))
         if noted is not None and described:
             return noted
+
+        unnoted: OSError | None = None
 
         def is_noted() -> bool:
             noted, described = self._noted_interval(os.fstat(stream.fileno()))
             return noted is not None and described
 
         def told(locked: bool) -> Interval:
+            nonlocal unnoted
             status = os.fstat(stream.fileno())
             noted, described = self._noted_interval(status)
             # A time stamp of the future is not believed, unless the clock is still to be set.
@@ -948,19 +959,29 @@ class Rollover:
             if stale and locked and identity_of(os.lstat(self.path)) == identity_of(status):
                 note = self._read_note()
                 known = note is not None and note.is_about(status, self._shared)
-                self._note(status, interval, note.number if note and known else None)
+                try:
+                    self._note(status, interval, note.number if note and known else None)
+                except OSError as error:
+                    unnoted = error if noted is None and error.errno in NO_SPACE else None
                 with suppress(OSError):
                     self.lock.set_mode(_mode_of(status))
             return interval
 
         try:
-            return self._under_lock(lambda: told(True), lambda: told(False), is_noted)
+            interval = self._under_lock(lambda: told(True), lambda: told(False), is_noted)
         except OSError:
             # A reader of the note can live without the lock.
             return told(False)
+        if unnoted is not None:
+            raise unnoted
+        return interval
 
     def _note(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
-        """Write into the lock file what the live file is, what the settings are, and the number of its backup."""
+        """Write into the lock file what the live file is, what the settings are, and the number of its backup.
+
+        Raises:
+            OSError: It could not be written.
+        """
         before = self._read_note()
         newest = before if before is not None and self._is_older_than(before) else None
         settings, made = (newest.settings, newest.made) if newest else (self._describe(), self._made)
@@ -974,8 +995,7 @@ class Rollover:
             before.archived if before is not None else (),
             mode=_mode_of(status),
         )
-        with suppress(OSError):
-            self.lock.write(note.content())
+        self.lock.write(note.content())
 
     def _note_mode(self, status: os.stat_result) -> None:
         """Bring the noted permissions and those of the lock file up to date; the live file's may have been changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import itertools
 import logging
@@ -19,6 +20,7 @@ import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, handlers
 from rollsafe import backups as keeper
+from rollsafe.note import read_note
 from tests.faults.crew import Crew, WatchedHandler
 from tests.faults.mounts import KINDS, Disk, mounted
 from tests.integration.servers import wait_until
@@ -208,6 +210,25 @@ def test_what_fits_the_spill_is_kept_whole_and_once_and_what_does_not_is_counted
     assert report.files > 3, "there were no rollovers"
     for writer in range(WRITERS):
         assert outages.reports(writer) == outages.outages(writer) > 0, "one report for each outage"
+
+
+def test_no_line_is_written_before_it_is_noted_of_which_interval_the_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    live = tmp_path / "app.log"
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with closing(OutageHandler(live, when="W0")) as handler:
+        handler.handle(logging.makeLogRecord({"msg": "a line"}))
+        assert (live.read_bytes(), handler.reports, handler._spill.waits) == (b"", 1, True)
+        monkeypatch.undo()
+        handler.flush()
+        assert live.read_text().endswith(" a line\n")
+        note = read_note(str(live))
+        assert note is not None
+        assert note.is_about(live.stat(), shared=False)
 
 
 class Limit:
