@@ -7,7 +7,6 @@ over, find the file of a late line, keep what cannot be written now.
 
 from __future__ import annotations
 
-import copy
 import datetime
 import errno
 import logging
@@ -1158,7 +1157,8 @@ def _without_arguments(record: logging.LogRecord) -> logging.LogRecord:
 
     `handleError` prints the arguments, and those of gunicorn's access line are all headers of the request.
     """
-    reported = copy.copy(record)
+    # Not by `copy`, which imports, and so fails for a line that is logged while the interpreter ends.
+    reported = logging.makeLogRecord(record.__dict__)
     try:
         reported.msg = record.getMessage()
     except Exception:  # its formatter may know better

@@ -452,7 +452,7 @@ class Rollover:
             NotOurs: What is there now is no file of this log: a FIFO or a hard link that took its place.
             OSError: It cannot be opened; a symbolic link that took its place is refused (ELOOP).
         """
-        return open(self.path, "ab", buffering=0, opener=self._opener)
+        return FileIO(self.path, "a", opener=self._opener)
 
     def _opener(self, path: str, flags: int) -> int:
         """Open what is never rolled as it is; else make the live file, or open the one that is there.
@@ -898,9 +898,9 @@ class Rollover:
         last = self._backup_path(interval.suffix, free - 1) + extension
         # What waits for the application is given to it when it was quiet for long, and removed afterwards.
         if free > interval.fold and _is_plain_file(last) and (not extension or _was_just_written(last)):
-            return open(last, "ab", buffering=0, opener=_open_piece_that_is_there)
+            return FileIO(last, "a", opener=_open_piece_that_is_there)
         new = self._backup_path(interval.suffix, free) + extension
-        return open(new, "ab", buffering=0, opener=self._open_new)
+        return FileIO(new, "a", opener=self._open_new)
 
     def _open_new(self, path: str, flags: int) -> int:
         """An opener that refuses a file that exists."""
