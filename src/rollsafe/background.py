@@ -6,12 +6,14 @@ seconds would stop them all. So both are taken as they were before (`gevent.monk
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 # How much nicer than the process the thread is, where threads have their own niceness (Linux, sched(7)). Not 19: what
@@ -32,11 +34,11 @@ def start_thread(run: Callable[[], None], name: str) -> None:
     if _is_patched("threading"):
         # Two threads that make their first hubs at the same time wait for each other's imports for ever.
         sys.modules["gevent"].get_hub()
-        _original("_thread", "start_new_thread")(_run_without_hub, (run,))
+        _original(_thread, "start_new_thread")(_run_without_hub, (run,))
     elif "gevent" in sys.modules:
         # It may yet replace `threading` (gunicorn's worker has logged that it boots by then), and a `Thread` that was
         # begun before ends in a KeyError after that: it looks for itself by the number of a greenlet.
-        _original("_thread", "start_new_thread")(run, ())
+        _original(_thread, "start_new_thread")(run, ())
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
 
@@ -51,7 +53,7 @@ def _run_without_hub(run: Callable[[], None]) -> None:
 
 def sleep(seconds: float) -> None:
     """Have this thread wait, whatever became of `time.sleep`."""
-    _original("time", "sleep")(seconds)
+    _original(time, "sleep")(seconds)
 
 
 def close(descriptor: int) -> None:
@@ -60,7 +62,7 @@ def close(descriptor: int) -> None:
     That of gevent 25.8.1 and later leaves the closing of a directory to the event loop of the calling thread, which in
     a thread of ours never runs.
     """
-    _original("os", "close")(descriptor)
+    _original(os, "close")(descriptor)
 
 
 def lower_priority() -> None:
@@ -89,7 +91,7 @@ def _is_patched(module: str) -> bool:
     return monkey is not None and bool(monkey.is_module_patched(module))
 
 
-def _original(module: str, name: str) -> Any:
+def _original(module: ModuleType, name: str) -> Any:
     """What a module of the standard library had under a name before gevent replaced it."""
     monkey = sys.modules.get("gevent.monkey")
-    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
+    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)

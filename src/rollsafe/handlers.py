@@ -78,6 +78,7 @@ _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
 _ASCII = bytes(range(128))
 _monotonic = time.monotonic
+_is_finalizing = sys.is_finalizing
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
 
@@ -410,6 +411,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _emit_slowly(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
         """Look at what became of a line that is written, or queue one that is not; then write all that is queued."""
+        if _is_finalizing():
+            if written != len(line):
+                self._spill.add(line, record.created)
+            self._write_waiting(record)
+            return
         self._check_pid()
         me = (os.getpid(), threading.get_ident())
         # A signal handler that logs inside the long way only queues: the interrupted emit writes its line.
@@ -445,6 +451,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _write_waiting(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write what waits, unless that failed just now; then only if it has to be `now`."""
+        if _is_finalizing():
+            self._write_at_the_end(record)
+            return
         moves = 0
         interruption: Exception | None = None
         while self._spill.waits and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
@@ -474,6 +483,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._busy = None
         if interruption is not None:
             self._report(f"an exception interrupted the writing of lines to {self.baseFilename}", interruption)
+
+    def _write_at_the_end(self, record: logging.LogRecord) -> None:
+        """Append what waits to the live file, whatever its interval, while the interpreter ends.
+
+        A line that is logged in `__del__` then cannot go the slow way: modules cannot be imported, time zones are taken
+        apart (SIGSEGV was seen), and a daemon thread may stand still for good while it holds a lock in memory.
+        """
+        try:
+            while self._spill.lines:
+                entry = self._spill.lines[0]
+                self._rollover.append_at_the_end(entry[0])
+                self._spill.remove(entry)
+        except Exception:
+            self.handleError(_without_arguments(record))
 
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
@@ -879,6 +902,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         It goes by our clock alone: a record that is ahead of it has no quiet moment to wait for.
         """
+        if _is_finalizing():
+            return
         now = time.time()
         linger = min(LINGER, LINGER_SHARE * self._schedule.length)
         try:

@@ -417,6 +417,31 @@ def read_lock_file(path: str) -> bytes:
             os.close(descriptor)
 
 
+def lock_alone(path: str, timeout: float) -> int:
+    """Lock the rollover byte by a descriptor of its own, whose closing gives the lock back.
+
+    Only for the end of the interpreter, where a daemon thread may stand still for good while it holds the mutex of the
+    shared handle. That the closing drops all locks of the process does no harm then.
+
+    Raises:
+        OSError: There is no lock file, or it was not free within `timeout` seconds (EACCES, EAGAIN).
+    """
+    with place_of(path) as place:
+        descriptor = place.open(os.O_RDWR)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            _set_lock(descriptor, fcntl.F_WRLCK, ROLLOVER_BYTE)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN) or time.monotonic() >= deadline:
+                os.close(descriptor)
+                error.filename = path
+                raise
+            time.sleep(_LONGEST_PAUSE)
+        else:
+            return descriptor
+
+
 class _Hold:
     """What a `FileLock` has: its use of a handle, and the lock if it holds it; outlives it when it is dropped."""
 

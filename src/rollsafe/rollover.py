@@ -22,7 +22,7 @@ from typing import NoReturn, TypeVar
 
 from rollsafe.events import counted, tell
 from rollsafe.ledger import archived_since, new_serial
-from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of
+from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of, lock_alone
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.note import Archived, Note, lock_path, noted_identity, parse_note
 from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
@@ -750,6 +750,20 @@ class Rollover:
 
         self.appended = 0
         return self._under_lock(write, self._refuse)
+
+    def append_at_the_end(self, line: bytes) -> None:
+        """Append to the live file while the interpreter ends; under the lock where it is shared.
+
+        Raises:
+            OSError: It could not be written, or the lock was not free within the bound.
+        """
+        lock = lock_alone(self.lock.path, LOCK_WAIT) if self._shared else None
+        try:
+            with self.open_stream() as stream:
+                stream.write(line)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def _write_through(self, stream: FileIO, lines: list[bytes], end: bytes) -> int:
         """Write `lines` and see them to the server; returns how many are there wholly.
