@@ -25,10 +25,10 @@ from rollsafe.archives import (
     remove,
     sign_of,
 )
-from rollsafe.background import lower_priority, sleep, start_thread
+from rollsafe.background import sleep
 from rollsafe.codecs import Codec
 from rollsafe.ledger import Changed, Ledger
-from rollsafe.locks import GRACE, LATE, LEASE, TENDING_BYTE, FileLock, Identity, identity_of
+from rollsafe.locks import GRACE, LATE, LEASE, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import (
     ClockWitness,
@@ -51,11 +51,11 @@ Done = Callable[[str], None]
 IsElected = Callable[[], bool]
 """Whether this process is elected still; asked before each step that cannot be undone."""
 
-# Seconds between attempts to become the process that tends the backups.
-_ELECTION_PAUSE = 0.25
 # Seconds until something that failed is tried again: at first, and at most.
 _RETRY = 60.0
 _LONGEST_RETRY = 3600.0
+# Seconds since its last change after which a file is quiet at first sight.
+_OLD = 600.0
 # How often in a row a file may be found changed before that is a failure, which is said, and tried again less often.
 _MOST_CHANGES = 5
 # Seconds of looking at files after which other threads get a turn of so many seconds: a directory may have thousands.
@@ -71,106 +71,8 @@ _FAILURES = (Exception, SystemExit)
 _Thing = TypeVar("_Thing")
 
 
-# The process in which no keeper may start, if there is one.
-_standing_back: int | None = None
-
-
-def stand_back(wanted: bool) -> None:
-    """Let no keeper start in this process, though in those that it forks; or, if that is not wanted, allow it again."""
-    global _standing_back
-    _standing_back = os.getpid() if wanted else None
-
-
 class NotElected(Exception):
     """Another process tends the backups by now."""
-
-
-class Keeper:
-    """A short-lived thread that does rounds over the backups of one live file, elected by a lock.
-
-    Args:
-        lock_path: The lock file; the byte for tending is locked during the rounds.
-        do_round: Does what can be done now, as long as its argument says that this process is elected; returns the
-            seconds after which there is more to do, None for nothing.
-        is_unfinished: Whether a process that was killed has left something that only a round can finish.
-        report: Told of what a round could not do: (sentence, error).
-    """
-
-    def __init__(
-        self,
-        lock_path: str,
-        do_round: Callable[[IsElected], float | None],
-        is_unfinished: Callable[[], bool],
-        report: Report,
-    ) -> None:
-        self._lock_path = lock_path
-        self._do_round = do_round
-        self._is_unfinished = is_unfinished
-        self._report = report
-        self._asked = False
-        self._standing_by = False
-        self._running_in: int | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no thread runs, and none that ran has more to do."""
-        return self._running_in is None and not (self._asked or self._standing_by)
-
-    def wake(self) -> None:
-        """Have the backups tended soon; returns at once."""
-        self._asked = True
-        self._start()
-
-    def stand_by(self) -> None:
-        """Have what another process has begun to tend completed, should it end before; returns at once."""
-        self._standing_by = True
-        self._start()
-
-    def _start(self) -> None:
-        """Have the thread run."""
-        if os.getpid() in (self._running_in, _standing_back):
-            return
-        self._running_in = os.getpid()
-        try:
-            start_thread(self._run, "rollsafe-keeper")
-        except RuntimeError:
-            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
-            self._running_in = None
-
-    def _run(self) -> None:
-        """Tend until nobody asks any more."""
-        lower_priority()
-        while self._asked or self._standing_by:
-            self._running_in = os.getpid()
-            asked, self._asked, self._standing_by = self._asked, False, False
-            self._tend(asked)
-            # Before the last look at what is asked: who asks after that look starts a new thread.
-            self._running_in = None
-
-    def _tend(self, asked: bool) -> None:
-        """Wait to be elected, then do rounds until nothing is left."""
-        lock = FileLock(self._lock_path, byte=TENDING_BYTE)
-        try:
-            while True:
-                while not lock.acquire(timeout=0):
-                    sleep(_ELECTION_PAUSE)
-                try:
-                    if not asked and not self._is_unfinished():
-                        return
-                    while (wait := self._do_round(lock.excludes)) is not None:
-                        sleep(wait)
-                    return
-                except NotElected:
-                    # The lock was lost under us (see `FileLock.excludes`), perhaps to nobody, as where its file was
-                    # removed: wait for the next election, and do then what was asked.
-                    pass
-                finally:
-                    lock.release()
-                sleep(_ELECTION_PAUSE)
-        except _FAILURES as error:
-            self._report(f"the backups beside {self._lock_path} could not be tended", error)
-        finally:
-            lock.close()
 
 
 class Watch:
@@ -207,12 +109,16 @@ class Watch:
 
         Renaming a file sets its ctime too (measured on ext4, xfs, btrfs, tmpfs and overlay), so a file that was seen
         unchanged for LEASE + GRACE is neither the live file nor one that a writer may use without looking.
+
+        A process that lives for a moment sees no file for so long. It takes one for quiet whose ctime, which nobody can
+        set, is minutes old: the wall clock would have to be set forward by as much just after a rollover.
         """
         now = time.monotonic()
         seen, since = self._seen.get(path, (None, now))
         if seen != sign:
-            since = now
-            self._seen[path] = (sign, now)
+            is_old = time.time() - sign[3] / 1e9 > _OLD
+            since = -inf if is_old else now
+            self._seen[path] = (sign, since)
         return since + seconds - now
 
     def rests(self, action: str, path: str) -> bool:

@@ -40,8 +40,8 @@ from rollsafe.codecs import Compress, codec_for
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.formatters import LineFormatter
-from rollsafe.housekeeping import Housekeeping
 from rollsafe.late import LateFiles
+from rollsafe.maintenance import Maintenance
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
@@ -234,25 +234,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             path,
             self._interval_at,
             self._backup_path,
-            lambda: self._housekeeping.extension(),
+            lambda: self._maintenance.extension(),
             self.permissions,
             lambda: self.settings().line(),
             self._names().extensions,
             self.lock_writes,
             self._last_number if self.maxBytes else None,
         )
-        self._housekeeping = Housekeeping(
-            self,
-            self._names,
-            self._backup_directories,
-            self._codec,
-            self._rollover.lock.path,
-            self._report,
-            shared=self.lock_writes,
-            owner=lambda: other_owner(os.path.dirname(self._backup_base), self.baseFilename),
-            removes_more=type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete,
-            rotates_more=type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate,
-        )
+        self._maintenance = Maintenance(self, self._codec, self._rollover.lock.path)
         self._file.due = -inf
         if left is not None:
             left.close()
@@ -544,7 +533,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     file.lease(now, tick, inf)
                     return
             else:
-                self._housekeeping.leased()
+                self._maintenance.leased()
                 file.blank_left()
                 file.bind(self.maxBytes or inf, self.baseFilename)
                 file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
@@ -613,7 +602,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return False
         self._detach()
         self.stream = stream
-        self._housekeeping.rolled_by_another()
+        self._maintenance.rolled_by_another()
         return True
 
     def _detach(self) -> None:
@@ -630,7 +619,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
         if file.was_leased() and not file.shared:
-            self._late.keep(file)
+            self._late.leave(file)
         else:
             file.due = -inf
             file.close()
@@ -768,7 +757,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._say_once("a late line", error)
             else:
                 self._late.keep(piece)
-                self._housekeeping.opened_piece()
+                self._maintenance.opened_piece()
                 return piece
         return live
 
@@ -863,9 +852,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         finally:
             # Above all on a full disk, where the new file cannot be opened before old backups are removed.
             if backup is not None:
-                self._housekeeping.rolled()
+                self._maintenance.rolled()
             else:
-                self._housekeeping.rolled_by_another()
+                self._maintenance.rolled_by_another()
         if interruption is not None:
             self._report(f"an exception interrupted the rollover of {self.baseFilename}, which was done", interruption)
 
@@ -874,8 +863,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Only files whose names this handler makes, or one like it with another `when` and the default suffix.
         """
-        limits = self._housekeeping.limits()
-        return self._housekeeping.tending().expired(self._recognisers(), limits) if limits.any else []
+        limits = self._maintenance.limits()
+        return self._maintenance.tending().expired(self._recognisers(), limits) if limits.any else []
 
     @property
     def suffix(self) -> str:
@@ -983,6 +972,37 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         others = [directory for directory in directories_below(root, levels) if directory != now]
         return [now, *others] if os.path.isdir(now) or not others else others
 
+    def _backup_owner(self) -> str | None:
+        """The other log to which the backups belong by now, None as long as they are ours; see `ownership`."""
+        return other_owner(os.path.dirname(self._backup_base), self.baseFilename)
+
+    def _removes_more(self) -> bool:
+        """Whether the application decides itself about what is to go."""
+        return type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
+
+    def _rotates_more(self) -> bool:
+        """Whether the application does more than rename a file that was rolled."""
+        return type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
+
+    def _let_go(self) -> bool:
+        """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
+
+        Called by another thread, which waits for nothing.
+        """
+        lock = self.lock
+        if lock is None or not lock.acquire(blocking=False):
+            return True
+        try:
+            if self._busy is None:
+                self._check_pid()
+                if self._file.interval is not None and not self._rollover.is_live(self._file):
+                    self._detach()
+                    self._maintenance.rolled_by_another()
+                self._late.close_forgotten()
+            return self._file.interval is not None or any(self._late)
+        finally:
+            lock.release()
+
     def _recognisers(self) -> list[Names]:
         """What tells the backups of this handler, and of one with another `when`, by their names."""
         return recognisers_of(
@@ -1035,6 +1055,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._file.blank_left()  # before the base class closes it
             self._file = _NOWHERE
             self._late.close()
+            self._maintenance.closed()
             self._rollover.close()
             try:
                 super().close()
@@ -1069,7 +1090,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._busy = None
-            self._housekeeping.forked()
             self._spill = Spill(SPILL_BYTES)
             self._unseen.clear()
             if self._file.interval is not None:

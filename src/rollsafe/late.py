@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from math import inf
 from time import monotonic
@@ -10,8 +11,12 @@ from typing import Final
 from rollsafe.locks import LATE
 from rollsafe.rollover import OpenFile
 
-# Files that are kept at most.
+# Files that are kept at most by one handler, and former live files by all of a process: at a boundary all handlers of a
+# process would keep one at the same time, and each takes a descriptor.
 _MOST: Final = 8
+_MOST_IN_PROCESS: Final = 16
+
+_all: weakref.WeakSet[LateFiles] = weakref.WeakSet()
 
 
 class LateFiles:
@@ -19,6 +24,7 @@ class LateFiles:
 
     def __init__(self) -> None:
         self._files: list[OpenFile] = []
+        _all.add(self)
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(self._files)
@@ -29,6 +35,14 @@ class LateFiles:
         file.forget_at = monotonic() + LATE
         self._files.append(file)
         self.close_forgotten()
+
+    def leave(self, file: OpenFile) -> None:
+        """Keep a former live file, if this process does not keep too many; else a late line opens it by its name."""
+        if sum(len(files._files) for files in list(_all)) < _MOST_IN_PROCESS:
+            self.keep(file)
+        else:
+            file.due = -inf
+            file.close()
 
     def find(self, created: float) -> OpenFile | None:
         """The file for a line of this time (seconds since the epoch), if it is kept."""

@@ -17,10 +17,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from rollsafe.backups import stand_back
 from rollsafe.environment import unseen_variables
 from rollsafe.handlers import end_leases
 from rollsafe.locks import renew_handles
+from rollsafe.maintenance import stand_back
 
 __all__ = ["install"]
 

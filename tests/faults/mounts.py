@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from rollsafe import maintenance
+from rollsafe.handlers import living_handlers
+from tests.integration.servers import wait_until
 from tests.needs import require_command
 
 KINDS = ("tmpfs", "ext4", "xfs", "btrfs", "overlay")
@@ -98,6 +101,10 @@ def enter_own_namespace() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can mount file systems: run the tests as root, or in a container")
     require_command("mount", package="mount")
+    # unshare(2) moves the calling thread only: one that maintains backups would not see what is mounted from now on.
+    for handler in living_handlers():
+        handler.close()
+    wait_until(lambda: not maintenance._worker._life.locked(), "no thread maintains backups")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         pytest.skip(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}; {_REMEDY}")
     mount("--make-rprivate", "/")

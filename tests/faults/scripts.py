@@ -16,6 +16,7 @@ import errno
 import gzip
 import json
 import logging
+import math
 import mmap
 import os
 import select
@@ -30,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import backups, handlers, renames
+from rollsafe import backups, handlers, maintenance, renames
 from rollsafe.codecs import Compress
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -276,6 +277,8 @@ class Program:
         logging.Handler.handleError = self._report  # type: ignore[method-assign, assignment]
         # What was rolled just now may be tended just now: nobody else writes here.
         vars(backups).update(LATE=0.0, LEASE=0.0, GRACE=0.0)
+        # The thread ends when nothing is left to do.
+        vars(maintenance).update(_SHORTEST_LOOK=math.inf, _LONGEST_LOOK=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",
@@ -453,7 +456,7 @@ def _wait_for_tracer() -> None:
 def _hold_keeper(*_: object) -> None:
     """A profile hook: the keeper waits for the tracer before it does anything."""
     sys.setprofile(None)
-    if threading.current_thread().name == "rollsafe-keeper":
+    if threading.current_thread().name == "rollsafe-maintenance":
         threading.setprofile(None)
         _wait_for_tracer()
         # That it has all to do at once, however busy the machine is; no call that is enumerated.

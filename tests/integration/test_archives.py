@@ -554,7 +554,7 @@ def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not
     handler = make(when="H", compress="gz")
     created = log(handler, "of the one that stays")
     # Else its first look at the directory may come late, find the backup of the other one, and compress it.
-    wait_until(lambda: handler._housekeeping.keeper.is_idle, "this process has looked at the directory")
+    wait_until(lambda: handler._maintenance.is_idle, "this process has looked at the directory")
     with Crew() as crew:
         elected = crew.start(work)
         wait_until(mark.exists, "the other process compresses")
@@ -654,9 +654,11 @@ while not begun:
     sleep(0.01)
 from gevent import monkey; monkey.patch_all()
 patched = True
-while threads() > before:
+while not [name for name in os.listdir(os.path.dirname(sys.argv[1])) if name.endswith(".archive")]:
     sleep(0.01)
 handler.close()
+while threads() > before:
+    sleep(0.01)
 """
     run_program(program, live)
     assert [path.read_text() for path in live.parent.glob("*.archive")] == ["an archive"]
@@ -692,6 +694,49 @@ for turn in range(4):
     handler.close()
     descriptors.append(len(os.listdir("/proc/self/fd")))
 sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{told} {descriptors}")
+"""
+    run_program(program, live)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("eventlet") is None, reason="eventlet is not installed: pip install eventlet"
+)
+def test_greenlets_of_eventlet_go_on_during_a_compression_and_keep_their_priority(live: Path) -> None:
+    """Its threads are greenlets, all in one thread of the operating system."""
+    program = """
+import warnings; warnings.simplefilter("ignore")
+import eventlet; eventlet.monkey_patch()
+import logging, os, sys, threading, time
+from eventlet import patcher
+from rollsafe import SafeTimedRotatingFileHandler
+
+turns = 0
+begun = done = False
+ours = threading.get_native_id()
+before = os.getpriority(os.PRIO_PROCESS, ours)
+
+def compress(source_path, target_path):
+    global begun, done
+    wait = patcher.original("time").sleep
+    begun, first = True, turns
+    deadline = time.monotonic() + 30
+    while turns < first + 20 and time.monotonic() < deadline:
+        wait(0.01)
+    open(target_path, "w").write("an archive")
+    done = turns >= first + 20 and threading.get_native_id() != ours
+
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+deadline = time.monotonic() + 60
+while not done and time.monotonic() < deadline:
+    eventlet.sleep(0.01)
+    turns += begun
+    logging.warning("more")
+after = os.getpriority(os.PRIO_PROCESS, ours)
+handler.close()
+sys.exit(0 if done and after == before else f"done: {done}, priority {before} became {after}")
 """
     run_program(program, live)
 

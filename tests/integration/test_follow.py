@@ -132,7 +132,7 @@ def test_tail_prints_every_line_of_a_load_once(plan: str, made: str, tmp_path: P
         if "compress" in keywords:
             # On a busy machine the load may be over before anything was compressed.
             keeper = SafeTimedRotatingFileHandler(live, when="S", utc=True, delay=True, **keywords)
-            keeper._housekeeping.keeper.wake()
+            keeper._maintenance.wake()
             wait_until(lambda: any(path.suffix == ".gz" for path in backups(place / live.name)), "an archive")
             keeper.close()
         report = judge(output, make_handler(live, **keywords), load.acknowledged, load.kills)

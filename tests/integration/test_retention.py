@@ -44,7 +44,7 @@ def roll(handler: WatchedHandler) -> None:
 
 def tend(handler: WatchedHandler) -> None:
     """Do rounds over the backups until there is nothing left to do."""
-    while (wait := handler._housekeeping.do_round()) is not None:
+    while (wait := handler._maintenance.do_round()) is not None:
         time.sleep(wait)
 
 

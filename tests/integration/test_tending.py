@@ -72,7 +72,7 @@ def wait_until_gone(*paths: Path) -> None:
 
 def wait_until_tended(handler: WatchedHandler) -> None:
     """Wait until the thread that tends has nothing more to do."""
-    wait_until(lambda: handler._housekeeping.keeper.is_idle, "the backups are tended")
+    wait_until(lambda: handler._maintenance.is_idle, "the backups are tended")
 
 
 def roll(handler: WatchedHandler, message: str) -> float:
@@ -414,12 +414,12 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
         assert set(turns) == {backups._TURN}
         return len(turns)
 
-    tending = handler._housekeeping.tending()
+    tending = handler._maintenance.tending()
     codec = handler._codec
     assert codec is not None
     lock = handler._rollover.lock
-    assert turns_of(handler._housekeeping.tending) >= files, "once over all to list them"
-    names, limits = [handler._names()], handler._housekeeping.limits()
+    assert turns_of(handler._maintenance.tending) >= files, "once over all to list them"
+    names, limits = [handler._names()], handler._maintenance.limits()
     assert turns_of(lambda: tending.expired(names, limits)) >= 2 * files, "names, and sizes"
     assert turns_of(lambda: tending.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
     paths = tending.expired(names, limits)
@@ -451,7 +451,7 @@ def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(live:
     extension = getattr(compress, "extension", f".{compress}")
     print(f"{len(list(live.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
     after = WatchedHandler(live, when="S", utc=True, compress=compress, delay=True)
-    while (wait := after._housekeeping.do_round()) is not None:
+    while (wait := after._maintenance.do_round()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)

@@ -1,0 +1,258 @@
+"""Maintenance where no process lives long: cron jobs, management commands, workers that are recycled all the time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from rollsafe import backups
+from rollsafe.archives import sign_of
+from tests.integration.logs import read_archive
+from tests.integration.servers import run_program
+
+PROGRAM = """
+import logging, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, maintenance
+
+# However busy the machine is.
+maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="S", utc=True, **eval(sys.argv[2]))
+logging.getLogger().addHandler(handler)
+logging.warning("one")
+until = int(time.time()) + 1.05
+while time.time() < until:
+    time.sleep(0.01)
+logging.warning("two")
+"""
+
+
+def made(live: Path) -> list[str]:
+    """The backups."""
+    return sorted(path.name for path in live.parent.glob("app.log.*"))
+
+
+@pytest.mark.parametrize("turns", [3])
+def test_processes_that_end_at_once_remove_what_exceeds_the_limits(live: Path, turns: int) -> None:
+    for _ in range(turns):
+        run_program(PROGRAM, live, "dict(backupCount=1)")
+    assert len(made(live)) == 1
+
+
+def test_a_process_that_ends_at_once_compresses_what_it_has_rolled(live: Path) -> None:
+    run_program(PROGRAM, live, "dict(compress='gz')")
+    (name,) = made(live)
+    assert read_archive(live.with_name(name)) == b"one\n"
+
+
+def test_an_exit_waits_for_a_compression_that_has_begun_as_far_as_it_ends_soon(live: Path, tmp_path: Path) -> None:
+    program = """
+import logging, pathlib, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, maintenance
+
+maintenance._EXIT_END = 60.0
+
+def compress(source, target):
+    pathlib.Path(sys.argv[2]).touch()
+    time.sleep(0.5)
+    pathlib.Path(target).write_bytes(pathlib.Path(source).read_bytes())
+
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.01)
+"""
+    run_program(program, live, tmp_path / "begun")
+    assert [path.read_text() for path in live.parent.glob("*.archive")] == ["first\n"]
+
+
+def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Path) -> None:
+    program = """
+import logging, os, sys, time
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance
+from rollsafe.locks import TENDING_BYTE
+
+lock = FileLock(os.path.join(os.path.dirname(sys.argv[1]), ".app.log.lock"), byte=TENDING_BYTE)
+ready, go = os.pipe()
+child = os.fork()
+if not child:
+    lock.acquire()
+    os.write(go, b"x")
+    time.sleep(60)
+    os._exit(0)
+os.read(ready, 1)
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz")
+logging.getLogger().addHandler(handler)
+logging.warning("first")
+handler.doRollover()
+while not handler._maintenance.is_waiting_for_election:
+    time.sleep(0.01)
+waits = []
+maintenance.sleep = waits.append
+maintenance._finish()
+os.kill(child, 9)
+os._exit(0 if not waits else 1)
+"""
+    run_program(program, live)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_was_changed_minutes_ago_is_quiet_at_first_sight(
+    source: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    # Nobody can set a ctime, so the clock goes.
+    now = time.time() + (backups._OLD + 1 if old else backups._OLD - 60)
+    monkeypatch.setattr(time, "time", lambda: now)
+    wait = backups.Watch().seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0)
+    assert (wait <= 0) is old
+
+
+def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert backups.Watch().seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0) == pytest.approx(2.0)
+
+
+def test_a_rolled_file_of_an_earlier_run_is_told_of_by_a_process_that_ends_at_once(live: Path, tmp_path: Path) -> None:
+    program = """
+import logging, pathlib, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, backups, maintenance
+
+backups._OLD = -1.0
+maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+
+def tell(path, interval):
+    pathlib.Path(sys.argv[2]).write_text(path)
+
+logging.getLogger().addHandler(SafeTimedRotatingFileHandler(sys.argv[1], when="H", on_rollover=tell))
+logging.warning("first")
+"""
+    rolled = live.with_name("app.log.2020-01-01_00.rolled")
+    rolled.write_text("of an earlier run\n")
+    run_program(program, live, tmp_path / "told")
+    assert (tmp_path / "told").read_text() == str(rolled.with_suffix(""))
+    assert not rolled.exists()
+
+
+# The thread.
+
+
+def test_a_handle_error_that_raises_does_not_end_the_maintenance(live: Path, tmp_path: Path) -> None:
+    program = """
+import logging, sys, time, threading
+from rollsafe import SafeTimedRotatingFileHandler, backups
+
+backups.LATE = backups.LEASE = backups.GRACE = 0.05
+told = []
+
+class Strict(SafeTimedRotatingFileHandler):
+    def handleError(self, record):
+        raise
+
+class Timeout(BaseException):
+    "As that of gevent."
+
+def tell(path, interval):
+    told.append(path)
+    if len(told) <= 2:
+        raise Timeout("no network") if len(told) == 1 else ConnectionError("no network")
+
+handler = Strict(sys.argv[1], when="H", on_rollover=tell)
+logging.getLogger().addHandler(handler)
+for turn in range(4):
+    logging.warning("a line")
+    handler.doRollover()
+    deadline = time.monotonic() + 30
+    while len(told) <= turn and time.monotonic() < deadline:
+        time.sleep(0.01)
+sys.exit(0 if len(told) >= 4 else f"told {told}")
+"""
+    run_program(program, live)
+
+
+def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(tmp_path: Path) -> None:
+    program = """
+import logging, os, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, backups, late
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+COUNT = 60
+before = descriptors(), threads()
+handlers = [
+    SafeTimedRotatingFileHandler(f"{sys.argv[1]}/{number}.log", when="H", backupCount=1, compress="gz")
+    for number in range(COUNT)
+]
+most = 0, 0
+for turn in range(3):
+    for handler in handlers:
+        handler.handle(logging.makeLogRecord({"msg": "a line", "created": time.time()}))
+        handler.doRollover()
+        most = max(most[0], descriptors()), max(most[1], threads())
+print(before, most)
+assert most[1] - before[1] <= 1, most
+# A few more at a time, for an archive or a late line.
+assert most[0] - before[0] <= 2 * COUNT + late._MOST_IN_PROCESS + 12, (before, most)
+os._exit(0)
+"""
+    run_program(program, tmp_path)
+
+
+def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Path, tmp_path: Path) -> None:
+    program = """
+import logging, os, pathlib, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, late, maintenance
+
+maintenance._SHORTEST_LOOK = 0.05
+late.LATE = 0.05
+silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
+never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)
+silent.handle(logging.makeLogRecord({"msg": "boot", "created": time.time()}))
+
+def opened():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            pass
+    return [path for path in found if path.startswith(sys.argv[1])]
+
+assert len(opened()) == 2, opened()
+for path in opened():
+    os.remove(path)
+deadline = time.monotonic() + 50
+while (left := opened()) and time.monotonic() < deadline:
+    time.sleep(0.05)
+silent.handle(logging.makeLogRecord({"msg": "again", "created": time.time()}))
+text = pathlib.Path(sys.argv[1]).read_text()
+assert (left, text) == ([], "again\\n"), (left, text)
+os._exit(0)
+"""
+    run_program(program, live)
+
+
+def test_a_handler_that_is_dropped_is_not_kept_by_the_thread(live: Path) -> None:
+    program = """
+import gc, logging, os, sys, time, weakref
+from rollsafe import SafeTimedRotatingFileHandler
+
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
+handler.handle(logging.makeLogRecord({"msg": "a line", "created": time.time()}))
+while not handler._maintenance.is_idle:
+    time.sleep(0.01)
+dropped = weakref.ref(handler)
+del handler
+deadline = time.monotonic() + 30
+while dropped() is not None and time.monotonic() < deadline:
+    gc.collect()
+    time.sleep(0.01)
+os._exit(0 if dropped() is None else 1)
+"""
+    run_program(program, live)
