@@ -444,6 +444,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._write_at_the_end(record)
             return
         moves = 0
+        refused: object = None
         interruption: Exception | None = None
         while self._spill.waits and (now or not self._spill.failing or _monotonic() >= self._spill.retry_at):
             self._busy = (os.getpid(), threading.get_ident())
@@ -457,6 +458,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 # Nor is what a signal handler raises.
                 if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPiece | NoRoom):
                     interruption = error
+                if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                    # Goes on as long as it is another file that is full, or another line that waits.
+                    before, refused = refused, (self._rollover.full, tuple(self._spill.lines)[:1])
+                    if refused != before:
+                        continue
                 moves += 1
                 if moves > MOVES or not (moved or interruption is error):
                     self._fail(record)
@@ -519,7 +525,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 if over:
                     # Also for who has not come through `handle`.
                     self._wait_for_quiet()
-                else:
+                elif not self._rollover.is_full(file):
                     self._close_for_size(file)
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, _believed(record.created, now), newest)
@@ -541,7 +547,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._attached().bind(self.maxBytes or inf, self.baseFilename)
 
     def _lacks_room(self, file: OpenFile) -> bool:
-        """Whether the line that waits first would make the live file too large."""
+        """Whether the live file is full, or the line that waits first would make it too large."""
+        if self._rollover.is_full(file):
+            return True
         if not self.maxBytes:
             return False
         more = len(self._spill.lines[0][0]) if self._spill.lines else 0
@@ -665,10 +673,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # The last time it begins on a new line by itself, whatever another program is writing without newlines.
             for start in (*[b""] * GLUED, end):
                 file.blank_left()
-                text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
-                # Room was made, if it could be.
-                written = file.append(text) if self.maxBytes else file.write(text)
-                rest = self._unwritten(file, text, written)
+                # Twice, because only the write after one that was cut short tells why: a full disk, or a full file.
+                for _ in range(2):
+                    text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
+                    # Room was made, if it could be.
+                    written = file.append(text) if self.maxBytes else file.write(text)
+                    rest = self._unwritten(file, text, written)
+                    if not rest or file.interval is None:
+                        break
                 if rest:
                     if file.interval is None:
                         spill.remove(entry)
@@ -679,14 +691,28 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     break
             if kept:
                 spill.remove(entry)
-        except BaseException:
+        except BaseException as error:
             # The application was told that it is logged: what a signal handler raises must not take it along, nor
             # have it written twice. It may come before the write(2) or after it.
-            if file.has_written(text, before):
+            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                # The next one goes to another file.
+                self._rollover.record_full(file.stream, line)
+                self._late.discard(file)
+                self._drop_if_too_long(error)
+            elif file.has_written(text, before):
                 spill.remove(entry)
             raise
         if not kept:
             self._discard(file)
+
+    def _drop_if_too_long(self, error: OSError) -> None:
+        """Drop and count the line that waits first if it is longer than any file may be, as it would stop the rest."""
+        entry, limit = self._spill.lines[0], self._rollover.limit
+        if 0 < limit < len(entry[0]):
+            self._spill.remove(entry)
+            self._spill.dropped += 1
+            tell("dropped", self.baseFilename)
+            self._say_once(f"a line of {len(entry[0])} bytes, with a limit of {limit} for a file,", error)
 
     def _discard(self, file: OpenFile) -> None:
         """Turn for good from a file that does not keep what is written into it."""
@@ -723,9 +749,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             written = self._append_shared([line for line, _ in entries], late)
             spill.remove_all(entries[:written])
-        except BaseException:
+        except BaseException as error:
             # Not by what was returned: a signal handler may have raised just then.
             spill.remove_all(entries[: self._rollover.appended])
+            if isinstance(error, OSError) and error.errno == errno.EFBIG and spill.lines:
+                self._drop_if_too_long(error)
             raise
         if written < len(entries):
             raise OSError(errno.ENOSPC, f"only {written} of {len(entries)} lines were written", self.baseFilename)

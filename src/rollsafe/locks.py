@@ -604,7 +604,9 @@ class FileLock:
         """
         descriptor = self._usable_handle().open()
         try:
-            if os.pwrite(descriptor, note, 0) != len(note):
+            written = os.pwrite(descriptor, note, 0)
+            # Only the next write tells why one was cut short: a full disk (ENOSPC), or a full file (EFBIG).
+            if written < len(note) and os.pwrite(descriptor, note[written:], written) < len(note) - written:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.ftruncate(descriptor, len(note))
         except OSError as error:

@@ -12,6 +12,7 @@ import fcntl
 import itertools
 import os
 import re
+import resource
 import stat
 import time
 from collections.abc import Callable
@@ -435,6 +436,10 @@ class Rollover:
         self._last_number = last_number
         self.appended = 0
         """How many lines the last `append` has written wholly, also if a signal handler has raised in it."""
+        self.full: tuple[Identity, int] | None = None
+        """The file that could grow no further last, and its size then."""
+        self.limit = 0
+        """How large a file may be, by the last refusal of a write (EFBIG)."""
         # The interval in which we have rolled last, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
         # The live file whose rename over a claim was refused last, the pause after it, and its end (monotonic).
@@ -674,6 +679,31 @@ class Rollover:
         """
         return self._refusal is not None and self._refusal[0] == file.identity and tick < self._refusal[2]
 
+    def record_full(self, stream: FileIO, line: bytes) -> None:
+        """Note that a file can grow no further, as the kernel has refused to append `line` (EFBIG).
+
+        Its limit is that of the process (`ulimit -f`, LimitFSIZE= of systemd), or of the file system (4 GiB on FAT),
+        which nothing tells but the size of the file. A line that is longer would fill one file after another.
+        """
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        with suppress(OSError, ValueError):
+            status = os.fstat(stream.fileno())
+            self.limit = status.st_size if limit == resource.RLIM_INFINITY else min(limit, status.st_size)
+            if len(line) <= self.limit:
+                self.full = identity_of(status), status.st_size
+
+    def is_full(self, file: OpenFile) -> bool:
+        """Whether `file` is the one that could grow no further last."""
+        if self.full is None or self.full[0] != file.identity:
+            return False
+        with suppress(OSError, ValueError):
+            return self._is_full(os.fstat(file.stream.fileno()))
+        return False
+
+    def _is_full(self, status: os.stat_result) -> bool:
+        # A smaller one has got the inode of a file that was removed.
+        return self.full is not None and self.full[0] == identity_of(status) and self.full[1] <= status.st_size
+
     def _record_refusal(self, identity: Identity) -> None:
         """Note that the rename of a live file over a claim was refused; the pause doubles, or ends with the file."""
         before = self._refusal
@@ -766,25 +796,44 @@ class Rollover:
                 os.close(lock)
 
     def _write_through(self, stream: FileIO, lines: list[bytes], end: bytes) -> int:
-        """Write `lines` and see them to the server; returns how many are there wholly.
+        """Write `lines` and see them to the server; returns how many are there.
+
+        Nobody else writes under the lock, so a write that was cut short is continued, and the next one tells why: a
+        full disk (ENOSPC), or a file that can grow no further (EFBIG).
 
         A fragment of a line that a killed writer or a full disk has left is cut off first, if lines of ours end in a
         newline at all.
         """
         start = end if end.endswith(b"\n") and _ends_in_fragment(stream) else b""
         before = os.fstat(stream.fileno()).st_size
+        rest = start + b"".join(lines)
         try:
-            stream.write(start + b"".join(lines))
-            os.fsync(stream.fileno())
-        finally:
-            # Not by what was returned: a signal handler may have raised just then, or now.
             try:
-                self._count_appended(stream, before, start, lines)
-            except BaseException:
-                self._count_appended(stream, before, start, lines)
-                raise
+                while rest:
+                    rest = rest[stream.write(rest) :]
+                os.fsync(stream.fileno())
+            finally:
+                # Not by what was returned: a signal handler may have raised just then, or now.
+                try:
+                    self._count_appended(stream, before, start, lines)
+                except BaseException:
+                    self._count_appended(stream, before, start, lines)
+                    raise
+        except OSError as error:
+            self._blank_fragment(stream, before, start, lines, end)
+            if error.errno == errno.EFBIG and self.appended < len(lines):
+                self.record_full(stream, lines[self.appended])
+            raise
         tell("lines", self.path, self.appended)
         return self.appended
+
+    def _blank_fragment(self, stream: FileIO, before: int, start: bytes, lines: list[bytes], end: bytes) -> None:
+        """Overwrite the beginning of a line that stands at the end of the file, as the rest of it was refused."""
+        whole = start + b"".join(lines[: self.appended])
+        fragment = (start + b"".join(lines))[len(whole) : os.fstat(stream.fileno()).st_size - before]
+        file = OpenFile(stream, (0, 0), None)
+        if fragment and file.has(before + len(whole), fragment):
+            file.blank(before + len(whole), fragment, end)
 
     def _count_appended(self, stream: FileIO, before: int, start: bytes, lines: list[bytes]) -> None:
         """Find out how many of `lines` are written wholly: nobody else writes under the lock."""
@@ -911,10 +960,18 @@ class Rollover:
         extension = self._extension()
         last = self._backup_path(interval.suffix, free - 1) + extension
         # What waits for the application is given to it when it was quiet for long, and removed afterwards.
-        if free > interval.fold and _is_plain_file(last) and (not extension or _was_just_written(last)):
+        if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
             return FileIO(last, "a", opener=_open_piece_that_is_there)
         new = self._backup_path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self._open_new)
+
+    def _can_grow(self, path: str) -> bool:
+        """Whether a backup may be appended to: a regular file and no link, and not the one that is full."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(status.st_mode) and not self._is_full(status)
 
     def _open_new(self, path: str, flags: int) -> int:
         """An opener that refuses a file that exists."""
@@ -1071,14 +1128,6 @@ def _ends_in_fragment(stream: FileIO) -> bool:
         size = os.fstat(stream.fileno()).st_size
         return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")
     except OSError:
-        return False
-
-
-def _is_plain_file(path: str) -> bool:
-    """Whether `path` is a regular file and no link."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
         return False
 
 

@@ -51,6 +51,13 @@ class OutageHandler(SafeTimedRotatingFileHandler):
         self.refusals += "was refused" in record.getMessage()
 
 
+class StayingHandler(OutageHandler):
+    """It never rolls over, so a file that is full by `Limit` stops it as a full disk does, with such short writes."""
+
+    def doRollover(self) -> None:
+        """Stay."""
+
+
 class Outages:
     """What the processes of one test tell each other, in shared memory."""
 
@@ -271,8 +278,8 @@ def log(handler: logging.Handler, stream: str, number: int, size: int) -> None:
 
 @pytest.fixture
 def daily(tmp_path: Path) -> Callable[[], OutageHandler]:
-    """Makes handlers of one file that is rolled at midnight only."""
-    return lambda: OutageHandler(tmp_path / "app.log", when="D")
+    """Makes handlers of one file that is never rolled."""
+    return lambda: StayingHandler(tmp_path / "app.log", when="D")
 
 
 def suffix_of_day(created: float) -> str:
@@ -293,8 +300,9 @@ def test_a_line_of_another_process_just_after_a_short_write_is_not_glued_to_the_
     def limited() -> None:
         handler = make()
         limit = Limit()
-        # Its first line takes it to a description of its own, should the handler have come over the fork.
-        log(handler, "limited", 0, 200)
+        # Its first line takes it to a description of its own, should the handler have come over the fork. The limit
+        # is to be larger than a line, because one that fits no file at all is dropped.
+        log(handler, "limited", 0, size)
         turns.give(TO_OTHER)
         turns.take(TO_LIMITED)
         limit.set(live.stat().st_size + fits)

@@ -521,8 +521,8 @@ def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
             "space",
             "ulimit -f",
             f"no file of a process that is started from here may be larger than {size_text(limit)}",
-            "a live file that has grown so large takes no line more until it is rolled",
-            "lift the limit (ulimit -f unlimited; LimitFSIZE= of systemd), or give a maxBytes below it",
+            "a live file that has grown so large is rolled over before its interval ends, and a longer line is lost",
+            "lift the limit (ulimit -f unlimited; LimitFSIZE= of systemd), unless such parts are wanted",
         )
 
 

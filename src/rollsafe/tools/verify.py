@@ -400,7 +400,7 @@ class _Verification:
         if blanked := sum(read.blanked for _, read in files):
             report.notes.append(
                 f"{log.live}: {counted(blanked, 'blank line')}, in the place of lines that were cut short (a full"
-                " disk), or of texts of several lines"
+                " disk or file), or of texts of several lines"
             )
 
     def _count(self, kind: str, count: int) -> None:
