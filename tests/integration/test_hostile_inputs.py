@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,16 +36,34 @@ def run(*arguments: str, shell: str = "") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=60)
 
 
+# Runs one command after the other, each in a process of its own, with one start of the interpreter for all.
+RUN_EACH = """
+import json, os, sys
+from rollsafe import cli
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        for descriptor in (1, 2):
+            os.dup2(os.open(f"{number}.{descriptor}", os.O_WRONLY | os.O_CREAT | os.O_EXCL), descriptor)
+        cli.main(arguments)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def codes_of(path: Path) -> dict[str, int]:
     """The exit code of each command about a path; none of them may end with a traceback or in silence."""
-    codes = {}
-    for command in COMMANDS:
-        ran = run(*command, str(path))
-        assert b"Traceback" not in ran.stderr, ran.stderr
-        if ran.returncode == 2 and not ran.stdout:
-            assert ran.stderr.startswith(b"rollsafe: ")
-            assert ran.stderr.count(b"\n") == 1
-        codes[command[0]] = ran.returncode
+    calls = json.dumps([[*command, str(path)] for command in COMMANDS])
+    with tempfile.TemporaryDirectory() as outputs:
+        ran = subprocess.run(
+            [sys.executable, "-c", RUN_EACH, calls], env=ENVIRONMENT, cwd=outputs, capture_output=True, timeout=120
+        )
+        codes = dict(zip((command[0] for command in COMMANDS), map(int, ran.stdout.split()), strict=True))
+        for number, code in enumerate(codes.values()):
+            said, errors = (Path(outputs, f"{number}.{descriptor}").read_bytes() for descriptor in (1, 2))
+            assert b"Traceback" not in errors, errors
+            if code == 2 and not said:
+                assert errors.startswith(b"rollsafe: ")
+                assert errors.count(b"\n") == 1
     return codes
 
 
