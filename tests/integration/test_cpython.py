@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.versions import Missing, find_interpreter
+
 PROGRAM = Path(__file__).with_name("cpython_tests.py")
 SOURCE = PROGRAM.parents[2] / "src"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
@@ -78,10 +80,9 @@ def test_exceptions_are_those_that_the_documentation_has(name: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_supported_version_has_the_same_exceptions(version: str) -> None:
     """The core needs nothing installed, so that any interpreter will do."""
-    python = f"python{version}"
     try:
-        subprocess.run([python, "-c", ""], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"there is no {python} on the path")
-    found = outcomes(python)
+        python = find_interpreter(version)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    found = outcomes(str(python))
     assert {name for name, text in found.items() if text} == EXCEPTIONS.keys() & found.keys()

@@ -45,7 +45,7 @@ def interpreter(version: str) -> Path:
     with _being_made(home) as absent:
         if absent:
             # Without pip: Debian's python3 has ensurepip in a package of its own, and ours can install into it.
-            _run([str(_find(version)), "-m", "venv", "--without-pip", str(home)])
+            _run([str(find_interpreter(version)), "-m", "venv", "--without-pip", str(home)])
     return python
 
 
@@ -88,8 +88,12 @@ def environment_of(gunicorn_home: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
 
 
-def _find(version: str) -> Path:
-    """An interpreter of that minor version: the one that runs, one on the PATH, or one of pyenv's."""
+def find_interpreter(version: str) -> Path:
+    """An interpreter of that minor version: the one that runs, one on the PATH, or one of pyenv's.
+
+    Raises:
+        Missing: There is none.
+    """
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return Path(sys.executable)
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
