@@ -27,12 +27,20 @@ REST = 0.5
 _LONGEST_REST = 1.0
 
 
-# Set once the process is about to end: there is no time to rest.
+# Set once the process is about to end: there is no time to rest, and then none to work.
 _in_a_hurry = False
+_is_broken_off = False
 
 
-def start_thread(run: Callable[[], None], name: str) -> None:
+class Ending(BaseException):
+    """The process is about to end, and the work is not done. No failure, so it is no Exception."""
+
+
+def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
     """Run `run` in a daemon thread of the operating system: the process may end at any time.
+
+    Returns:
+        The thread; None where those of `threading` are, or may yet become, greenlets.
 
     Raises:
         RuntimeError: There can be no further thread.
@@ -46,7 +54,10 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         # begun before ends in a KeyError after that: it looks for itself by the number of a greenlet.
         _original(_thread, "start_new_thread")(run, ())
     else:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+    return None
 
 
 def _run_without_hub(run: Callable[[], None]) -> None:
@@ -98,6 +109,12 @@ def hurry() -> None:
     _in_a_hurry = True
 
 
+def break_off() -> None:
+    """Have nobody work any more who paces."""
+    global _is_broken_off
+    _is_broken_off = True
+
+
 class Pace:
     """Rests in proportion to the work done, so that the work takes no more than a part of a processor and a disk."""
 
@@ -105,7 +122,13 @@ class Pace:
         self._since = time.monotonic()
 
     def rest(self) -> None:
-        """Rest for the work since the last rest, or since the beginning."""
+        """Rest for the work since the last rest, or since the beginning.
+
+        Raises:
+            Ending: The process is about to end.
+        """
+        if _is_broken_off:
+            raise Ending
         if not _in_a_hurry:
             sleep(min(REST * (time.monotonic() - self._since), _LONGEST_REST))
         self._since = time.monotonic()

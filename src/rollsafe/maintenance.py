@@ -1,8 +1,8 @@
 """What a handler has done with its backups, and when: at its start, after a rollover, again after a failure.
 
 One thread of the process does it for all its handlers (`_Worker`). It lives as long as there is something to do, or a
-file to be let go of at the next boundary. For each log, one process does it at a time, elected by a lock; another takes
-over should that end.
+file to be let go of at the next boundary; if it is not at work it ends for each fork, and at the exit. For each log,
+one process does it at a time, elected by a lock; another takes over should that end.
 
 The handler's attributes and overridden methods are asked for each time, because an application may set them at any.
 What belongs to the application may raise anything: not even a `handleError` that raises ends the thread.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -20,7 +21,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Final, Protocol
 
-from rollsafe.background import hurry, is_patched, lower_priority, new_lock, sleep, start_thread
+from rollsafe.background import Ending, break_off, hurry, is_patched, lower_priority, new_lock, sleep, start_thread
 from rollsafe.backups import IsElected, NotElected, Tending, Watch
 from rollsafe.codecs import Codec
 from rollsafe.ledger import Ledger
@@ -40,6 +41,9 @@ _LONGEST_LOOK: Final = 600.0
 _EXIT_BEGIN: Final = LEASE + GRACE + 0.5
 _EXIT_END: Final = 5.0
 _EXIT_PAUSE: Final = 0.005
+# Seconds that an exit, and a fork, wait at most for the thread to end.
+_LEAVE_AT_EXIT: Final = 1.0
+_LEAVE_FOR_FORK: Final = 0.1
 
 
 class Maintained(Protocol):
@@ -194,6 +198,8 @@ class Maintenance:
         next_due = inf
         try:
             next_due = self._step()
+        except Ending:
+            pass  # Another process goes on.
         except BaseException as error:  # what belongs to the application may raise anything
             self.report(f"the backups beside {self._lock_path} could not be tended", error)
         finally:
@@ -357,10 +363,17 @@ class _Worker:
         self._alarm = new_lock()
         self._alarm.acquire()
         self._starter = 0
+        self._thread: threading.Thread | None = None
         # Handlers may be dropped without `close` while there is something to do for them.
         self._called: set[Maintenance] = set()
-        self.steps = 0
-        """Odd while a step is made."""
+        self._steps = 0  # odd while a step is made
+        self._is_paused = False
+        self._has_finished = False
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a step is made."""
+        return self._steps % 2 == 1
 
     def call(self, member: Maintenance) -> None:
         """Have a step made soon."""
@@ -376,12 +389,57 @@ class _Worker:
         with suppress(RuntimeError):
             self._alarm.release()
 
+    def pause(self) -> None:
+        """Have no thread, unless it is at work; `resume` has one again."""
+        self._is_paused = True
+        self._leave(_LEAVE_FOR_FORK)
+
+    def resume(self) -> None:
+        """Have a thread again, if there is something to do."""
+        self._is_paused = False
+        if self._called or self._next() < inf:
+            self._start()
+
+    def finish(self) -> None:
+        """Wait, at the exit of the process, for what is under way and what can be done at once, but not for long.
+
+        Nobody else would do it where all processes are short-lived. What another process does is left to it. Then the
+        thread ends, because an interpreter within a process aborts the process if one is left (Py_EndInterpreter).
+        """
+        hurry()
+        begin, end = time.monotonic() + _EXIT_BEGIN, time.monotonic() + _EXIT_END
+        while self._life.locked() and time.monotonic() < end:
+            # Before the times: what begins after this look is due at the next one.
+            is_at_work = self.is_at_work
+            waits = [member.due for member in _living() if not member.is_waiting_for_election]
+            if not is_at_work and min(waits, default=inf) > begin:
+                break
+            sleep(_EXIT_PAUSE)
+        self._has_finished = True
+        break_off()
+        self._leave(_LEAVE_AT_EXIT)
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether the thread is to make no further step."""
+        return self._is_paused or self._has_finished
+
+    def _leave(self, seconds: float) -> None:
+        """Have the thread end, and wait for that, but no longer than so many seconds."""
+        self.alarm()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
     def _start(self) -> None:
         """Have the thread run."""
-        if self._life.acquire(False):
+        if not self._is_to_end and self._life.acquire(False):
+            if not self._starter:
+                # Not at our import: it forgets then what was asked for before its process began.
+                _finish_with_multiprocessing()
             self._starter = threading.get_native_id()
             try:
-                start_thread(self._run, "rollsafe-maintenance")
+                self._thread = start_thread(self._run, "rollsafe-maintenance")
             except RuntimeError:
                 # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
                 self._life.release()
@@ -393,13 +451,13 @@ class _Worker:
         try:
             while is_alive:
                 wait = self._go_round()
-                if wait < inf:
+                if wait < inf and not self._is_to_end:
                     self._alarm.acquire(True, wait)
                     continue
                 is_alive = False
                 self._life.release()
                 # Who called before that has found the thread alive.
-                is_alive = self._next() < inf and self._life.acquire(False)
+                is_alive = not self._is_to_end and self._next() < inf and self._life.acquire(False)
         finally:
             if is_alive:
                 # Something of ours is wrong, and shows; the next call starts a new thread.
@@ -408,10 +466,12 @@ class _Worker:
     def _go_round(self) -> float:
         """Do what is due; seconds until something is due again, infinity for never."""
         for member in sorted(_living(), key=lambda member: member.due):
+            if self._is_to_end:
+                break
             if member.due <= time.monotonic():
-                self.steps += 1
+                self._steps += 1
                 member.step()
-                self.steps += 1
+                self._steps += 1
             if member.wants_a_look:
                 member.look()
             if member.is_idle:
@@ -424,20 +484,6 @@ class _Worker:
     def _next(self) -> float:
         """When something is due again; seconds of the monotonic clock."""
         return min((min(member.due, member.look_at) for member in _living()), default=inf)
-
-    def finish(self) -> None:
-        """Wait, at the exit of the process, for what is under way and what can be done at once, but not for long.
-
-        Nobody else would do it where all processes are short-lived. What another process does is left to it.
-        """
-        hurry()
-        begin, end = time.monotonic() + _EXIT_BEGIN, time.monotonic() + _EXIT_END
-        while self._life.locked() and time.monotonic() < end:
-            is_at_work = self.steps % 2 == 1
-            waits = [member.due for member in _living() if not member.is_waiting_for_election]
-            if not is_at_work and min(waits, default=inf) > begin:
-                return
-            sleep(_EXIT_PAUSE)
 
 
 # All that there is in this process, weakly: the thread must not keep a handler that the application has dropped.
@@ -474,8 +520,31 @@ def _worker_of_this_process() -> _Worker:
     return _worker
 
 
-@atexit.register
+def _finish_with_multiprocessing() -> None:
+    """Have the exit of a process of `multiprocessing` do what any exit does; a forked one ends by os._exit."""
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        # After its own children have ended.
+        util.Finalize(None, _finish, exitpriority=-100)
+
+
 def _finish() -> None:
     """At the exit of the interpreter, before `logging` closes the handlers."""
     if _worker.pid == os.getpid():
         _worker.finish()
+
+
+def _pause() -> None:
+    """Before a fork: a thread that the child lacks may leave it a lock that nobody gives back; Python 3.12 warns."""
+    if _worker.pid == os.getpid() and not _worker.is_at_work:
+        _worker.pause()
+
+
+def _resume() -> None:
+    """In the parent, after a fork."""
+    if _worker.pid == os.getpid():
+        _worker.resume()
+
+
+atexit.register(_finish)
+os.register_at_fork(before=_pause, after_in_parent=_resume)

@@ -143,3 +143,25 @@ def test_interpreters_of_one_process_keep_every_line_in_its_file(tmp_path: Path,
     report = audit(live, written, suffix_of)
     assert report.flawless, report
     assert report.files >= SECONDS - 1
+
+
+def test_an_interpreter_that_ends_leaves_no_thread_to_abort_the_process_for(tmp_path: Path, python: Path) -> None:
+    """Py_EndInterpreter calls the functions of `atexit`, and then aborts the process if there are two threads."""
+    code = (
+        SUB_INTERPRETERS
+        + """
+made = create()
+run(made, '''
+import atexit, logging
+from rollsafe import SafeTimedRotatingFileHandler
+
+logging.getLogger().addHandler(handler := SafeTimedRotatingFileHandler(path, when="H", backupCount=1, compress="gz"))
+logging.warning("a line")
+handler.doRollover()
+atexit._run_exitfuncs()
+''')
+interpreters.destroy(made)  # raises where the end of the interpreter would abort
+print("alive")
+"""
+    )
+    assert ran(python, code, tmp_path / "app.log") == "alive\n"

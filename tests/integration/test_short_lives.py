@@ -46,6 +46,41 @@ def test_a_process_that_ends_at_once_compresses_what_it_has_rolled(live: Path) -
     assert read_archive(live.with_name(name)) == b"one\n"
 
 
+@pytest.mark.parametrize("way", ["fork", "spawn", "forkserver"])
+def test_processes_of_multiprocessing_that_end_at_once_compress_what_they_have_rolled(
+    live: Path, tmp_path: Path, way: str
+) -> None:
+    """They end by os._exit, as far as they are forked."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import logging, multiprocessing, sys
+from rollsafe import SafeTimedRotatingFileHandler, maintenance
+
+def work():
+    maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+    handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz")
+    logging.getLogger().addHandler(handler)
+    logging.warning("one")
+    handler.doRollover()
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context(sys.argv[2]).Process(target=work)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+    )
+    run_program(
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
+        program,
+        live,
+        way,
+    )
+    (name,) = made(live)
+    assert read_archive(live.with_name(name)) == b"one\n"
+
+
 def test_an_exit_waits_for_a_compression_that_has_begun_as_far_as_it_ends_soon(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
@@ -254,5 +289,41 @@ while dropped() is not None and time.monotonic() < deadline:
     gc.collect()
     time.sleep(0.01)
 os._exit(0 if dropped() is None else 1)
+"""
+    run_program(program, live)
+
+
+def test_no_idle_thread_lives_while_a_process_forks_and_one_goes_on_afterwards(live: Path) -> None:
+    """A child lacks it, and what it held; Python 3.12 and later warn of each fork of a process with threads."""
+    program = """
+import os, sys, threading, time
+
+threads = []
+# Called after those of the package, which are registered later (os.register_at_fork).
+os.register_at_fork(before=lambda: threads.append(threading.active_count()))
+import logging
+from rollsafe import SafeTimedRotatingFileHandler, maintenance
+
+maintenance._LEAVE_FOR_FORK = 30.0
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
+logging.getLogger().addHandler(handler)
+logging.warning("a line")
+while not handler._maintenance.is_idle:
+    time.sleep(0.01)
+assert threading.active_count() == 2
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+assert threads == [1, 1, 1], threads
+for _ in range(2):
+    handler.doRollover()
+    logging.warning("a line")
+deadline = time.monotonic() + 60
+while len(os.listdir(os.path.dirname(sys.argv[1]))) > 3 and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert len(os.listdir(os.path.dirname(sys.argv[1]))) == 3, "live and lock file, and one backup"
+os._exit(0)
 """
     run_program(program, live)
