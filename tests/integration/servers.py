@@ -36,7 +36,7 @@ def post_worker_init(worker):
 """
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     """Poll `condition` until it is true; AssertionError saying `what` was awaited if it is not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
