@@ -29,7 +29,7 @@ from rollsafe.ledger import Changed as Changed
 from rollsafe.ledger import Ledger
 from rollsafe.locks import Identity, identity_of
 from rollsafe.places import Looks, Place, place_of
-from rollsafe.renames import rename_new
+from rollsafe.renames import rename_new_at
 from rollsafe.scratch import NO_LINKS, Scratch, claimed, opened, scratch_beside
 
 # What an archive has behind its name as a second one, until the application has been told of it.
@@ -170,15 +170,18 @@ def _publish(scratch: Scratch, name: str, archive: Identity, new: Place, is_last
         if error.errno not in NO_LINKS:
             raise
         if is_last:
-            _rename(os.path.join(scratch.path, name), new.path)
+            _rename(name, scratch.descriptor, new)
 
 
-def _rename(source_path: str, final_path: str) -> None:
-    """Give a file another name, which nothing has; only under the lock."""
-    if not rename_new(source_path, final_path):
-        if exists(final_path):
-            raise FileExistsError(errno.EEXIST, "it exists", final_path)
-        os.rename(source_path, final_path)
+def _rename(name: str, dir_fd: int | None, new: Place) -> None:
+    """Give a file, which has this name in an open directory, another one, which nothing has; only under the lock."""
+    if not rename_new_at(name, dir_fd, new.name, new.dir_fd):
+        try:
+            new.status()
+        except FileNotFoundError:
+            os.rename(name, new.name, src_dir_fd=dir_fd, dst_dir_fd=new.dir_fd)
+        else:
+            raise FileExistsError(errno.EEXIST, "it exists", new.path)
 
 
 def _longer(place: Place, extension: str) -> Place:
@@ -256,7 +259,7 @@ def give_name(path: str, final_path: str, sign: Sign, ledger: Ledger) -> None:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            _rename(path, final_path)
+            _rename(place.name, place.dir_fd, final)
 
 
 def drop_copied(path: str, copy_path: str, size: int, ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -111,12 +111,15 @@ class Watch:
         unchanged for LEASE + GRACE is neither the live file nor one that a writer may use without looking.
 
         A process that lives for a moment sees no file for so long. It takes one for quiet whose ctime, which nobody can
-        set, is minutes old: the wall clock would have to be set forward by as much just after a rollover.
+        set, is minutes old, unless it has seen the wall clock being set: forward, just after a rollover, that would
+        make an old file of a new one.
         """
         now = time.monotonic()
         seen, since = self._seen.get(path, (None, now))
         if seen != sign:
-            is_old = time.time() - sign[3] / 1e9 > _OLD
+            wall = time.time()
+            self._clock.steady_for(wall, now)
+            is_old = wall - sign[3] / 1e9 > _OLD and not self._clock.has_seen_it_set
             since = -inf if is_old else now
             self._seen[path] = (sign, since)
         return since + seconds - now
@@ -255,10 +258,11 @@ class Tending:
     def removals(self, recognisers: Sequence[Names], limits: Limits) -> list[Removal]:
         """What exceeds the limits, as `expired`, and why."""
         inventory = self.inventory(recognisers)
-        stored = [
-            Stored(backup.paths, backup.end, size_of(backup.paths) if limits.need_sizes else 0)
-            for backup in _slowly(inventory.certain)
-        ]
+        exceeds = 0 < limits.count < len(inventory.certain)
+        stored = []
+        for backup in _slowly(inventory.certain):
+            size = size_of(backup.paths) if limits.need_sizes or exceeds else 0
+            stored.append(Stored(backup.paths, backup.end, size, exceeds and not size))
         self.doubts_clock = False
         if limits.max_age and expired(stored, Limits(max_age=limits.max_age), time.time()):
             self.doubts_clock = not self._watch.believes_clock(self._times_of(inventory), limits.max_age)
@@ -277,7 +281,11 @@ class Tending:
                 yield os.lstat(path).st_mtime
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, except those that a writer may still be at, and those that await the application."""
+        """Remove files, except those that a writer may still be at, and those that await the application.
+
+        An empty one goes only after as long a time as nobody can have it open for a late line any more: it may be the
+        newest, and a line that came between the look and the removal would be lost.
+        """
 
         def unlink(path: str, sign: Sign) -> None:
             with claimed_file(path, sign[:2]):
@@ -288,7 +296,11 @@ class Tending:
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
         self._when_quiet(
-            "remove", (path for path in final if not are_one(path, path + ROLLED_EXTENSION)), LEASE + GRACE, unlink
+            "remove",
+            (path for path in final if not are_one(path, path + ROLLED_EXTENSION)),
+            LEASE + GRACE,
+            unlink,
+            if_empty=LATE + LEASE + GRACE,
         )
 
     def give_up(self, paths: Iterable[str]) -> None:
@@ -388,7 +400,7 @@ class Tending:
         for path in self._untold():
             self._attempt("tell", path, lambda path: self._tell(path, done))
 
-    def compress(self, codec: Codec, ledger: Ledger, done: Done | None) -> None:
+    def compress(self, codec: Codec, ledger: Ledger, done: Done | None, without: Collection[str] = ()) -> None:
         """Make archives of the plain backups.
 
         Another user's backups are left to a process of that user: we could not keep their owner.
@@ -397,6 +409,7 @@ class Tending:
             codec: How.
             ledger: Of the log.
             done: Told of each archive; None if nobody wants to know.
+            without: Backups that are to be removed.
         """
 
         def finish(path: str, sign: Sign) -> None:
@@ -405,7 +418,8 @@ class Tending:
             if done is not None:
                 self._attempt("tell", final + UNTOLD_EXTENSION, lambda untold: self._tell(untold, done))
 
-        plain = (os.path.join(self._directory, name) for name in self._plain())
+        names = (name for name in self._plain() if os.path.join(self._directory, name) not in without)
+        plain = (os.path.join(self._directory, name) for name in names)
         self._when_quiet("compress", plain, LEASE + GRACE, finish, _is_ours)
 
     def _tell(self, untold: str, done: Done) -> None:
@@ -477,8 +491,12 @@ class Tending:
         seconds: float,
         act: Callable[[str, Sign], None],
         may: Callable[[os.stat_result], bool] | None = None,
+        if_empty: float | None = None,
     ) -> None:
-        """Do `act` to each of the regular files `paths` that it may be done to, seen unchanged for so many seconds."""
+        """Do `act` to each of the regular files `paths` that it may be done to, seen unchanged for so many seconds.
+
+        With `if_empty`, it is so many for a file in which nothing is.
+        """
         for path in _slowly(paths):
             if self._watch.rests(action, path):
                 continue
@@ -488,7 +506,8 @@ class Tending:
                     self._watch.forget_failure(action, path)
                     continue
                 sign = sign_of(status)
-                wait = self._watch.seconds_until_quiet(path, sign, seconds)
+                rest = seconds if if_empty is None or status.st_size else if_empty
+                wait = self._watch.seconds_until_quiet(path, sign, rest)
                 if wait > 0:
                     self._early.add(path)
                     self._waits.append(wait)

@@ -310,7 +310,7 @@ class Maintenance:
             tending.give_up(expired)
             if self._codec is not None:
                 wanted = self._handler.on_rollover is not None
-                tending.compress(self._codec, ledger, self._tell_final if wanted else None)
+                tending.compress(self._codec, ledger, self._tell_final if wanted else None, expired)
         finally:
             lock.close()
         return tending.wait

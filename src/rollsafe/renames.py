@@ -51,13 +51,24 @@ def rename_new(source: str, target: str) -> bool:
         FileExistsError: There is something under the name `target`.
         OSError: No rename would do.
     """
-    if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
+    if _renameat2 is None:
         return False
     with places_of(source, target) as (old, new):
-        at = [_AT_FDCWD if place.dir_fd is None else place.dir_fd for place in (old, new)]
-        if _renameat2(at[0], os.fsencode(old.name), at[1], os.fsencode(new.name), _NOREPLACE) == 0:
-            return True
-        code = ctypes.get_errno()
+        try:
+            return rename_new_at(old.name, old.dir_fd, new.name, new.dir_fd)
+        except OSError as error:
+            error.filename, error.filename2 = source, target
+            raise
+
+
+def rename_new_at(source: str, source_dir_fd: int | None, target: str, target_dir_fd: int | None) -> bool:
+    """As `rename_new`, of names in open directories, or of paths where those are None."""
+    if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
+        return False
+    at = [_AT_FDCWD if directory is None else directory for directory in (source_dir_fd, target_dir_fd)]
+    if _renameat2(at[0], os.fsencode(source), at[1], os.fsencode(target), _NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
     if code not in _NOT_OFFERED:
         raise OSError(code, os.strerror(code), source, None, target)
     return False

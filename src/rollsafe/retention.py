@@ -62,6 +62,8 @@ class Stored:
     """No line in it is later; seconds since the epoch. None if that is not known."""
     size: int = 0
     """Bytes of its files; not looked at unless `Limits.need_sizes`."""
+    is_empty: bool = False
+    """Whether no line is in it; not looked at unless the backups are more than `Limits.count`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,14 @@ class ClockWitness:
     def __init__(self, wall: float, tick: float) -> None:
         self._since = tick
         self._ahead = wall - tick
+        self.has_seen_it_set = False
+        """Whether the wall clock was set, as far as the calls tell."""
 
     def steady_for(self, wall: float, tick: float) -> float:
         """For how many seconds the wall clock has not been set, as far as the calls of this tell."""
         if abs(wall - tick - self._ahead) > _STEP:
             self._since = tick
+            self.has_seen_it_set = True
         self._ahead = wall - tick
         return tick - self._since
 
@@ -216,8 +221,11 @@ def expired(backups: Sequence[Stored], limits: Limits, now: float, free: float =
     """
     reasons: dict[int, str] = {}
     if limits.count > 0:
-        for index in range(len(backups) - limits.count):
-            reasons[index] = f"one of {len(backups)} backups, backupCount={limits.count}"
+        # Those without a line first: they would crowd out lines. A rollover makes one of a live file that is empty.
+        order = sorted(range(len(backups)), key=lambda index: not backups[index].is_empty)
+        for index in order[: max(len(backups) - limits.count, 0)]:
+            of_them = "one without a line of" if backups[index].is_empty else "one of"
+            reasons[index] = f"{of_them} {len(backups)} backups, backupCount={limits.count}"
     if limits.max_age:
         for index, backup in enumerate(backups):
             if backup.end is not None and now - backup.end > limits.max_age:

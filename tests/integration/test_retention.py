@@ -95,6 +95,20 @@ def test_min_free_bytes_takes_all_backups_and_never_the_live_file(live: Path, ma
     assert live.read_text() == "after\n"
 
 
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_a_rollover_of_an_empty_live_file_takes_no_place_of_a_backup_with_lines(
+    live: Path, make: Make, compress: str | None
+) -> None:
+    """A handler that has its first line in the interval after its own, and workers that roll at their start."""
+    kept = [backup_of(live, days) for days in (2, 1)]
+    handler = make(backupCount=2, compress=compress)
+    for _ in range(3):
+        handler.doRollover()
+    wait_until(lambda: handler._maintenance.is_idle, "the backups are maintained")
+    left = [path for path in live.parent.iterdir() if path != live and not path.name.startswith(".")]
+    assert sorted(path.name.removesuffix(".gz") for path in left) == sorted(path.name for path in kept)
+
+
 def test_backups_of_a_handler_with_other_settings_are_counted(live: Path, make: Make) -> None:
     names = [
         "app.log.2020-01-01_00-00-00.xz",

@@ -145,6 +145,14 @@ def test_what_was_changed_minutes_ago_is_quiet_at_first_sight(
     assert (wait <= 0) is old
 
 
+def test_where_the_clock_was_seen_being_set_nothing_is_quiet_at_first_sight(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, now = backups.Watch(), time.time() + backups._OLD + 1
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert watch.seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0) == 2.0
+
+
 def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert backups.Watch().seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0) == pytest.approx(2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.archives import archive, sign_of
+from rollsafe.archives import archive, give_name, sign_of
 from rollsafe.codecs import CallableCodec, Codec, codec_for
 from rollsafe.ledger import Changed, Ledger
 from tests.faults.crew import WatchedHandler
@@ -85,6 +86,35 @@ def test_a_link_in_the_place_of_the_directory_of_the_draft_is_not_followed(scene
     assert gzip.decompress(Path(f"{backup}.gz").read_bytes()) == LINES
     assert not backup.exists()
     scene.assert_untouched()
+
+
+@pytest.mark.parametrize("renameat2", [True, False])
+def test_without_hard_links_no_rename_goes_through_a_directory_that_was_swapped_for_a_link(
+    scene: Scene, backup: Path, monkeypatch: pytest.MonkeyPatch, renameat2: bool
+) -> None:
+    """The second user waits for the moment between the look at a file and its rename."""
+    if not renameat2:
+        monkeypatch.setattr("rollsafe.renames._renameat2", None)
+    rolled = backup.rename(f"{backup}.rolled")
+    inner = scene.logs / "inner"
+    as_user(inner.mkdir)
+    rolled = rolled.rename(inner / rolled.name)
+    (scene.etc / rolled.name).write_text("of root")
+
+    def refuse(*_: object, **__: object) -> None:
+        as_user(lambda: inner.rename(scene.logs / "moved"))
+        as_user(lambda: inner.symlink_to(scene.etc))
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    lock = FileLock(scene.logs / ".app.log.lock")
+    try:
+        give_name(str(rolled), str(inner / NAME), sign_of(rolled.lstat()), Ledger(lock))
+    finally:
+        lock.close()
+    assert (scene.etc / rolled.name).read_text() == "of root"
+    assert not (scene.etc / NAME).exists()
+    assert (scene.logs / "moved" / NAME).read_bytes() == LINES
 
 
 def test_a_link_in_the_place_of_the_backup_is_not_read(scene: Scene, backup: Path) -> None:

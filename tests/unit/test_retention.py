@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -66,6 +67,16 @@ def test_the_oldest_that_exceed_any_limit_go(limits: Limits, numbers: list[int])
 def test_what_goes_for_one_limit_is_not_counted_for_the_next() -> None:
     assert gone(backups(50, 10, 10), Limits(count=2, max_total_bytes=20)) == [0]
     assert gone(backups(50, 10, 10), Limits(count=2, min_free_bytes=1050), free=1000) == [0]
+
+
+def test_backups_without_a_line_go_before_any_with_lines_and_only_where_they_exceed_the_count() -> None:
+    """As a handler leaves that is made in one interval and has its first line in the next."""
+    stored = [replace(backup, is_empty=not backup.size) for backup in backups(10, 0, 10, 10, 0)]
+    assert gone(stored, Limits(count=5)) == []
+    assert gone(stored, Limits(count=4)) == [1]
+    assert gone(stored, Limits(count=3)) == [1, 4]
+    assert gone(stored, Limits(count=1)) == [0, 1, 2, 4]
+    assert expired(stored, Limits(count=4), NOW)[0].reason == "one without a line of 5 backups, backupCount=4"
 
 
 def test_a_small_old_backup_does_not_outlive_a_large_newer_one() -> None:
