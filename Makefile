@@ -30,7 +30,7 @@ test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi ## the tests that take long: every server, network file systems, log shippers
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses 3 -m slow --ignore $(HOSTS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses 4 -m slow --ignore $(HOSTS)
 	$(BIN)/python -m pytest -m slow $(HOSTS)
 
 unit: $(VENV)/.installed-test ## the fast tests only

@@ -280,6 +280,23 @@ class Laboratory:
                     faults.append(Fault(name, str(number), possible[number % len(possible)]))
         return self.run_all(script, faults, handler)
 
+    def every(self, script: str, effects: Callable[[str], Sequence[str]]) -> list[Outcome]:
+        """One run for each call that the script makes when nothing goes wrong and each of its effects.
+
+        On the way to a directory (see `rollsafe.places`) all calls fail alike: one of the effects in turn for these.
+        """
+        faults = []
+        with self._case(script, Request.handler) as case:
+            was_on_the_way = False
+            for name, number, arguments in _numbered(case.calls()):
+                possible = effects(name)
+                is_on_the_way = "O_PATH" in arguments
+                if is_on_the_way or (was_on_the_way and "stat" in name):
+                    possible = possible[number % len(possible) :][:1]
+                was_on_the_way = is_on_the_way
+                faults += [Fault(name, str(number), effect) for effect in possible]
+        return self.run_all(script, faults)
+
     def kill_at_each_change(self, script: str, handler: str = Request.handler) -> list[Outcome]:
         """One run for each call that may change a file, killed before it.
 

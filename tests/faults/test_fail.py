@@ -84,7 +84,7 @@ def test_whichever_call_fails_once_all_lines_come_once_and_in_order(lab: Laborat
 @pytest.mark.parametrize("script", [*QUICK, *LONG])
 def test_whatever_error_whichever_call_gives_all_lines_come_once_and_in_order(lab: Laboratory, script: str) -> None:
     """Nor is any log file more open than the first."""
-    outcomes = lab.enumerate(script, errors_of)
+    outcomes = lab.every(script, errors_of)
     assert {outcome.fault.call for outcome in outcomes} == set(lab.calls(script))
     bad = [outcome for outcome in outcomes if not is_mastered(outcome) or outcome.exposed]
     assert not bad, explain(bad, outcomes)
