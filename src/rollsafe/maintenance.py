@@ -354,7 +354,8 @@ class _Worker:
     """The thread that goes round the handlers of one process.
 
     All that it shares with other threads are single stores and two locks of the operating system, whatever has become
-    of those of `threading`: one that the thread holds as long as it lives, and one that it sleeps on.
+    of those of `threading`: one that the thread holds as long as it lives, and one that it sleeps on. The thread takes
+    the first, and not who starts it: a signal handler that raises there would leave it held by nobody.
     """
 
     def __init__(self) -> None:
@@ -363,12 +364,19 @@ class _Worker:
         self._alarm = new_lock()
         self._alarm.acquire()
         self._starter = 0
+        self._starting: list[bool] = []
         self._thread: threading.Thread | None = None
         # Handlers may be dropped without `close` while there is something to do for them.
         self._called: set[Maintenance] = set()
         self._steps = 0  # odd while a step is made
         self._is_paused = False
         self._has_finished = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a thread, or one that is about to begin."""
+        # In this order: the thread takes the lock first.
+        return bool(self._starting) or self._life.locked()
 
     @property
     def is_at_work(self) -> bool:
@@ -407,17 +415,23 @@ class _Worker:
         thread ends, because an interpreter within a process aborts the process if one is left (Py_EndInterpreter).
         """
         hurry()
+        # Who interrupts a program that ends already does not want to wait.
+        with suppress(KeyboardInterrupt):
+            self._wait_for_work()
+        self._has_finished = True
+        break_off()
+        self._leave(_LEAVE_AT_EXIT)
+
+    def _wait_for_work(self) -> None:
+        """Wait while something is done, or can be done soon, by this process."""
         begin, end = time.monotonic() + _EXIT_BEGIN, time.monotonic() + _EXIT_END
-        while self._life.locked() and time.monotonic() < end:
+        while self.is_alive and time.monotonic() < end:
             # Before the times: what begins after this look is due at the next one.
             is_at_work = self.is_at_work
             waits = [member.due for member in _living() if not member.is_waiting_for_election]
             if not is_at_work and min(waits, default=inf) > begin:
-                break
+                return
             sleep(_EXIT_PAUSE)
-        self._has_finished = True
-        break_off()
-        self._leave(_LEAVE_AT_EXIT)
 
     @property
     def _is_to_end(self) -> bool:
@@ -433,22 +447,31 @@ class _Worker:
 
     def _start(self) -> None:
         """Have the thread run."""
-        if not self._is_to_end and self._life.acquire(False):
+        if self._is_to_end or self.is_alive:
+            return
+        try:
+            self._starting.append(True)
             if not self._starter:
                 # Not at our import: it forgets then what was asked for before its process began.
                 _finish_with_multiprocessing()
             self._starter = threading.get_native_id()
-            try:
-                self._thread = start_thread(self._run, "rollsafe-maintenance")
-            except RuntimeError:
-                # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
-                self._life.release()
+            self._thread = start_thread(self._run, "rollsafe-maintenance")
+        except RuntimeError:
+            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
+            self._starting.clear()
+        except BaseException:
+            # Raised by a signal handler. If the thread runs all the same, the next one ends at once.
+            self._starting.clear()
+            raise
 
     def _run(self) -> None:
         """Go round until nothing is left to do."""
-        lower_priority(self._starter)
-        is_alive = True
+        is_alive = self._life.acquire(False)
+        self._starting.clear()
+        if not is_alive:
+            return
         try:
+            lower_priority(self._starter)
             while is_alive:
                 wait = self._go_round()
                 if wait < inf and not self._is_to_end:

@@ -215,6 +215,41 @@ sys.exit(0 if len(told) >= 4 else f"told {told}")
     run_program(program, live)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_an_exception_of_a_signal_handler_where_the_thread_is_started_does_not_end_the_maintenance(
+    live: Path, started: bool
+) -> None:
+    program = f"""
+import logging, os, sys, time
+from rollsafe import SafeTimedRotatingFileHandler, maintenance
+
+start = maintenance.start_thread
+
+def interrupted(*arguments):
+    maintenance.start_thread = start
+    if {started}:
+        start(*arguments)
+    raise KeyboardInterrupt
+
+handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
+maintenance.start_thread = interrupted
+try:
+    handler._maintenance.wake()
+except KeyboardInterrupt:
+    pass
+else:
+    raise AssertionError
+for _ in range(3):
+    handler.handle(logging.makeLogRecord({{"msg": "a line", "created": time.time()}}))
+    handler.doRollover()
+deadline = time.monotonic() + 60
+while len(os.listdir(os.path.dirname(sys.argv[1]))) > 3 and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert len(os.listdir(os.path.dirname(sys.argv[1]))) == 3, "live and lock file, and one backup"
+"""
+    run_program(program, live)
+
+
 def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(tmp_path: Path) -> None:
     program = """
 import logging, os, sys, time
