@@ -50,6 +50,7 @@ from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import UNNAMED, Settings, name_of_zone
 from rollsafe.spill import Spill
 from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
+from rollsafe.streams import LogStream, raw_stream
 
 # Lines that are written to a shared file while the lock is held once, at most.
 LINES_PER_LOCK = 1000
@@ -90,7 +91,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     - Intervals are aligned to the clock, not to the start of the process: seconds and minutes to the epoch; hours,
       days and weeks to the wall clock. `when="D"` is `when="MIDNIGHT"`.
-    - Every write is one unbuffered write(2); `stream` is a raw file.
+    - Every write is one unbuffered write(2); `stream` is a raw file, which takes text too.
     - A custom `rotator` is called in a background thread of one process, some seconds after the rollover.
     - `errors` None writes what the encoding cannot express as backslash escapes rather than lose the line.
 
@@ -567,7 +568,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self.stream is None or self.stream.closed:
             self.stream = self._open_or_raise()
         if self.stream is not self._file.stream:
-            self.stream = _raw(self.stream)
+            # What has no descriptor (io.StringIO) is no file to be logged to.
+            self.stream = raw_stream(self.stream) or self._open_or_raise()
+            if isinstance(self.stream, LogStream):
+                self.stream.serve(self, self._encoding, self._errors)
+                self.stream.adopted = True
             left, self._file = self._file, _NOWHERE
             self._leave(left)
             file = self._rollover.open(time.time(), self.stream)
@@ -1051,11 +1056,25 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         gunicorn asks the descriptor.
         """
         try:
-            return self._rollover.open_stream()
+            stream = self._rollover.open_stream()
         except OSError:
             if self._opens:
                 raise
             return None
+        stream.serve(self, self._encoding, self._errors)
+        return stream
+
+    def write_text(self, stream: LogStream, text: bytes) -> bool:
+        """Write text that was handed to `stream`, as it is; for `LogStream` alone.
+
+        False while `stream` is being opened: a header that an overridden `_open` writes goes straight into that file.
+        """
+        assert self.lock is not None
+        with self.lock:
+            if not stream.adopted and (self._opens or stream is not self.stream):
+                return False
+            self._append(text, time.time(), None)
+            return True
 
     def _open_or_raise(self) -> FileIO | None:
         """What `_open` gives, or the error of it."""
@@ -1096,8 +1115,18 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self.lock:
             self._check_pid()
             if self._busy is None:
+                self._flush_stream()
                 self._queue_reports()
                 self._write_waiting(_record_of_ours("rollsafe could not write the lines that wait"), now=True)
+
+    def _flush_stream(self) -> None:
+        """Write the text that waits in `stream` for the end of its line, or in a text file that was assigned to it."""
+        if self.stream is None or self.stream.closed:
+            return
+        try:
+            self.stream.flush()
+        except Exception as error:
+            self._report(f"text that was written to the stream of {self.baseFilename} is lost", error)
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the live file and the lock file to the user that the workers will be; only root may.
@@ -1120,6 +1149,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._busy = None
             self._spill = Spill(SPILL_BYTES)
             self._unseen.clear()
+            if isinstance(self.stream, LogStream):
+                self.stream.forked()
             if self._file.interval is not None:
                 # Our own description of the live file: the offset of an inherited one is not only ours.
                 self._detach()
@@ -1252,10 +1283,3 @@ def _is_nowhere(stream: Any) -> bool:
     except (AttributeError, OSError, ValueError):
         # Something else stands in for it (a test's capture, a GUI's window).
         return False
-
-
-def _raw(stream: Any) -> Any:
-    """The raw file under what an `_open` of the application returned."""
-    while not isinstance(stream, FileIO):
-        stream = stream.detach()
-    return stream

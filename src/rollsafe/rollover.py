@@ -29,6 +29,7 @@ from rollsafe.note import Archived, Note, lock_path, noted_identity, parse_note
 from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
 from rollsafe.renames import rename_new, rename_over
 from rollsafe.schedule import Interval
+from rollsafe.streams import LogStream
 
 # What a file's offset has to be zero under for the fragment of a killed writer to end there. The kernel gives up a
 # killed write(2) between two pages of the file (measured on ext4, tmpfs, xfs and overlay, at every line size); a larger
@@ -135,7 +136,7 @@ class OpenFile:
 
     Attributes:
         stream: The unbuffered file.
-        append: `stream.write`, one write(2) a call.
+        append: Writes bytes to `stream`, one write(2) a call.
         write: The same, but NoRoom is raised for a line that would pass the bound of the file, if it has one.
         tell: `stream.tell`, one lseek(2): where our last write ended, because O_APPEND leaves the offset there. It
             returns 0 for what is never rolled: a pipe has no offset (ESPIPE).
@@ -169,8 +170,10 @@ class OpenFile:
 
     def __init__(self, stream: FileIO, identity: Identity, interval: Interval | None) -> None:
         self.stream = stream
-        self.append: Callable[[bytes], int | None] = stream.write
-        self.write: Callable[[bytes], int | None] = stream.write
+        append: Callable[[bytes], int | None] = stream.write
+        if isinstance(stream, LogStream):
+            append = stream.write_bytes
+        self.append = self.write = append
         self._bound = inf
         self.tell: Callable[[], int] = stream.tell if interval else int
         self.identity = identity
@@ -450,14 +453,14 @@ class Rollover:
         # The file that this process, or the one that it was forked from, has made last.
         self._made_file: Identity | None = None
 
-    def open_stream(self) -> FileIO:
+    def open_stream(self) -> LogStream:
         """Open the live file as it is, made if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
 
         Raises:
             NotOurs: What is there now is no file of this log: a FIFO or a hard link that took its place.
             OSError: It cannot be opened; a symbolic link that took its place is refused (ELOOP).
         """
-        return FileIO(self.path, "a", opener=self._opener)
+        return LogStream(self.path, "a", opener=self._opener)
 
     def _opener(self, path: str, flags: int) -> int:
         """Open what is never rolled as it is; else make the live file, or open the one that is there.

@@ -69,7 +69,7 @@ def line(message: str, created: float | None = None) -> logging.LogRecord:
 def test_nothing_is_put_before_the_write_while_nobody_counts(tmp_path: Path) -> None:
     handler = SafeTimedRotatingFileHandler(tmp_path / "app.log")
     handler.handle(line("one"))
-    assert handler._file.write == handler._file.stream.write
+    assert handler._file.write == handler.stream.write_bytes
     handler.close()
 
 
