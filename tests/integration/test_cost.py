@@ -24,7 +24,7 @@ from tests.needs import needs_command
 LINES = 300
 REPEATS = 20
 WRITES_LINES = """
-import logging, os, signal, sys, threading, time
+import logging, os, signal, sys, time
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 live, lines, backups, handlers, workers = sys.argv[1], *map(int, sys.argv[2:])
 for age in range(backups):
@@ -35,8 +35,8 @@ handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
 logger = logging.Logger("cost")
 logger.addHandler(handler)
 logger.info("the first line takes the lease")
-for thread in set(threading.enumerate()) - {threading.main_thread()}:
-    thread.join()  # it looks through the backups once, at the start
+while not handler._maintenance.is_idle:
+    time.sleep(0.01)  # its thread looks through the backups once, at the start
 children = []
 for _ in range(workers):
     reader, writer = os.pipe()
