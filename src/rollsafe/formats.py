@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from logging import LogRecord
 from typing import Any
 
-# (record, text for `asctime` up to the second, what follows for the millisecond) -> text
-Compiled = Callable[[LogRecord, str, str], str]
+Compiled = Callable[[LogRecord], str]
 
 _PERCENT = re.compile(r"%(?:(?P<escaped>%)|\((?P<name>\w+)\)(?P<how>[#0+ -]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]))")
 _DOLLAR = string.Template.pattern
 # Of `str.format`; quotes, backslashes and nested fields stay out of the source that is made.
 _SPECIFICATION = re.compile(r"[\w <>=^+\-#,.%*/:]*", re.ASCII)
+
+_CONVERSIONS = (None, "r", "s", "a")
 
 # Literal text, or a field: its name, and what stands behind it in the f-string or the %-conversion for it.
 _Part = str | tuple[str, str]
@@ -27,19 +28,19 @@ _Part = str | tuple[str, str]
 def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
     """The function that gives the same text as `logging` with `fmt`, or None if that needs `logging` itself.
 
-    The text of `asctime` is handed in, in two parts that need not be joined first; all other fields are attributes of
-    the record, `message` among them. Where a field is missing, the function raises AttributeError.
+    Fields are attributes of the record; `message` and `asctime` have to be made before. Where one is missing, the
+    function raises AttributeError.
 
     Args:
         fmt: A format string.
         style: "%", "{" or "$".
-        defaults: Values for fields that a record does not have.
+        defaults: Values for fields that a record does not have; asked for with each record, as they may change.
     """
     try:
         parts = list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
     except ValueError:
         return None
-    names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr}
+    names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr, "defaults": defaults}
     source = []
     for part in parts:
         if isinstance(part, str):
@@ -49,16 +50,18 @@ def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | No
         if not _is_plain(field):
             return None
         value = f"record.{field}"
-        if field == "asctime":
-            value = "second}{thousandth" if how in ("", "!s") else "(second + thousandth)"
-        elif field in defaults:
-            names[f"name{len(names)}"], value = field, f"getattr(record, name{len(names)}, "
-            names[f"default{len(names)}"], value = defaults[field], f"{value}default{len(names)})"
+        if field in defaults:
+            names[name := f"name{len(names)}"] = field
+            value = f"getattr(record, {name}, defaults[{name}])"
         if how.startswith("%"):
             names[f"how{len(names)}"], value, how = how, f"how{len(names)} % ({value},)", ""
         source.append(f"{{{value}{how}}}")
     # repr() quotes the literal text; the fields between hold nothing that it would change.
-    function: Compiled = eval(f"lambda record, second, thousandth: f{''.join(source)!r}", names)
+    try:
+        function: Compiled = eval(f"lambda record: f{''.join(source)!r}", names)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # What `logging` takes until a record comes (validate=False), and more fields than the compiler takes.
+        return None
     return function
 
 
@@ -85,8 +88,8 @@ def _brace_parts(fmt: str) -> Iterator[_Part]:
     for literal, field, specification, conversion in string.Formatter().parse(fmt):
         yield literal
         if field is not None:
-            if not _SPECIFICATION.fullmatch(specification or ""):
-                raise ValueError(specification)
+            if not _SPECIFICATION.fullmatch(specification or "") or conversion not in _CONVERSIONS:
+                raise ValueError(field)
             yield field, (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rollsafe.errors import ConfigurationError
 from rollsafe.formats import compiled
+from rollsafe.overrides import is_replaced, original
 from rollsafe.stamps import FIELD, ends_with_stamp
 
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
@@ -65,8 +66,20 @@ def _meaning(match: re.Match[str]) -> str:
 _Second = tuple[float, str, Mapping[float, str] | None]
 _NO_SECOND: _Second = (inf, "", None)
 
-# Methods of the base class that a compiled format does the work of: in a subclass that has its own, they are called.
-_OVERRIDABLE = ("formatMessage", "formatTime", "usesTime")
+# The methods of the base class that a compiled format does the work of.
+_Formatter = logging.Formatter
+_FORMAT = original(_Formatter, "format")
+_FORMAT_MESSAGE = original(_Formatter, "formatMessage")
+_FORMAT_TIME = original(_Formatter, "formatTime")
+_USES_TIME = original(_Formatter, "usesTime")
+_STYLE_METHODS = {
+    (style, name): original(style, name)
+    for style in (logging.PercentStyle, logging.StrFormatStyle, logging.StringTemplateStyle)
+    for name in ("format", "_format")
+}
+# Attributes that change what a compiled format has to do.
+_HEEDED = frozenset({"formatMessage", "formatTime", "usesTime", "_style"})
+_OF_THE_TIME = frozenset({"converter", "datefmt", "default_time_format", "default_msec_format"})
 
 
 class LineFormatter(logging.Formatter):
@@ -77,12 +90,15 @@ class LineFormatter(logging.Formatter):
     also ends a line with a traceback or stack, so that a line without its end is known by that.
 
     The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
-    change of a class attribute such as `logging.Formatter.converter` takes effect with the next second.
+    change of a class attribute such as `logging.Formatter.converter`, or of a method of the style, takes effect with
+    the next second. All else that is replaced, on an object or a class, takes effect with the next record.
 
     Raises `ConfigurationError` for an unknown `style`, for `defaults` that map nothing, and for a `fmt` that does not
     fit its style (with ``validate=False`` such a `fmt` is found out only when a record is formatted). A field that
     neither the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries one.
     """
+
+    _is_made = False
 
     def __init__(
         self,
@@ -99,8 +115,10 @@ class LineFormatter(logging.Formatter):
         if defaults is not None and not isinstance(defaults, Mapping):
             # The base class would find out with each record, and lose it.
             raise ConfigurationError(f"defaults={defaults!r} is no mapping; give one such as {{'trace': '-'}}")
+        # The base class needs a dict; the same one, because the application may change what is in it.
+        values = defaults if defaults is None or isinstance(defaults, dict) else dict(defaults)
         try:
-            super().__init__(fmt, datefmt, style, validate, defaults=None if defaults is None else dict(defaults))
+            super().__init__(fmt, datefmt, style, validate, defaults=values)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"fmt={fmt!r} does not fit style={style!r} ({error}); "
@@ -108,46 +126,56 @@ class LineFormatter(logging.Formatter):
             ) from error
         self._escape = escape
         self._stamp_is_last = ends_with_stamp(self._style._fmt)
-        self._uses_time = self.usesTime()
-        overridden = any(getattr(type(self), name).__module__ != "logging" for name in _OVERRIDABLE)
-        self._make = None if overridden else compiled(self._style._fmt, style, defaults or {})
+        self._compiled_fmt = self._style._fmt
+        self._compiled = compiled(self._style._fmt, style, {} if values is None else values)
+        self._is_made = True
+        self._heed_overrides()
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
-        text = self.render(record)
-        if self._uses_time:
-            # What the base class leaves behind, and what subclasses and later handlers read.
-            record.asctime = self._time_text(record)
-        return text if isinstance(text, str) else text.decode("ascii")
-
-    def render(self, record: logging.LogRecord) -> str | bytes:
-        """What `format` returns, as bytes if it is printable ASCII: whoever writes it is spared the encoding."""
-        text = None
         make = self._make
-        if make is not None and not (record.exc_info or record.exc_text or record.stack_info):
-            record.message = record.getMessage()
-            try:
-                since, second, thousandths = self._second
-                if self._uses_time:
-                    if not 0.0 <= record.created - since < 1.0:
-                        since, second, thousandths = self._begin_second(record.created)
-                    text = make(record, second, "" if thousandths is None else thousandths[record.msecs])
-                else:
-                    text = make(record, "", "")
-            except (AttributeError, LookupError, TypeError):
-                # A field is missing, or the time is unusual: the base class knows what to do or to say.
-                pass
-        if text is None:
-            text = super().format(record)
-            if self._stamp_is_last and self._escape:
-                text = self._with_stamp_last(record, text)
+        cls = type(self)
+        if (
+            make is None
+            or record.exc_info
+            or record.exc_text
+            or record.stack_info
+            or cls.formatMessage is not _FORMAT_MESSAGE
+            or cls.formatTime is not _FORMAT_TIME
+            or _Formatter.format is not _FORMAT
+            # As recipes for a format by level change it.
+            or self._style._fmt is not self._compiled_fmt
+        ):
+            return self._text_by_base(record)
+        record.message = record.getMessage()
+        try:
+            since, second, thousandths = self._second
+            if not 0.0 <= record.created - since < 1.0:
+                since, second, thousandths = self._begin_second(record.created)
+                if self._make is None:
+                    return self._text_by_base(record)
+            if self._uses_time:
+                record.asctime = second if thousandths is None else second + thousandths[record.msecs]
+            text = make(record)
+        except (AttributeError, LookupError, TypeError):
+            # A field is missing, or the time is unusual: the base class knows what to do or to say.
+            return self._text_by_base(record)
         if not self._escape:
             return text
         if text.isascii():
             plain = text.encode()
             # The same object where nothing is replaced, so that the bytes need not be compared.
             if plain.translate(_KEEP_PLAIN) is plain:
-                return plain
+                return text
+        return escape(text)
+
+    def _text_by_base(self, record: logging.LogRecord) -> str:
+        """The text as the base class makes it of all that is there, and as one line."""
+        text = super().format(record)
+        if not self._escape:
+            return text
+        if self._stamp_is_last:
+            text = self._with_stamp_last(record, text)
         return escape(text)
 
     def _with_stamp_last(self, record: logging.LogRecord, text: str) -> str:
@@ -159,30 +187,49 @@ class LineFormatter(logging.Formatter):
         return f"{line.removesuffix(stamp).rstrip()}{text[len(line) :]} {stamp}"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that the time text depends on takes effect at once."""
+        """Set an attribute; one that the text depends on takes effect with the next record."""
         super().__setattr__(name, value)
-        if name in ("converter", "datefmt", "default_time_format", "default_msec_format"):
+        self._heed(name)
+
+    def __delattr__(self, name: str) -> None:
+        """Remove an attribute, with the same effect."""
+        super().__delattr__(name)
+        self._heed(name)
+
+    def _heed(self, name: str) -> None:
+        """An attribute was set or removed."""
+        if name in _OF_THE_TIME:
             self._second = _NO_SECOND
+        elif name in _HEEDED and self._is_made:
+            self._heed_overrides()
+
+    def _heed_overrides(self) -> None:
+        """Find out what of this object was replaced; what its class has is looked at with each record."""
+        self._uses_time = self.usesTime()
+        kept = not (
+            is_replaced(self, "formatMessage", _FORMAT_MESSAGE)
+            or is_replaced(self, "formatTime", _FORMAT_TIME)
+            or is_replaced(self, "usesTime", _USES_TIME)
+        )
+        self._make = self._compiled if kept and self._has_known_style() else None
+
+    def _has_known_style(self) -> bool:
+        """Whether the text is made by the style of `logging` that was compiled."""
+        style = self._style
+        known = [(name, method) for (owner, name), method in _STYLE_METHODS.items() if owner is type(style)]
+        return bool(known) and not any(is_replaced(style, name, method) for name, method in known)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickled formatter consists of; the compiled format is left out, so that `logging` does its work."""
-        return {**self.__dict__, "_make": None}
-
-    def _time_text(self, record: logging.LogRecord) -> str:
-        """The time text of `record`."""
-        since, second, thousandths = self._second
-        try:
-            if not 0.0 <= record.created - since < 1.0:
-                since, second, thousandths = self._begin_second(record.created)
-            return second if thousandths is None else second + thousandths[record.msecs]
-        except (LookupError, TypeError):
-            return self.formatTime(record, self.datefmt)
+        return {**self.__dict__, "_make": None, "_compiled": None}
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.
 
         It is one tuple, read once and replaced whole: threads may race, but never mix two entries.
         """
+        if not self._has_known_style():
+            self._make = None
         second = floor(created)
         text = time.strftime(self.datefmt or self.default_time_format, self.converter(second))
         milliseconds = None if self.datefmt else self.default_msec_format

@@ -19,6 +19,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from math import inf
@@ -39,10 +40,10 @@ from rollsafe.backups import directories_below
 from rollsafe.codecs import Compress, codec_for
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
-from rollsafe.formatters import LineFormatter
 from rollsafe.late import LateFiles
 from rollsafe.maintenance import Maintenance
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
+from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
 from rollsafe.rollover import IN_PAGE, NO_SPACE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
@@ -77,7 +78,9 @@ _FileHandler = logging.FileHandler
 # Stands for "no file is open": its due time never comes, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
-_ASCII = bytes(range(128))
+_ACQUIRE = original(logging.Handler, "acquire")
+_RELEASE = original(logging.Handler, "release")
+_ROTATE = original(logging.handlers.BaseRotatingHandler, "rotate")
 _monotonic = time.monotonic
 _is_finalizing = sys.is_finalizing
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
@@ -130,6 +133,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     """
 
     stream: Any
+    lock: Any
+    _is_made = False
+    _path: str
+    _maintenance: Maintenance
 
     def __init__(
         self,
@@ -177,9 +184,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
         self.delay = delay
-        # On the instance it is found sooner than on the class; the same for the answer that follows.
-        self.terminator = self.terminator
-        self._filters_itself = type(self).filter is not logging.Filterer.filter
         self.when = self._schedule.when
         self.interval = int(self._schedule.length)
         self._interval_count = interval
@@ -194,7 +198,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._late = LateFiles()
         self._spill = Spill(SPILL_BYTES)
         self._stamps: Stamps | None = None
-        self._renderer: LineFormatter | None = None
+        # Whose format `_stamps` fits.
+        self._stamped: logging.Formatter | None = None
         self._pid = os.getpid()
         self._busy: tuple[int, int] | None = None
         self._rolling_at: float | None = None
@@ -203,6 +208,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._opens = False
         # Reports that nobody can see where `logging` puts them.
         self._unseen: deque[str] = deque(maxlen=_UNSEEN)
+        self._is_made = True
+        self._heed_overrides()
         _living.add(self)
         if not delay:
             # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
@@ -222,7 +229,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     @baseFilename.setter
     def baseFilename(self, value: str | os.PathLike[str]) -> None:
         path = os.path.abspath(value)
-        if path != getattr(self, "_path", path):
+        if self._is_made and path != self._path:
             self._turn_to(path)
         self._path = path
 
@@ -259,13 +266,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         The wait is here and not in `emit`, so that it is over before the handler's lock is taken: a thread with a
         line of the old interval writes it meanwhile.
         """
-        passed: Any = True
-        if self.filters or self._filters_itself:
-            passed = self.filter(record)
-            if not passed:
-                return passed
-            if passed is not True and isinstance(passed, logging.LogRecord):
-                record = passed
+        # A call of what is there, as `format` below, because an application may replace it at any moment (`overrides`):
+        # to look whether it is still ours costs as much.
+        passed: Any = self.filter(record)
+        if not passed:
+            return passed
+        if passed is not True and isinstance(passed, logging.LogRecord):
+            record = passed
         try:
             if record.created >= self.rolloverAt:
                 self._wait_for_quiet()
@@ -273,7 +280,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # Made by hand (logging.makeLogRecord) with something else for a time.
             record.created = time.time()
         lock = self.lock
-        assert lock is not None
+        if lock is None or self._locks_itself:
+            self._emit_between_own_calls(record)
+            return passed
         # `with` takes twice as long as the two calls. Both in the `try`: a signal handler that raises leaves no lock.
         try:
             lock.acquire()
@@ -286,23 +295,26 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 pass
         return passed
 
+    def _emit_between_own_calls(self, record: logging.LogRecord) -> None:
+        """Emit `record` where the application has its own way to take the lock, or has taken the lock away."""
+        self._own_lock()
+        try:
+            self.acquire()
+            self.emit(record)
+        finally:
+            with suppress(RuntimeError):
+                self.release()
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as one line with one write(2). Never raises into the application."""
+        if self.formatter is not self._stamped:
+            self._heed_formatter()
         stamps = self._stamps
         stamp = ""
         try:
             if stamps is not None:
                 record.stamp = stamp = stamps.take()
-            text: str | bytes
-            renderer = self._renderer
-            if renderer is not None and renderer is self.formatter:
-                text = renderer.render(record)
-            else:
-                text = self.format(record)
-            if isinstance(text, str):
-                line = (text + self.terminator).encode(self._encoding, self._errors)
-            else:
-                line = text + (b"\n" if self.terminator == "\n" else self.terminator.encode(self._encoding))
+            line = (self.format(record) + self.terminator).encode(self._encoding, self._errors)
         except BaseException as error:
             if stamps is not None:
                 stamps.give_back(stamp)
@@ -313,6 +325,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 return
             line = made
         self._append(line, record.created, record)
+        if self._flushes:
+            try:
+                self.flush()
+            except Exception:
+                self.handleError(record)
 
     def _line_again(self, record: logging.LogRecord) -> bytes | None:
         """Make a line whose first making has failed; None if it fails again, which is reported.
@@ -323,10 +340,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if self._stamps is not None:
                 record.stamp = stamp = self._stamps.take()
-            text: str | bytes = self.format(record)
-            if isinstance(text, bytes):
-                return text + self._line_end()
-            return (text + self.terminator).encode(self._encoding, self._errors)
+            return (self.format(record) + self.terminator).encode(self._encoding, self._errors)
         except Exception as error:
             if self._stamps is not None:
                 self._stamps.give_back(stamp)
@@ -340,11 +354,32 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         See `rollsafe.stamps`; `rollsafe verify` finds out by them whether lines are missing.
         """
         super().setFormatter(fmt)
-        self._stamps = Stamps() if has_stamp(fmt) else None
-        self._renderer = None
-        if type(fmt) is LineFormatter and type(self).format is logging.Handler.format:
-            # Nothing in between is overridden. Its bytes are good where the encoding writes ASCII as it is.
-            self._renderer = fmt if _ASCII.decode().encode(self._encoding) == _ASCII else None
+        self._heed_formatter()
+
+    def _heed_formatter(self) -> None:
+        """Number the lines if the present formatter wants that; an application may also set the attribute."""
+        formatter = self.formatter
+        self._stamps = Stamps() if has_stamp(formatter) else None
+        self._stamped = formatter
+
+    def _heed_overrides(self) -> None:
+        """Look whether `acquire`, `release` and `flush` have to be called for each line, as in the standard library.
+
+        Ours have nothing to add. They decide about no text and are worth no look at each line: it is done with each
+        lease, so one that is replaced later is called within a second.
+        """
+        self._locks_itself = is_replaced(self, "acquire", _ACQUIRE) or is_replaced(self, "release", _RELEASE)
+        self._flushes = self._replaces("flush")
+
+    def _replaces(self, name: str) -> bool:
+        """Whether the application has a method of its own in the place of one of ours."""
+        return is_replaced(self, name, _OURS[name])
+
+    def _own_lock(self) -> Any:
+        """The lock between threads; made where the application has none, as two threads without one lose lines."""
+        if self.lock is None:
+            logging.Handler.createLock(self)
+        return self.lock
 
     def write_line(self, text: str, created: float) -> None:
         """Write `text` as the line of a moment: what `handle` does, without a record, a filter or a formatter.
@@ -358,8 +393,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         if created >= self.rolloverAt:
             self._wait_for_quiet()
-        assert self.lock is not None
-        with self.lock:
+        with self._own_lock():
             try:
                 line = (text + self.terminator).encode(self._encoding, self._errors)
             except Exception:
@@ -497,6 +531,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _renew(self, record: logging.LogRecord) -> None:
         """See to it that the file that the path names is open, of the right interval for `record`, and leased."""
         self._rollover.lock.retry()
+        self._heed_overrides()
         self._late.close_forgotten()
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
         asks = True
@@ -937,7 +972,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _interval_at(self, instant: float) -> Interval:
         """The interval that holds `instant`, by the schedule or by an overridden `computeRollover`."""
-        if type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover:
+        if not self._replaces("computeRollover"):
             return self._schedule.interval(instant)
         end = self.computeRollover(instant)
         start = min(end - self.interval, instant)
@@ -945,7 +980,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def settings(self) -> Settings:
         """What the lock file says of this handler."""
-        ours = type(self).computeRollover is SafeTimedRotatingFileHandler.computeRollover
+        ours = not self._replaces("computeRollover")
         return Settings(
             when=self.when,
             interval=self._interval_count,
@@ -965,8 +1000,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         )
 
     def _asks_for_each_line(self) -> bool:
-        """Whether a subclass decides about rollover by record."""
-        return type(self).shouldRollover is not SafeTimedRotatingFileHandler.shouldRollover
+        """Whether the application decides about rollover by record."""
+        return self._replaces("shouldRollover")
 
     def _names(self) -> Names:
         """The backup names as the attributes that make them stand now."""
@@ -1011,11 +1046,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _removes_more(self) -> bool:
         """Whether the application decides itself about what is to go."""
-        return type(self).getFilesToDelete is not SafeTimedRotatingFileHandler.getFilesToDelete
+        return self._replaces("getFilesToDelete")
 
     def _rotates_more(self) -> bool:
         """Whether the application does more than rename a file that was rolled."""
-        return type(self).rotate is not logging.handlers.BaseRotatingHandler.rotate
+        return is_replaced(self, "rotate", _ROTATE)
 
     def _let_go(self) -> bool:
         """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
@@ -1089,8 +1124,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         In the middle of the long way (called by a signal handler) nothing is closed but the lease ends.
         """
-        assert self.lock is not None
-        with self.lock:
+        with self._own_lock():
             self._file.due = -inf
             if self._busy == (os.getpid(), threading.get_ident()):
                 return
@@ -1111,8 +1145,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def flush(self) -> None:
         """Try to write what waits; nothing else is ever held back."""
-        assert self.lock is not None
-        with self.lock:
+        with self._own_lock():
             self._check_pid()
             if self._busy is None:
                 self._flush_stream()
@@ -1136,8 +1169,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         Raises:
             OSError: The owner could not be changed.
         """
-        assert self.lock is not None
-        with self.lock:
+        with self._own_lock():
             file = self._attached()
             if file.interval is not None:
                 self._rollover.hand_over(file, uid, gid)
@@ -1212,6 +1244,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         except Exception:  # a format may need what only the application's records have
             text = record.getMessage()
         return (text + self.terminator).encode(self._encoding, self._errors)
+
+
+# To compare with, by identity.
+_OURS = {
+    name: vars(SafeTimedRotatingFileHandler)[name]
+    for name in ("computeRollover", "flush", "getFilesToDelete", "shouldRollover")
+}
 
 
 def check_owner(backup_base: str, path: str, others: Iterable[SafeTimedRotatingFileHandler]) -> None:

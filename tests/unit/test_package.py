@@ -90,7 +90,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mounts": set(),
     "arguments": {"places", "renames", "mounts", "errors"},
     "formats": set(),
-    "formatters": {"formats", "stamps", "errors"},
+    "overrides": set(),
+    "formatters": {"formats", "overrides", "stamps", "errors"},
     "background": set(),
     "archives": {"codecs", "ledger", "scratch", "places", "renames", "locks"},
     "codecs": {"background", "errors", "places", "scratch"},
@@ -128,6 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "maintenance": {"background", "codecs", "ledger", "backups", "retention", "names", "locks", "schedule"},
     "late": {"rollover", "locks"},
     "handlers": {
+        "overrides",
         "places",
         "late",
         "arguments",
