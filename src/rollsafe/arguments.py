@@ -29,6 +29,16 @@ def checked_count(argument: str, value: int) -> int:
     return value
 
 
+def checked_flag(argument: str, value: bool) -> bool:
+    """`value` if it is True, False, 1 or 0, else a ConfigurationError that names `argument`.
+
+    A text from the environment or a file of settings would be true whatever it says, "false" too.
+    """
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ConfigurationError(f"{argument}={_shortened(value)} must be True or False")
+    return bool(value)
+
+
 def checked_permissions(value: int | None) -> int | None:
     """`value` if it is a file mode that lets the owner write, or None, else a ConfigurationError."""
     if value is None:

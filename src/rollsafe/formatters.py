@@ -15,7 +15,9 @@ from rollsafe.formats import compiled
 from rollsafe.overrides import is_replaced, original
 from rollsafe.stamps import FIELD, ends_with_stamp
 
-_CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
+# Of the format characters those that change the order in which the characters of a line are shown, so that a reader
+# sees another line than was written (CVE-2021-42574): the marks, embeddings, overrides and isolates of bidi text.
+_CONTROL = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _CONTROLS = re.compile(rf"[{_CONTROL}]")
 _TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
 _ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
@@ -28,8 +30,9 @@ _SHORT_MEANINGS = {escaped: char for char, escaped in _SHORT_ESCAPES.items()}
 def escape(text: str) -> str:
     r"""Return `text` with no control character and no line separator in it, so that it fills one line (CWE-117).
 
-    Escaped are C0 (tab and newline too), DEL, C1 (NEL too), U+2028 and U+2029: as ``\n``, ``\r``, ``\t``, else as
-    ``\xhh`` or ``\uhhhh`` with lower-case hex digits. A backslash is doubled only where it would be misread: before a
+    Escaped are C0 (tab and newline too), DEL, C1 (NEL too), U+2028 and U+2029, and the controls of bidirectional text
+    (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069): as ``\n``, ``\r``, ``\t``, else as ``\xhh`` or
+    ``\uhhhh`` with lower-case hex digits. A backslash is doubled only where it would be misread: before a
     backslash, before one of ``n r t x u``, and before a character that is escaped. Any other backslash stays
     single, so ``\"`` in gunicorn's access lines is left as it is.
 

@@ -31,6 +31,7 @@ from rollsafe.arguments import (
     checked_callable,
     checked_codec,
     checked_count,
+    checked_flag,
     checked_lock_writes,
     checked_path,
     checked_permissions,
@@ -163,6 +164,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         permissions: int | None = None,
         lock_writes: bool | None = None,
     ) -> None:
+        utc = checked_flag("utc", utc)
+        delay = checked_flag("delay", delay)
         if utc and tz is not None:
             raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
         self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
@@ -941,6 +944,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     @suffix.setter
     def suffix(self, value: str) -> None:
+        if not self._is_made:
+            # Set by a subclass before `__init__`, which decides, as in the standard library.
+            return
         self._schedule = self._schedule_of(value)
         if self._file.interval is not None:
             self._file.interval = self._interval_at(self._file.interval.start)

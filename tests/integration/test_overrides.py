@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
 
 Override = Callable[[pytest.MonkeyPatch, SafeTimedRotatingFileHandler], None]
 
@@ -230,7 +231,7 @@ def wrapped(function):
         return function(*arguments, **named)
     return wrapper
 logging.{method} = wrapped(logging.{method})
-from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
 handler = SafeTimedRotatingFileHandler(sys.argv[1])
 handler.setFormatter(LineFormatter("%(message)s"))
 handler.handle(logging.makeLogRecord({{"msg": "line"}}))
@@ -323,3 +324,39 @@ def test_what_decides_about_rollover_may_be_set_on_the_handler(name: str, method
     setattr(handler, name, method)
     assert handler._replaces(name)
     handler.close()
+
+
+@pytest.mark.parametrize("name", ["utc", "delay"])
+@pytest.mark.parametrize("value", ["false", "true", "0", "", None, 2, [True]])
+def test_what_is_no_flag_is_refused_as_a_text_would_be_true(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}=.* must be True or False"):
+        SafeTimedRotatingFileHandler(tmp_path / "app.log", **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [TimedRotatingFileHandler, SafeTimedRotatingFileHandler])
+def test_what_is_set_before_the_base_class_is_made_is_what_that_decides(kind: Any, tmp_path: Path) -> None:
+    class Early(kind):  # type: ignore[misc]
+        def __init__(self, path: Path) -> None:
+            self.suffix = "%Y"
+            self.baseFilename = "elsewhere"
+            self.backupCount = 7
+            super().__init__(path, when="midnight")
+
+    with closing(Early(tmp_path / "app.log")) as handler:
+        assert (handler.suffix, handler.baseFilename, handler.backupCount) == ("%Y-%m-%d", str(tmp_path / "app.log"), 0)
+        log(handler, "line")
+    assert (tmp_path / "app.log").read_text() == "line\n"
+
+
+@pytest.mark.parametrize("fmt", ["{message!x}", "{message!}", "{message!rr}"])
+def test_a_format_that_only_a_record_finds_out_is_reported_as_by_the_standard_library(
+    fmt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = []
+    for kind in (logging.Formatter, LineFormatter):
+        with closing(SafeTimedRotatingFileHandler(tmp_path / "app.log")) as handler:
+            handler.setFormatter(kind(fmt, style="{", validate=False))
+            log(handler, "line")
+        reports.append(re.findall("^(?:ValueError|SyntaxError).*", capsys.readouterr().err, re.MULTILINE))
+    assert reports[0] == reports[1] != []

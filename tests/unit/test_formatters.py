@@ -22,6 +22,7 @@ from rollsafe.formats import compiled
 from rollsafe.formatters import LineFormatter, escape, unescape
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+CONTROLS += [chr(code) for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 
 # Text that is dense in what the escaping has to tell apart.
 dense_text = st.text(alphabet=st.sampled_from(["\\", "n", "r", "t", "x", "u", "0", "a", '"', " ", "\ud800", *CONTROLS]))
@@ -66,6 +67,8 @@ def exception_record(message: str = "failed") -> logging.LogRecord:
         ("a\nb\rc\td", r"a\nb\rc\td"),
         ("\x00\x1b[31m\x7f", r"\x00\x1b[31m\x7f"),
         ("\x85\u2028\u2029", r"\x85\u2028\u2029"),
+        ("\u202egpj.exe\u2066\u200e\u061c", r"\u202egpj.exe\u2066\u200e\u061c"),
+        ("\u200d\u2010\u202f\u2065", "\u200d\u2010\u202f\u2065"),
         (r"\"quoted\"", r"\"quoted\""),
         (r"C:\dir", r"C:\dir"),
         (r"C:\new", r"C:\\new"),
