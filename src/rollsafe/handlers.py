@@ -1034,7 +1034,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _named(self, default: str) -> str:
         """What the application calls a backup, in full: a relative name is one in the working directory of now."""
         path = self.rotation_filename(default)
-        return os.path.abspath(path) if isinstance(path, str) else path
+        return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
 
     def _backup_directories(self) -> list[str]:
         """Where backups are: first where they go now, then those of other dates, if a namer has one for each."""

@@ -66,12 +66,26 @@ class Names:
         return _base(self._filename)
 
     def path(self, suffix: str, sequence: int = 0, extension: str = "") -> str:
-        """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises."""
-        default = f"{self._filename}.{suffix}" + (f".{sequence}" if sequence else "")
+        """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises.
+
+        A namer that was written for the standard library knows no numbers. Where it raises for a default name with a
+        number, the number is put behind the name without one.
+        """
+        try:
+            path = self._named(f"{suffix}.{sequence}" if sequence else suffix)
+        except Exception:
+            if not sequence:
+                raise
+            path = f"{self._named(suffix)}.{sequence}"
+        return path + extension
+
+    def _named(self, ending: str) -> str:
+        """What the namer makes of a default name with this ending."""
+        default = f"{self._filename}.{ending}"
         path = default if self._namer is None else self._namer(default)
         if not isinstance(path, str):
-            raise TypeError(f"namer returned {path!r} for {default!r}; it must return a path as str")
-        return path + extension
+            raise TypeError(f"namer returned {path!r} for {default!r}; it must return a path as str or PathLike")
+        return path
 
     def within(self, directory: str) -> Names:
         """The same names, where only those count that `path` makes in this very directory.

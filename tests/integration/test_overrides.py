@@ -360,3 +360,24 @@ def test_a_format_that_only_a_record_finds_out_is_reported_as_by_the_standard_li
             log(handler, "line")
         reports.append(re.findall("^(?:ValueError|SyntaxError).*", capsys.readouterr().err, re.MULTILINE))
     assert reports[0] == reports[1] != []
+
+
+def by_three_parts(default: str) -> Path:
+    """A namer for the standard library, which numbers nothing, and of a kind that it also takes."""
+    base, extension, date = Path(default).name.split(".")
+    return Path(default).with_name(f"{base}.{date}.{extension}")
+
+
+def test_a_namer_for_the_standard_library_names_several_backups_of_one_interval(tmp_path: Path) -> None:
+    with closing(
+        SafeTimedRotatingFileHandler(tmp_path / "app.log", when="D", interval=4000, suffix="%Y-%m-%d")
+    ) as handler:
+        handler.namer = by_three_parts  # type: ignore[assignment]  # as the standard library takes it
+        for message in ("first", "second", "third"):
+            log(handler, message)
+            handler.doRollover()
+        log(handler, "fourth")
+    (first,) = (path for path in tmp_path.glob("app.*.log"))
+    texts = {path.name.removeprefix(first.name): path.read_text() for path in tmp_path.glob("app.*.log*")}
+    assert texts == {"": "first\n", ".1": "second\n", ".2": "third\n"}
+    assert (tmp_path / "app.log").read_text() == "fourth\n"

@@ -303,3 +303,19 @@ def test_within_a_directory_only_the_names_count_that_are_made_there() -> None:
     name = "app.log.2026-11-23.1.gz"
     assert spread.within("/var/log/2026-11").parse(name) == Backup(name, "2026-11-23", 1, ".gz")
     assert spread.within("/var/log/2026-10").parse(name) is None
+
+
+def by_three_parts(default: str) -> str:
+    """As many write it for the standard library: app.log.DATE to app.DATE.log."""
+    base, extension, date = default.rpartition("/")[2].split(".")
+    return f"/logs/{base}.{date}.{extension}"
+
+
+def test_a_namer_that_knows_no_numbers_has_them_put_behind_its_name() -> None:
+    names = Names("/logs/app.log", Schedule("D", tz="UTC"), namer=by_three_parts)
+    first = "/logs/app.2026-01-05.log"
+    assert [names.path("2026-01-05", number) for number in (0, 1, 12)] == [first, f"{first}.1", f"{first}.12"]
+    for number in (0, 1, 12):
+        for extension in ("", ".gz"):
+            name = names.path("2026-01-05", number, extension).rpartition("/")[2]
+            assert names.parse(name) == Backup(name, "2026-01-05", number, extension)
