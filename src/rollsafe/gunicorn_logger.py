@@ -20,6 +20,7 @@ from rollsafe.access import AccessFormatter, Line, compiled, one_line
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter, escape
 from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.overrides import is_replaced, original
 from rollsafe.wiring import look_for_neighbours
 
 MESSAGE_ONLY = "%(message)s"
@@ -49,8 +50,11 @@ READABLE = {
 }
 # Messages by which the formatters that are known differ.
 PROBES = ("line\nline", r"no\newline")
-# The parts of `logging` that tracing libraries replace to see every record.
-_HANDLE = (logging.Logger.handle, logging.Logger.callHandlers)
+# The parts of `logging` that tracing libraries and applications replace to see every record.
+_THROUGH = {
+    name: original(logging.Logger, name)
+    for name in ("callHandlers", "filter", "handle", "info", "isEnabledFor", "makeRecord", "_log")
+}
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no types
@@ -153,7 +157,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
     def _direct_handler(self) -> SafeTimedRotatingFileHandler | None:
         """The handler that alone listens to the access log, if it is ours and its formatter adds nothing."""
         log = self.access_log
-        if len(log.handlers) != 1 or log.filters or log.propagate or _somebody_listens():
+        if len(log.handlers) != 1 or log.filters or log.propagate or _somebody_listens(log):
             return None
         handler = log.handlers[0]
         if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
@@ -198,9 +202,10 @@ class _Nothing:
         return None
 
 
-def _somebody_listens() -> bool:
-    """Whether somebody replaced the parts of `logging` through which every record goes."""
-    replaced = (logging.Logger.handle, logging.Logger.callHandlers) != _HANDLE
+def _somebody_listens(log: logging.Logger) -> bool:
+    """Whether somebody has replaced, on the logger or its class, a part of `logging` through which a record goes."""
+    # What cannot be called listens to nothing.
+    replaced = any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
     return replaced or logging.getLogRecordFactory() is not logging.LogRecord
 
 

@@ -8,6 +8,7 @@ import logging
 import logging.handlers
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -600,3 +601,40 @@ def test_the_twin_is_a_statsd_and_there_is_none_without_statsd_host(receiver: so
 def test_access_formatter_leaves_a_record_without_control_characters_alone() -> None:
     record = logging.makeLogRecord({"msg": r'no\newline "\"'})
     assert AccessFormatter("%(message)s").format(record) == r'no\newline "\"'
+
+
+@pytest.mark.parametrize("name", ["handle", "callHandlers", "makeRecord", "isEnabledFor"])
+def test_a_method_that_is_set_on_the_logger_after_the_first_line_is_called(tmp_path: Path, name: str) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    request("/first").to(ours)
+    calls: list[str] = []
+    before = getattr(ours.access_log, name)
+
+    def hear(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        return before(*arguments, **named)
+
+    setattr(ours.access_log, name, hear)
+    try:
+        request("/second").to(ours)
+    finally:
+        delattr(ours.access_log, name)
+    assert calls
+    assert written(tmp_path / "access.log") == ["/first", "/second"]
+
+
+def test_who_replaced_a_part_of_logging_before_our_import_sees_the_access_lines(tmp_path: Path) -> None:
+    program = f"""
+import functools, logging
+heard = []
+def hear(logger, record, call_handlers=logging.Logger.callHandlers):
+    heard.append(record.name)
+    call_handlers(logger, record)
+logging.Logger.callHandlers = functools.wraps(logging.Logger.callHandlers)(hear)
+from tests.integration.test_gunicorn_logger import Logger, configured, request
+ours = Logger(configured(accesslog={str(tmp_path / "access.log")!r}))
+request().to(ours)
+assert heard == ["gunicorn.access"], heard
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path.cwd(), check=True, timeout=60)

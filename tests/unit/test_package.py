@@ -188,7 +188,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page": {"words"},
     "__init__": {"handlers", "formatters", "locks", "errors"},
     "access": {"formatters"},
-    "gunicorn_logger": CORE | {"access", "wiring"},
+    "gunicorn_logger": CORE | {"access", "overrides", "wiring"},
     "wiring": {"places", "handlers", "arguments", "errors", "note", "settings", "catalog", "status"},
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "flags": {"handlers", "wiring", "gunicorn_logger"},
