@@ -113,6 +113,9 @@ class BoundedLock(FileLock):
             self.lock_timeout = LOCK_WAIT
             return True
         tell("lock_waits", self._live)
+        # As between two later tries: what the lock is wanted for may be done by now.
+        if give_up is not None and give_up():
+            return False
         timeout = max(self.lock_timeout, BUSY_WAIT if to_roll or self._shared else 0.0)
         begun = time.monotonic()
         if timeout and self.acquire(timeout, give_up):
