@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import os
@@ -9,10 +10,11 @@ import re
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from flask import Flask, Request, Response, has_request_context, request
+from flask import Flask, Request, Response, current_app, has_app_context, has_request_context, request
 from flask.logging import default_handler
 
 from rollsafe.environment import unseen_variables
@@ -57,7 +59,11 @@ def init_app(app: Flask) -> None:
     - ROLLSAFE_WHEN ("midnight"), ROLLSAFE_BACKUP_COUNT, ROLLSAFE_TZ, ...: every other parameter of
       `SafeTimedRotatingFileHandler`, in upper case with underscores.
     - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT, ROLLSAFE_DEFAULTS: as for `LineFormatter`, with the fields of `RequestFields`.
-    - ROLLSAFE_LEVEL: level of the root logger, "INFO" if a file is opened.
+    - ROLLSAFE_LEVEL: level of the root logger, "INFO" if a file is opened; of several applications, the lowest counts.
+
+    Several applications of a process each have their own file. A record of an application's logger goes into that
+    application's file, any other into that of the application in whose context it is logged, else into that of the
+    application whose name its logger's name begins with, else into that of the last application.
 
     Each answer has the request's id as `X-Request-ID`: that of the request's own header, if it is made of 1 to 128
     letters, digits and `._~+/=:@-`, else a new one.
@@ -68,26 +74,34 @@ def init_app(app: Flask) -> None:
 
     Warns:
         RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger logs to another rollsafe file already; or
-            uWSGI has set it too late for `app.config`.
+            uWSGI has set it too late for `app.config`; or another application has the same name and another file, or
+            the same file and other settings; or `app.config` has changed since the first call for `app`, which counts.
     """
-    if _HANDLER_NAME in app.extensions:
-        return
     settings = {key: value for key, value in app.config.items() if key.startswith(_PREFIX)}
+    if _HANDLER_NAME in app.extensions:
+        if app.extensions[_HANDLER_NAME] != settings:
+            warnings.warn(
+                f"app.config, {_PREFIX}*, has changed since init_app was called for {app.name!r};"
+                " the change has no effect",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return
     if unknown := settings.keys() - set(_KEYS):
         raise ConfigurationError(f"app.config has {', '.join(sorted(unknown))}; known are {', '.join(_KEYS)}")
     logger = logging.getLogger(app.name)
     opens = settings.get(_FILENAME) is not None
     if opens:
-        _log_to_file(logger, settings)
+        _log_to_file(app, logger, settings)
     else:
         _warn_of_unseen_settings()
     if opens or _LEVEL in settings:
-        _set_level(settings.get(_LEVEL, "INFO"))
+        _set_level(app, settings.get(_LEVEL, "INFO"))
     for handler in _chain(logger):
         if not any(isinstance(each, RequestFields) for each in handler.filters):
             handler.addFilter(RequestFields())
     app.after_request(_answer_id)
-    app.extensions[_HANDLER_NAME] = True
+    app.extensions[_HANDLER_NAME] = settings
 
 
 def request_id() -> str:
@@ -112,6 +126,57 @@ class RequestFields(logging.Filter):
             # The development server colours its lines wherever they go.
             record.msg, record.args = _STYLE.sub("", record.getMessage()), ()
         return True
+
+
+class _OwnLines(logging.Filter):
+    """A filter for the handler of an application's file, which lets through what belongs into that file.
+
+    It looks at the handlers that the root logger has when a record comes, because other applications may follow.
+    """
+
+    def __init__(self, apps: Iterable[Flask], settings: Mapping[str, Any]) -> None:
+        """For the applications that log to the file, of which none is kept alive, and the settings of its handler."""
+        super().__init__()
+        self._apps = [weakref.ref(app) for app in apps]
+        self.settings = settings
+        self.names = {app.name for app in apps}
+
+    def apps(self) -> list[Flask]:
+        """The applications that are still there."""
+        return [app for app in (each() for each in self._apps) if app is not None]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` belongs into this file."""
+        files = [own for _, own in _files()]
+        return len(files) < 2 or self not in files or _file_of(record.name, files) is self
+
+
+def _files() -> list[tuple[SafeTimedRotatingFileHandler, _OwnLines]]:
+    """The handlers that init_app has given the root logger, in the order of their applications."""
+    return [
+        (handler, own)
+        for handler in logging.getLogger().handlers
+        if handler.name == _HANDLER_NAME and isinstance(handler, SafeTimedRotatingFileHandler)
+        for own in handler.filters
+        if isinstance(own, _OwnLines)
+    ]
+
+
+def _file_of(name: str, files: list[_OwnLines]) -> _OwnLines:
+    """The one of several files into which a record belongs that a logger of that name gets now."""
+    named = [own for own in files if name in own.names]
+    if len(named) == 1:
+        return named[0]
+    if has_app_context():
+        here = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
+        for own in named or files:
+            if here in own.apps():
+                return own
+    if named:
+        return named[-1]
+    # The nearest logger above it, and the last application where several are as near, or none is above it.
+    above = [(len(each), at) for at, own in enumerate(files) for each in own.names if name.startswith(each + ".")]
+    return files[max(above)[1] if above else -1]
 
 
 def _id_of(this: Request) -> str:
@@ -159,7 +224,7 @@ def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:
         here = here.parent if here.propagate else None
 
 
-def _log_to_file(logger: logging.Logger, settings: Mapping[str, Any]) -> None:
+def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]) -> None:
     """Give the root logger a handler for the file, unless records of `logger` get into a rollsafe file already."""
     path = _path(settings[_FILENAME])
     for handler in _chain(logger):
@@ -187,20 +252,59 @@ def _log_to_file(logger: logging.Logger, settings: Mapping[str, Any]) -> None:
         settings.get(_DATEFMT),
         defaults={**dict.fromkeys(_FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
     )
+    of_file = {key: value for key, value in settings.items() if key not in (_FILENAME, _LEVEL)}
+    same, gone = _other_files(app, os.path.realpath(path), of_file)
     try:
         new = SafeTimedRotatingFileHandler(**{"when": "midnight", "encoding": "utf-8"} | arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"app.config, {_PREFIX}*: {error}") from error
     new.setFormatter(formatter)
+    new.addFilter(_OwnLines([*same, app], of_file))
+    new.name = _HANDLER_NAME
     root = logging.getLogger()
-    # One application after another is made in one process, by tests for example: the last one's file counts.
-    for old in [handler for handler in root.handlers if handler.name == _HANDLER_NAME]:
+    root.addHandler(new)
+    for old in gone:
         root.removeHandler(old)
         old.close()
-    new.name = _HANDLER_NAME
-    root.addHandler(new)
     # Flask's own, which is there if `app.logger` was used before.
     logger.removeHandler(default_handler)
+
+
+def _other_files(
+    app: Flask, path: str, settings: Mapping[str, Any]
+) -> tuple[list[Flask], list[SafeTimedRotatingFileHandler]]:
+    """The other applications that log to the file of `app`, and the handlers that its new one makes superfluous.
+
+    Warns where two applications that are still in use cannot each have what they ask for.
+    """
+    # Tests make one application after another, and one that nobody uses any longer waits for the collector.
+    if any(handler.baseFilename == path or app.name in own.names for handler, own in _files()):
+        gc.collect()
+    same: list[Flask] = []
+    gone = []
+    for handler, own in _files():
+        apps = own.apps()
+        names = ", ".join(repr(each.name) for each in apps)
+        if handler.baseFilename == path:
+            same += apps
+            gone.append(handler)
+            if apps and own.settings != settings:
+                warnings.warn(
+                    f"{_FILENAME}={path!r} is the file of {names}, too, with other settings;"
+                    f" those of {app.name!r} are used for all; give all the same, or each its own file",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        elif not apps:
+            gone.append(handler)
+        elif app.name in (each.name for each in apps):
+            warnings.warn(
+                f"another application is named {app.name!r}, and logs to {handler.baseFilename!r}; what their logger"
+                f" gets outside requests and application contexts goes to {path!r}; give each its own name",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    return same, gone
 
 
 def _path(filename: Any) -> str:
@@ -211,9 +315,13 @@ def _path(filename: Any) -> str:
         raise ConfigurationError(f"{_FILENAME}={filename!r} is no path; give one such as 'logs/app.log'") from error
 
 
-def _set_level(level: int | str) -> None:
-    """Set the level of the root logger."""
+def _set_level(app: Flask, level: int | str) -> None:
+    """Set the level of the root logger, which is no higher than another application with a file has asked for."""
     try:
-        logging.getLogger().setLevel(level)
+        lowest = logging.Logger(app.name, level).level
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{_LEVEL}={level!r} is not a logging level; give one such as 'INFO' or 20") from error
+    others = {other for _, own in _files() for other in own.apps() if other is not app}
+    for other in others:
+        lowest = min(lowest, logging.Logger(other.name, other.extensions[_HANDLER_NAME].get(_LEVEL, "INFO")).level)
+    logging.getLogger().setLevel(lowest)

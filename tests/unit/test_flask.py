@@ -153,14 +153,108 @@ def test_a_second_file_is_not_used_and_that_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "other.log").exists()
 
 
-def test_the_last_of_several_applications_decides_and_no_line_is_doubled(tmp_path: Path) -> None:
-    first = shop(ROLLSAFE_FILENAME=tmp_path / "first.log")
-    second = shop(ROLLSAFE_FILENAME=tmp_path / "second.log")
-    init_app(second)
+def messages(path: Path) -> list[str]:
+    """The lines of a file whose format is the message."""
+    return path.read_text().splitlines()
+
+
+def named(name: str, path: Path, **config: Any) -> Flask:
+    """An application of that name whose file has the messages only, and whose request logs by a library."""
+    app = Flask(name)
+    app.config.from_mapping({"ROLLSAFE_FILENAME": path, "ROLLSAFE_FORMAT": "%(message)s"} | config)
+
+    @app.get("/")
+    def page() -> str:
+        app.logger.info("%s of the application", app.config["ROLLSAFE_FILENAME"].stem)
+        logging.getLogger("a.library").info("%s of a library", app.config["ROLLSAFE_FILENAME"].stem)
+        return ""
+
+    init_app(app)
+    return app
+
+
+def test_each_of_several_applications_has_its_own_file(tmp_path: Path) -> None:
+    first = named("first", tmp_path / "first.log")
+    second = named("second", tmp_path / "second.log")
     for app in (first, second):
-        app.test_client().get("/orders/17")
-    assert (tmp_path / "first.log").read_text() == ""
-    assert len((tmp_path / "second.log").read_text().splitlines()) == 2
+        app.test_client().get("/")
+        app.logger.info("outside, %s", app.name)
+        logging.getLogger(f"{app.name}.models").info("below, %s", app.name)
+        with app.app_context():
+            logging.getLogger("a.job").info("job, %s", app.name)
+    with second.app_context():
+        first.logger.info("called from the other")
+    logging.getLogger("a.library").info("nobody's")
+    for name, more in (("first", "called from the other"), ("second", "nobody's")):
+        assert messages(tmp_path / f"{name}.log") == [
+            f"{name} of the application",
+            f"{name} of a library",
+            f"outside, {name}",
+            f"below, {name}",
+            f"job, {name}",
+            more,
+        ]
+
+
+def test_the_application_whose_name_is_nearest_gets_a_line_of_a_module(tmp_path: Path) -> None:
+    apps = [named(name, tmp_path / f"{name}.log") for name in ("shop.admin", "shop", "other")]
+    logging.getLogger("shop.admin.models").info("admin")
+    logging.getLogger("shop.models").info("shop")
+    assert [messages(tmp_path / f"{app.name}.log") for app in apps] == [["admin"], ["shop"], []]
+
+
+def test_applications_of_one_name_are_told_apart_by_their_requests_and_that_is_said(tmp_path: Path) -> None:
+    first = named("shop", tmp_path / "first.log")
+    with pytest.warns(RuntimeWarning, match=r"another application is named 'shop'.*first\.log'.*second\.log'; give"):
+        second = named("shop", tmp_path / "second.log")
+    for app in (first, second):
+        app.test_client().get("/")
+    first.logger.info("outside")
+    assert messages(tmp_path / "first.log") == ["first of the application", "first of a library"]
+    assert messages(tmp_path / "second.log") == ["second of the application", "second of a library", "outside"]
+
+
+def test_applications_of_one_file_have_each_line_once(tmp_path: Path) -> None:
+    apps = [named(name, tmp_path / "app.log") for name in ("first", "second", "second")]
+    for app in apps:
+        app.test_client().get("/")
+    assert messages(tmp_path / "app.log") == ["app of the application", "app of a library"] * 3
+    assert sum(isinstance(each, SafeTimedRotatingFileHandler) for each in logging.getLogger().handlers) == 1
+
+
+def test_applications_of_one_file_with_other_settings_are_named(tmp_path: Path) -> None:
+    first = named("first", tmp_path / "app.log")
+    with pytest.warns(RuntimeWarning, match=r"app\.log' is the file of 'first', too, .*'second' are used"):
+        named("second", tmp_path / "app.log", ROLLSAFE_WHEN="h")
+    first.logger.info("line")
+    assert messages(tmp_path / "app.log") == ["line"]
+
+
+def test_an_application_that_is_gone_leaves_its_file(tmp_path: Path) -> None:
+    for number in range(5):
+        named("shop", tmp_path / f"{number}.log").logger.info("line %d", number)
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, SafeTimedRotatingFileHandler)]
+    assert [Path(each.baseFilename).name for each in handlers] == ["4.log"]
+    assert [messages(tmp_path / f"{number}.log") for number in range(5)] == [[f"line {n}"] for n in range(5)]
+
+
+def test_the_lowest_level_of_several_applications_counts(tmp_path: Path) -> None:
+    first = named("first", tmp_path / "first.log", ROLLSAFE_LEVEL="DEBUG")
+    second = named("second", tmp_path / "second.log", ROLLSAFE_LEVEL="ERROR")
+    first.logger.debug("detail")
+    assert messages(tmp_path / "first.log") == ["detail"]
+    assert second.logger.isEnabledFor(logging.DEBUG)
+
+
+def test_a_second_init_app_does_nothing_and_says_so_of_a_change(tmp_path: Path) -> None:
+    app = named("shop", tmp_path / "app.log")
+    init_app(app)
+    app.config["ROLLSAFE_FILENAME"] = tmp_path / "other.log"
+    with pytest.warns(RuntimeWarning, match=r"has changed since init_app was called for 'shop'"):
+        init_app(app)
+    app.logger.info("line")
+    assert messages(tmp_path / "app.log") == ["line"]
+    assert not (tmp_path / "other.log").exists()
 
 
 def test_flasks_own_handler_does_not_repeat_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
