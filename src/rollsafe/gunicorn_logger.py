@@ -55,6 +55,8 @@ _THROUGH = {
     name: original(logging.Logger, name)
     for name in ("callHandlers", "filter", "handle", "info", "isEnabledFor", "makeRecord", "_log")
 }
+_CALL_HANDLERS, _FILTER, _HANDLE, _INFO, _IS_ENABLED_FOR, _MAKE_RECORD, _LOG = _THROUGH.values()
+_RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no types
@@ -204,9 +206,29 @@ class _Nothing:
 
 def _somebody_listens(log: logging.Logger) -> bool:
     """Whether somebody has replaced, on the logger or its class, a part of `logging` through which a record goes."""
+    factory = logging.getLogRecordFactory()
+    if (
+        factory is not logging.LogRecord
+        or factory.__module__ != "logging"
+        or (factory.__init__, factory.getMessage) != _RECORD
+    ):
+        return True
+    try:
+        # Each access line asks this; written out it costs about a fifth of the loop below.
+        if (
+            log.callHandlers.__func__ is _CALL_HANDLERS  # type: ignore[attr-defined]  # of a bound method
+            and log.filter.__func__ is _FILTER  # type: ignore[attr-defined]
+            and log.handle.__func__ is _HANDLE  # type: ignore[attr-defined]
+            and log.info.__func__ is _INFO  # type: ignore[attr-defined]
+            and log.isEnabledFor.__func__ is _IS_ENABLED_FOR  # type: ignore[attr-defined]
+            and log.makeRecord.__func__ is _MAKE_RECORD  # type: ignore[attr-defined]
+            and log._log.__func__ is _LOG  # type: ignore[attr-defined]
+        ):
+            return False
+    except AttributeError:
+        pass  # There is no method of the standard library's; the loop says whether it can be called.
     # What cannot be called listens to nothing.
-    replaced = any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
-    return replaced or logging.getLogRecordFactory() is not logging.LogRecord
+    return any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
 
 
 def _finish(formatter: logging.Formatter | None) -> Callable[[str], str] | None:

@@ -638,3 +638,14 @@ assert heard == ["gunicorn.access"], heard
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path.cwd(), check=True, timeout=60)
+
+
+def test_a_method_of_the_records_that_is_replaced_after_the_first_line_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    request("/first").to(ours)
+    get_message = logging.LogRecord.getMessage
+    monkeypatch.setattr(logging.LogRecord, "getMessage", lambda record: get_message(record).replace("secret", "***"))
+    request("/secret").to(ours)
+    assert written(tmp_path / "access.log") == ["/first", "/***"]
