@@ -56,6 +56,10 @@ _THROUGH = {
     for name in ("callHandlers", "filter", "handle", "info", "isEnabledFor", "makeRecord", "_log")
 }
 _CALL_HANDLERS, _FILTER, _HANDLE, _INFO, _IS_ENABLED_FOR, _MAKE_RECORD, _LOG = _THROUGH.values()
+_HANDLER_HANDLE, _HANDLER_EMIT, _HANDLER_FORMAT = (
+    original(SafeTimedRotatingFileHandler, name) for name in ("handle", "emit", "format")
+)
+_FORMATS = {each: original(each, "format") for each in (logging.Formatter, LineFormatter, AccessFormatter)}
 _RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
 
 
@@ -164,6 +168,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         handler = log.handlers[0]
         if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
             return None
+        if _decides_itself(handler):
+            return None
         if self._direct is None or self._direct[0] is not handler or self._direct[1] is not handler.formatter:
             finish = _finish(handler.formatter)
             if finish is None:
@@ -229,6 +235,20 @@ def _somebody_listens(log: logging.Logger) -> bool:
         pass  # There is no method of the standard library's; the loop says whether it can be called.
     # What cannot be called listens to nothing.
     return any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
+
+
+def _decides_itself(handler: SafeTimedRotatingFileHandler) -> bool:
+    """Whether the application has put something in the place of a method that makes or writes the handler's text."""
+    formatter = handler.formatter
+    try:
+        return not (
+            handler.handle.__func__ is _HANDLER_HANDLE  # type: ignore[attr-defined]  # of a bound method
+            and handler.emit.__func__ is _HANDLER_EMIT  # type: ignore[attr-defined]
+            and handler.format.__func__ is _HANDLER_FORMAT  # type: ignore[attr-defined]
+            and (formatter is None or formatter.format.__func__ is _FORMATS.get(type(formatter)))  # type: ignore[attr-defined]
+        )
+    except AttributeError:
+        return True
 
 
 def _finish(formatter: logging.Formatter | None) -> Callable[[str], str] | None:

@@ -649,3 +649,17 @@ def test_a_method_of_the_records_that_is_replaced_after_the_first_line_is_called
     monkeypatch.setattr(logging.LogRecord, "getMessage", lambda record: get_message(record).replace("secret", "***"))
     request("/secret").to(ours)
     assert written(tmp_path / "access.log") == ["/first", "/***"]
+
+
+@pytest.mark.parametrize("of", ["handler", "formatter"])
+def test_a_format_that_is_set_on_the_handler_or_its_formatter_after_the_first_line_is_called(
+    tmp_path: Path, of: str
+) -> None:
+    ours = Logger(configured(accesslog=str(tmp_path / "access.log"), access_log_format="%(U)s"))
+    request("/first").to(ours)
+    handler = ours.access_log.handlers[0]
+    thing: Any = handler if of == "handler" else handler.formatter
+    before = thing.format
+    thing.format = lambda record: before(record).replace("secret", "***")
+    request("/secret").to(ours)
+    assert written(tmp_path / "access.log") == ["/first", "/***"]
