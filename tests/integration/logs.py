@@ -22,6 +22,10 @@ from tests.integration.servers import wait_until
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+AHEAD = 2
+"""Seconds to a boundary at least."""
+LENGTHS = range(120, 3600)
+"""Seconds of the interval that begins there, so that it lasts for the whole test."""
 
 LINES = b"".join(b"%08d a line of a log, and what it says\n" % number for number in range(60_000))
 
@@ -44,6 +48,12 @@ def suffix_of(created: float, when: str = "S") -> str:
 def wait_for_second_after(created: float) -> None:
     """Wait until the second that holds `created` is over."""
     wait_until(lambda: time.time() >= int(created) + 1, "the next second")
+
+
+def boundary_ahead() -> tuple[int, int]:
+    """The next suitable boundary, and the length of intervals that have one there."""
+    first = int(time.time()) + AHEAD
+    return next((at, length) for at in range(first, first + 3600) for length in LENGTHS if at % length == 0)
 
 
 def backup_of(live: Path, days: float, extension: str = "", size: int = 10) -> Path:

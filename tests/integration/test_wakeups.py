@@ -18,6 +18,7 @@ from rollsafe import SafeTimedRotatingFileHandler, rollover
 from rollsafe.locks import ROLLOVER_BYTE
 from rollsafe.renames import rename_new
 from tests.faults.crew import Crew, log_lines, stop_myself
+from tests.integration.logs import boundary_ahead
 from tests.integration.servers import backups, wait_until
 from tests.load import suffix_of_seconds
 from tests.oracle import LINE_FORMAT, audit
@@ -25,18 +26,8 @@ from tests.oracle import LINE_FORMAT, audit
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs proc(5) to see who is stopped")
 
 WORKERS = 8
-AHEAD = 2
-"""Seconds to the boundary at least."""
-LENGTHS = range(120, 3600)
-"""Seconds of the interval that begins there, so that it lasts for the whole test."""
 PATIENCE = 40.0
 """Seconds that a worker would wait for the lock, rather than half a one, which a busy machine may take for anything."""
-
-
-def boundary_ahead() -> tuple[int, int]:
-    """The next suitable boundary, and the length of intervals that have one there."""
-    first = int(time.time()) + AHEAD
-    return next((at, length) for at in range(first, first + 3600) for length in LENGTHS if at % length == 0)
 
 
 class Worker:
