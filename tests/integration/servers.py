@@ -273,6 +273,11 @@ class Server(ServerProcess):
                 wait_until(lambda: b") Z " in status.read_bytes(), "the end of the new arbiter", STOP_SECONDS)
         super()._stop()
 
+    @property
+    def booted_workers(self) -> set[int]:
+        """The process ids of the workers that have booted, and so end at a SIGTERM."""
+        return {pid for pid in self.workers if (self.directory / f"booted-{pid}").exists()}
+
     def wait_for_boots(self, total: int) -> None:
         """Wait until so many workers have booted since the start."""
         wait_until(lambda: len(list(self.directory.glob("booted-*"))) >= total, f"{total} workers booted")

@@ -27,7 +27,8 @@ def reopen(server: Server, clients: Clients, scene: Scene) -> None:
         server.signal(signal.SIGUSR1)
         clients.wait_for(more=30)
     # A line that the arbiter logs: a worker ends, and another one is started.
-    (worker, *_) = server.workers
+    wait_until(lambda: bool(server.booted_workers), "a worker that has booted")
+    worker = min(server.booted_workers)
     os.kill(worker, signal.SIGTERM)
     wait_until(lambda: worker not in server.workers, "the end of a worker")
     clients.wait_for(more=30)
