@@ -564,7 +564,7 @@ def _pause() -> None:
 
 
 def _resume() -> None:
-    """In the parent, after a fork."""
+    """In the parent, after a fork. Early 3.13 and 3.14 count the threads only now, and warn of ours (gh-137109)."""
     if _worker.pid == os.getpid():
         _worker.resume()
 

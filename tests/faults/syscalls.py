@@ -40,9 +40,10 @@ SHOWN = 12
 """How many outcomes the message of a failed test describes."""
 KILL = "signal=KILL"
 
-# The strace classes are all calls that take a path or a descriptor. mmap is the allocator's; poll waits for the tracer.
+# The strace classes are all calls that take a path or a descriptor. mmap is the allocator's; poll waits for the tracer;
+# pselect6 without a descriptor is time.sleep in Python 3.10.
 _TRACED = "%file,%desc"
-_LEFT_OUT = frozenset({"mmap", "poll", "ppoll", "restart_syscall"})
+_LEFT_OUT = frozenset({"mmap", "poll", "ppoll", "pselect6", "restart_syscall"})
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)", re.MULTILINE)
 # Calls after which the files are what they were before. The locks of a process (fcntl, close) end with it.
 _READS = re.compile(
