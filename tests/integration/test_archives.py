@@ -38,9 +38,9 @@ from tests.integration.logs import (
 )
 from tests.integration.servers import run_program, wait_until
 
-# Lines for more than one chunk, which compress as those of a log do.
-needs_gevent = pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="gevent is not installed: pip install gevent"
+needs_gevent, needs_eventlet = (
+    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed: pip install {name}")
+    for name in ("gevent", "eventlet")
 )
 
 
@@ -589,26 +589,46 @@ while not mark.exists():
     assert [path.read_text() for path in live.parent.glob("app.log.????-??-??_??")] == ["first\n"]
 
 
-@needs_gevent
-def test_greenlets_of_gevent_go_on_during_a_compression(live: Path) -> None:
-    """The compression waits for greenlets that only run while it does not hold them up."""
-    program = """
+GREENLETS = {
+    "gevent": """
 from gevent import monkey; monkey.patch_all()
-import gevent, logging, sys, time
+from gevent import sleep as switch
+wait = monkey.get_original("time", "sleep")
+""",
+    "eventlet": """
+import warnings; warnings.simplefilter("ignore")
+import eventlet; eventlet.monkey_patch()
+from eventlet import patcher, sleep as switch
+wait = patcher.original("time").sleep
+""",
+}
+"""Each library, with its own `switch` to other greenlets and the `wait` that it has replaced."""
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param("gevent", marks=needs_gevent), pytest.param("eventlet", marks=needs_eventlet)]
+)
+def test_greenlets_go_on_during_a_compression_and_keep_their_priority(live: Path, library: str) -> None:
+    """The compression waits for greenlets, all in one thread, that only run while it does not hold them up."""
+    program = (
+        GREENLETS[library]
+        + """
+import logging, os, sys, threading, time
 from rollsafe import SafeTimedRotatingFileHandler
 
 turns = 0
 begun = done = False
+ours = threading.get_native_id()
+before = os.getpriority(os.PRIO_PROCESS, ours)
 
 def compress(source_path, target_path):
     global begun, done
-    wait = monkey.get_original("time", "sleep")
     begun, first = True, turns
     deadline = time.monotonic() + 30
     while turns < first + 20 and time.monotonic() < deadline:
         wait(0.01)
     open(target_path, "w").write("an archive")
-    done = turns >= first + 20
+    done = turns >= first + 20 and threading.get_native_id() != ours
 
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
 logging.getLogger().addHandler(handler)
@@ -616,17 +636,19 @@ logging.warning("first")
 handler.doRollover()
 deadline = time.monotonic() + 60
 while not done and time.monotonic() < deadline:
-    gevent.sleep(0.01)
+    switch(0.01)
     turns += begun
     logging.warning("more")
+after = os.getpriority(os.PRIO_PROCESS, ours)
 handler.close()
-sys.exit(0 if done else "the greenlets stood still")
+sys.exit(0 if done and after == before else f"done: {done}, priority {before} became {after}")
 """
+    )
     run_program(program, live)
 
 
 @needs_gevent
-def test_a_keeper_that_began_before_gevent_replaced_threads_ends_in_silence(live: Path) -> None:
+def test_a_maintenance_thread_that_began_before_gevent_replaced_threads_ends_in_silence(live: Path) -> None:
     """gunicorn's gevent worker logs that it boots before it replaces them."""
     program = """
 import gevent, logging, os, sys, time
@@ -665,7 +687,7 @@ while threads() > before:
 
 
 @needs_gevent
-def test_a_keeper_under_gevent_leaves_no_descriptors_behind(live: Path) -> None:
+def test_a_maintenance_thread_under_gevent_leaves_no_descriptors_behind(live: Path) -> None:
     """What a callback uses of gevent in that thread is given back at its end."""
     program = """
 from gevent import monkey; monkey.patch_all()
@@ -694,49 +716,6 @@ for turn in range(4):
     handler.close()
     descriptors.append(len(os.listdir("/proc/self/fd")))
 sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{told} {descriptors}")
-"""
-    run_program(program, live)
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("eventlet") is None, reason="eventlet is not installed: pip install eventlet"
-)
-def test_greenlets_of_eventlet_go_on_during_a_compression_and_keep_their_priority(live: Path) -> None:
-    """Its threads are greenlets, all in one thread of the operating system."""
-    program = """
-import warnings; warnings.simplefilter("ignore")
-import eventlet; eventlet.monkey_patch()
-import logging, os, sys, threading, time
-from eventlet import patcher
-from rollsafe import SafeTimedRotatingFileHandler
-
-turns = 0
-begun = done = False
-ours = threading.get_native_id()
-before = os.getpriority(os.PRIO_PROCESS, ours)
-
-def compress(source_path, target_path):
-    global begun, done
-    wait = patcher.original("time").sleep
-    begun, first = True, turns
-    deadline = time.monotonic() + 30
-    while turns < first + 20 and time.monotonic() < deadline:
-        wait(0.01)
-    open(target_path, "w").write("an archive")
-    done = turns >= first + 20 and threading.get_native_id() != ours
-
-handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress=compress)
-logging.getLogger().addHandler(handler)
-logging.warning("first")
-handler.doRollover()
-deadline = time.monotonic() + 60
-while not done and time.monotonic() < deadline:
-    eventlet.sleep(0.01)
-    turns += begun
-    logging.warning("more")
-after = os.getpriority(os.PRIO_PROCESS, ours)
-handler.close()
-sys.exit(0 if done and after == before else f"done: {done}, priority {before} became {after}")
 """
     run_program(program, live)
 
