@@ -489,11 +489,6 @@ class FileLock:
         """Whether this instance holds the lock in this process."""
         return self._hold.pid == os.getpid()
 
-    @property
-    def _handle(self) -> _Handle | None:
-        """The shared handle, None after `close`."""
-        return self._hold.handle
-
     def excludes(self) -> bool:
         """Whether the lock that is held still excludes others; asked anew, because it can be lost under its holder.
 

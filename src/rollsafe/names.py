@@ -149,10 +149,6 @@ class Names:
         before = self._schedule.interval(at.start - 1)
         return self.interval(backup) or (before if before.suffix == backup.suffix != at.suffix else at)
 
-    def tell_intervals(self) -> bool:
-        """Whether the names of this schedule tell their intervals, so that limits apply to them."""
-        return self._schedule.tells_intervals()
-
     def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
         """Sort key: backups in the order of the time that they hold, those without a known time first, by suffix.
 

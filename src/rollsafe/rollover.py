@@ -700,10 +700,8 @@ class Rollover:
 
     def is_full(self, file: OpenFile) -> bool:
         """Whether `file` is the one that could grow no further last."""
-        if self.full is None or self.full[0] != file.identity:
-            return False
         with suppress(OSError, ValueError):
-            return self._is_full(os.fstat(file.stream.fileno()))
+            return self.full is not None and self._is_full(os.fstat(file.stream.fileno()))
         return False
 
     def _is_full(self, status: os.stat_result) -> bool:

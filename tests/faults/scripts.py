@@ -48,7 +48,7 @@ REFUSED_TO_START = 3
 """The exit status of a script whose handler could not be made: a `LogFileError`."""
 
 _PATIENCE = 60
-# In the process of a script: the keeper may begin.
+# In the process of a script: the maintenance thread may begin.
 _lines_are_logged = threading.Event()
 _PR_SET_PTRACER = 0x59616D61
 
@@ -241,7 +241,7 @@ class Request:
     now: float
     """The present hour is the one that holds this time."""
     traced: str = ""
-    """Which thread waits to be traced: "main", "keeper" (the one that tends the backups), or none."""
+    """Which thread waits to be traced: "main", "maintenance", or none."""
     handler: str = SafeTimedRotatingFileHandler.__name__
     stream: str = "script"
     """The stream of its lines: "script", or "next" for the process that carries on after it."""
@@ -313,7 +313,7 @@ class Program:
         self.tally.acknowledge(number)
 
     def close(self) -> None:
-        """Close the handler when the keeper has nothing more to do."""
+        """Close the handler when the maintenance thread has nothing more to do."""
         _lines_are_logged.set()
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
@@ -427,12 +427,12 @@ SCRIPTS = {
     "rollover over a claim": Script(_rollover_over_claim),
     "stale start": Script(_stale_start),
     "late lines": Script(_late_lines, backups=(-2,)),
-    "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="keeper"),
-    "rotator": Script(_rollover, rotator=os.rename, traced="keeper"),
-    "compression": Script(_rollover, backups=(-2,), compress="gz", traced="keeper"),
-    "compression by the application": Script(_rollover, backups=(-2,), compress=compress_plainly, traced="keeper"),
-    "telling": Script(_rollover, tells=True, traced="keeper"),
-    "telling of archives": Script(_rollover, compress="gz", tells=True, traced="keeper"),
+    "retention": Script(_rollover, backups=(-34, -33, -32, -31), backup_count=3, traced="maintenance"),
+    "rotator": Script(_rollover, rotator=os.rename, traced="maintenance"),
+    "compression": Script(_rollover, backups=(-2,), compress="gz", traced="maintenance"),
+    "compression by the application": Script(_rollover, backups=(-2,), compress=compress_plainly, traced="maintenance"),
+    "telling": Script(_rollover, tells=True, traced="maintenance"),
+    "telling of archives": Script(_rollover, compress="gz", tells=True, traced="maintenance"),
     "size": Script(_size, max_bytes=3 * (LINE_SIZE + 22), live=0),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
@@ -453,8 +453,8 @@ def _wait_for_tracer() -> None:
     poll.poll()
 
 
-def _hold_keeper(*_: object) -> None:
-    """A profile hook: the keeper waits for the tracer before it does anything."""
+def _hold_maintenance(*_: object) -> None:
+    """A profile hook: the maintenance thread waits for the tracer before it does anything."""
     sys.setprofile(None)
     if threading.current_thread().name == "rollsafe-maintenance":
         threading.setprofile(None)
@@ -470,8 +470,8 @@ def _run(request: Request) -> int:
     try:
         if request.traced == "main":
             _wait_for_tracer()
-        elif request.traced == "keeper":
-            threading.setprofile(_hold_keeper)
+        elif request.traced == "maintenance":
+            threading.setprofile(_hold_maintenance)
         if request.stream == "script":
             SCRIPTS[request.script].run(program)
         else:

@@ -52,7 +52,9 @@ def test_killed_before_a_call_that_only_reads_it_leaves_what_the_next_change_fin
 
 
 @pytest.mark.parametrize("script", ["retention", "rotator", "compression"])
-def test_after_a_kill_the_next_process_completes_what_the_keeper_had_begun(lab: Laboratory, script: str) -> None:
+def test_after_a_kill_the_next_process_completes_what_the_maintenance_thread_had_begun(
+    lab: Laboratory, script: str
+) -> None:
     untouched = lab.run(script)
     assert untouched.status == 0
     outcomes = lab.enumerate(script, lambda call: [KILL] if re.match("unlink|rename|link", call) else [])

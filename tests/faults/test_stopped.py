@@ -52,7 +52,7 @@ suffix_of_second = suffix_of_seconds(1)
 
 
 def archive(live: Path) -> list[Path]:
-    """Compress each backup that is a plain file as the keeper does, once it is quiet; returns the archives.
+    """Compress each backup that is a plain file as the maintenance thread does, once it is quiet; returns the archives.
 
     Where the lock is held by a process that is stopped, nothing is done.
     """

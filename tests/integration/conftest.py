@@ -46,7 +46,7 @@ def lock(tmp_path: Path) -> Iterator[FileLock]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keeper waits hardly at all until a backup is quiet: nobody else writes here."""
+    """The maintenance thread waits hardly at all until a backup is quiet: nobody else writes here."""
     for name in ("LEASE", "GRACE", "LATE"):
         monkeypatch.setattr(backups, name, 0.05)
 

@@ -131,10 +131,10 @@ def test_tail_prints_every_line_of_a_load_once(plan: str, made: str, tmp_path: P
         load = run_load(partial(make_handler, live, **keywords), live, PLANS[plan])
         if "compress" in keywords:
             # On a busy machine the load may be over before anything was compressed.
-            keeper = SafeTimedRotatingFileHandler(live, when="S", utc=True, delay=True, **keywords)
-            keeper._maintenance.wake()
+            finisher = SafeTimedRotatingFileHandler(live, when="S", utc=True, delay=True, **keywords)
+            finisher._maintenance.wake()
             wait_until(lambda: any(path.suffix == ".gz" for path in backups(place / live.name)), "an archive")
-            keeper.close()
+            finisher.close()
         report = judge(output, make_handler(live, **keywords), load.acknowledged, load.kills)
     assert len(backups(place / live.name)) >= 4
     assert report.flawless, str(report)

@@ -120,7 +120,7 @@ def test_what_waits_to_be_tended_is_counted(live: Path) -> None:
     assert "1 for the rotator of the application, 1 unfinished; nobody tends it now" in shown(found)
 
 
-def test_what_the_keeper_has_not_done_yet_is_counted(tmp_path: Path) -> None:
+def test_what_the_maintenance_thread_has_not_done_yet_is_counted(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     write_log(live, range(-3, 1))
     lock = tmp_path / ".app.log.lock"

@@ -183,7 +183,7 @@ def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(prog
     for second in range(10, 20):
         (logs / f"app.log.2020-01-01_00-00-{second}").touch()
     with server(program, tmp_path, "--master", backupCount=1) as uwsgi:
-        # A keeper lives for two seconds at least, because the backups have just been made.
+        # A maintenance thread lives for two seconds at least, because the backups have just been made.
         threads = os.listdir(f"/proc/{uwsgi.arbiter}/task")
         wait_until(lambda: len(list(logs.glob("app.log.2020-*"))) <= 1, "the removal of old backups")
     assert threads == [str(uwsgi.arbiter)]
