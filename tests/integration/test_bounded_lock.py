@@ -84,6 +84,11 @@ def test_who_gives_up_has_not_waited_in_vain(live: Path, bounded: BoundedLock) -
     assert bounded.lock_timeout == LOCK_WAIT
 
 
+def test_who_finds_that_nobody_needs_the_lock_any_more_does_not_take_it(live: Path, bounded: BoundedLock) -> None:
+    with holder(live) as holding, freed_at_the_first_wait(holding):
+        assert not bounded.take(lambda: True)
+
+
 def test_a_signal_handler_inside_the_critical_section_has_not_waited_in_vain(bounded: BoundedLock) -> None:
     assert bounded.take()
     assert not bounded.take()

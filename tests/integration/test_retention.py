@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import gzip
 import os
 import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,35 @@ def test_a_rollover_of_an_empty_live_file_takes_no_place_of_a_backup_with_lines(
     wait_until(lambda: handler._maintenance.is_idle, "the backups are maintained")
     left = [path for path in live.parent.iterdir() if path != live and not path.name.startswith(".")]
     assert sorted(path.name.removesuffix(".gz") for path in left) == sorted(path.name for path in kept)
+
+
+class FullUntilBackupsGo(WatchedHandler):
+    """Its live file cannot be opened after a rollover as long as there is an old backup, as on a full disk."""
+
+    old: Path
+
+    def _open(self) -> Any:
+        if self._rolls_over and self.old.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super()._open()
+
+    _rolls_over = False
+
+    def doRollover(self) -> None:
+        self._rolls_over = True
+        super().doRollover()
+
+
+def test_old_backups_go_though_the_new_file_cannot_be_opened_before_they_do(live: Path) -> None:
+    FullUntilBackupsGo.old = backup_of(live, 3)
+    handler = FullUntilBackupsGo(live, when="H", utc=True, backupCount=1)
+    log(handler, "first")
+    with suppress(OSError):
+        handler.doRollover()
+    wait_until(lambda: not handler.old.exists(), "the old backup is removed")
+    log(handler, "second")
+    handler.close()
+    assert live.read_text() == "second\n"
 
 
 def test_backups_of_a_handler_with_other_settings_are_counted(live: Path, make: Make) -> None:

@@ -103,6 +103,19 @@ def test_a_source_that_others_remove_while_rollsafe_compresses_leaves_nothing(
     assert names_beside(source) == set()
 
 
+def test_a_codec_that_fails_after_another_process_has_archived_the_source_is_not_reported(
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(codec: StreamCodec, *arguments: Any) -> int:
+        os.remove(source)
+        raise FileNotFoundError("the other process has removed the scratch directory, too")
+
+    monkeypatch.setattr(StreamCodec, "write", lose)
+    with pytest.raises(Changed):
+        make_archive(source, codec_of("gz"), lock)
+    assert names_beside(source) == set()
+
+
 def test_the_handler_publishes_and_tells_of_it(live: Path) -> None:
     told: list[str] = []
     handler = WatchedHandler(
