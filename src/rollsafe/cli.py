@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, BinaryIO, TypeVar
 
-from rollsafe.arguments import checked_age, checked_size
+from rollsafe._options import checked_age, checked_size
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools import checks
 from rollsafe.tools.catalog import Log, logs_at

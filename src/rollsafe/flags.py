@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from rollsafe._options import ENVIRONMENT
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.wiring import attached
 
@@ -93,8 +94,6 @@ def _vain_metrics(cfg: Any, log: Any) -> Iterator[str]:
 
 def _vain_rotation(cfg: Any) -> Iterator[str]:
     """A rotation of the flags' files where no such file is rotated."""
-    from rollsafe.gunicorn_logger import ENVIRONMENT
-
     for name, output in ((_ACCESS, cfg.accesslog), (_ERROR, cfg.errorlog)):
         if output not in (None, "-") and _is_written(name, output, SafeTimedRotatingFileHandler):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 from flask import Flask, Request, Response, current_app, has_app_context, has_request_context, request
 from flask.logging import default_handler
 
+from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
 from rollsafe.environment import unseen_variables
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
@@ -29,20 +29,15 @@ HEADER = "X-Request-ID"
 OUTSIDE = "-"
 LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] [%(request_id)s] %(name)s: %(message)s"
 
-_PREFIX = "ROLLSAFE_"
 _HANDLER_NAME = "rollsafe.flask"
 _ENVIRON_KEY = "rollsafe.request_id"
 # What identifiers, UUIDs, base64 and trace ids are made of; no quotes, brackets, spaces or commas.
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
-# backupCount -> ROLLSAFE_BACKUP_COUNT
-_HANDLER_KEYS = {
-    _PREFIX + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): name
-    for name in inspect.signature(SafeTimedRotatingFileHandler).parameters
-}
-_FILENAME, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = (
-    _PREFIX + key for key in ("FILENAME", "FORMAT", "DATEFMT", "DEFAULTS", "LEVEL")
+_HANDLER_KEYS = {variable_of(name): name for name in ("filename", *OPTIONS)}
+_FILENAME, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = map(
+    variable_of, ("filename", "format", "datefmt", "defaults", "level")
 )
 _KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL)
 
@@ -77,11 +72,11 @@ def init_app(app: Flask) -> None:
             uWSGI has set it too late for `app.config`; or another application has the same name and another file, or
             the same file and other settings; or `app.config` has changed since the first call for `app`, which counts.
     """
-    settings = {key: value for key, value in app.config.items() if key.startswith(_PREFIX)}
+    settings = {key: value for key, value in app.config.items() if key.startswith(VARIABLE_PREFIX)}
     if _HANDLER_NAME in app.extensions:
         if app.extensions[_HANDLER_NAME] != settings:
             warnings.warn(
-                f"app.config, {_PREFIX}*, has changed since init_app was called for {app.name!r};"
+                f"app.config, {VARIABLE_PREFIX}*, has changed since init_app was called for {app.name!r};"
                 " the change has no effect",
                 RuntimeWarning,
                 stacklevel=2,
@@ -207,7 +202,7 @@ def _warn_of_unseen_settings() -> None:
     """Say which settings uWSGI's `env =` has set after Python had read its environment, as it does in pyuwsgi."""
     if "uwsgi" not in sys.modules:
         return
-    if names := sorted(os.fsdecode(name) for name in unseen_variables() if _PREFIX.encode() in name):
+    if names := sorted(os.fsdecode(name) for name in unseen_variables() if VARIABLE_PREFIX.encode() in name):
         warnings.warn(
             f"{', '.join(names)} came into the environment after Python had read it (pyuwsgi does that), so app.config"
             " lacks what it says; call rollsafe.uwsgi.install() before app.config is filled",
@@ -255,9 +250,9 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
     of_file = {key: value for key, value in settings.items() if key not in (_FILENAME, _LEVEL)}
     same, gone = _other_files(app, os.path.realpath(path), of_file)
     try:
-        new = SafeTimedRotatingFileHandler(**{"when": "midnight", "encoding": "utf-8"} | arguments)
+        new = SafeTimedRotatingFileHandler(**PRESET | arguments)
     except ConfigurationError as error:
-        raise ConfigurationError(f"app.config, {_PREFIX}*: {error}") from error
+        raise ConfigurationError(f"app.config, {VARIABLE_PREFIX}*: {error}") from error
     new.setFormatter(formatter)
     new.addFilter(_OwnLines([*same, app], of_file))
     new.name = _HANDLER_NAME

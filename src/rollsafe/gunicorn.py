@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rollsafe._options import OPTIONS
 from rollsafe.arguments import checked_path
 from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
@@ -110,27 +111,9 @@ def rotating_logs(
         ConfigurationError: An argument cannot work; also a `ValueError`.
         LogFileError: The directory or a file in it cannot be written; also an `OSError`.
     """
+    given = locals()
+    rotation = {name: given[name] for name, option in OPTIONS.items() if option.in_preset}
     names = {"access": access, "error": error, "app": app}
-    rotation: dict[str, Any] = {
-        "when": when,
-        "interval": interval,
-        "backupCount": backupCount,
-        "encoding": encoding,
-        "utc": utc,
-        "atTime": atTime,
-        "tz": tz,
-        "maxBytes": maxBytes,
-        "suffix": suffix,
-        "archive_dir": archive_dir,
-        "compress": compress,
-        "compress_level": compress_level,
-        "on_rollover": on_rollover,
-        "max_age": max_age,
-        "max_total_bytes": max_total_bytes,
-        "min_free_bytes": min_free_bytes,
-        "permissions": permissions,
-        "lock_writes": lock_writes,
-    }
     formats = {"access": access_format, "error": format, "app": format}
     maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape, "defaults": defaults}
     if json:

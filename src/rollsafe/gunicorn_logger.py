@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn import glogging
 from gunicorn.instrument import statsd
 
+from rollsafe._options import PRESET, options_in
 from rollsafe.access import AccessFormatter, Line, compiled, one_line
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter, escape
@@ -27,27 +28,6 @@ MESSAGE_ONLY = "%(message)s"
 # What makes gunicorn's lines, and has to be called where a subclass has its own.
 OVERRIDABLE = ("atoms", "now", "atoms_wrapper_class")
 
-# Options of rotation that the environment may set, and how each is read.
-ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "when": ("ROLLSAFE_WHEN", str),
-    "interval": ("ROLLSAFE_INTERVAL", int),
-    "backupCount": ("ROLLSAFE_BACKUP_COUNT", int),
-    "utc": ("ROLLSAFE_UTC", lambda text: {"1": True, "true": True, "0": False, "false": False}[text.lower()]),
-    "tz": ("ROLLSAFE_TZ", str),
-    "maxBytes": ("ROLLSAFE_MAX_BYTES", str),
-    "archive_dir": ("ROLLSAFE_ARCHIVE_DIR", str),
-    "compress": ("ROLLSAFE_COMPRESS", str),
-    "max_age": ("ROLLSAFE_MAX_AGE", str),
-    "max_total_bytes": ("ROLLSAFE_MAX_TOTAL_BYTES", str),
-    "min_free_bytes": ("ROLLSAFE_MIN_FREE_BYTES", str),
-    "permissions": ("ROLLSAFE_PERMISSIONS", lambda text: int(text, 8)),
-}
-READABLE = {
-    "interval": "give a whole number",
-    "backupCount": "give a whole number",
-    "utc": "give 1, true, 0 or false",
-    "permissions": "give a mode such as 640",
-}
 # Messages by which the formatters that are known differ.
 PROBES = ("line\nline", r"no\newline")
 # The parts of `logging` that tracing libraries and applications replace to see every record.
@@ -271,12 +251,9 @@ def _rotation(cfg: Any, of_class: Mapping[str, Any]) -> dict[str, Any]:
     """
     # A reload keeps the logger, so the class that its configuration names is asked rather than our own.
     given = getattr(cfg.settings["logger_class"].get(), "rotation", of_class)
-    rotation: dict[str, Any] = {"when": "midnight"}
-    for option, (variable, read) in ENVIRONMENT.items():
-        text = cfg.env.get(variable, os.environ.get(variable))
-        if text and option not in given:
-            try:
-                rotation[option] = read(text)
-            except (ValueError, KeyError):
-                raise RuntimeError(f"{variable}={text!r} cannot be read; {READABLE[option]}") from None
+    rotation = {"when": PRESET["when"]}
+    try:
+        rotation |= options_in(lambda variable: cfg.env.get(variable, os.environ.get(variable)), given)
+    except ConfigurationError as error:
+        raise RuntimeError(str(error)) from None
     return {**rotation, **given}

@@ -20,25 +20,15 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 from io import FileIO
 from math import inf
 from typing import Any
 
-from rollsafe.arguments import (
-    checked_age,
-    checked_archive_dir,
-    checked_callable,
-    checked_codec,
-    checked_count,
-    checked_flag,
-    checked_lock_writes,
-    checked_path,
-    checked_permissions,
-    checked_size,
-)
+from rollsafe._options import OPTIONS, Options
+from rollsafe.arguments import checked_archive_dir, checked_path, decided_lock_writes
 from rollsafe.backups import directories_below
-from rollsafe.codecs import Compress, codec_for
+from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.late import LateFiles
@@ -48,8 +38,8 @@ from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
 from rollsafe.rollover import IN_PAGE, NO_SPACE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
-from rollsafe.schedule import Interval, Schedule
-from rollsafe.settings import UNNAMED, Settings, name_of_zone
+from rollsafe.schedule import Interval
+from rollsafe.settings import UNNAMED, Settings
 from rollsafe.spill import Spill
 from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 from rollsafe.streams import LogStream, raw_stream
@@ -135,6 +125,17 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     stream: Any
     lock: Any
+    # Of the options those that the standard class does not have, and code of ours reads here.
+    tz: str | datetime.tzinfo | None
+    maxBytes: int
+    archive_dir: str | None
+    compress: str | Compress | None
+    on_rollover: Callable[[str, Interval], object] | None
+    max_age: float | None
+    max_total_bytes: int | None
+    min_free_bytes: int | None
+    permissions: int | None
+    lock_writes: bool
     _is_made = False
     _path: str
     _maintenance: Maintenance
@@ -164,35 +165,25 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         permissions: int | None = None,
         lock_writes: bool | None = None,
     ) -> None:
-        utc = checked_flag("utc", utc)
-        delay = checked_flag("delay", delay)
-        if utc and tz is not None:
-            raise ConfigurationError(f"utc=True and tz={tz!r} exclude each other; give one of them")
-        self._schedule_of = partial(Schedule, when, interval, atTime, datetime.timezone.utc if utc else tz)
-        self._schedule = self._schedule_of(suffix)
-        self._encoding, self._errors = checked_codec(encoding, errors)
-        self.backupCount = checked_count("backupCount", backupCount)
-        self.maxBytes = checked_size("maxBytes", maxBytes) or 0
-        self.max_age = checked_age(max_age)
-        self.max_total_bytes = checked_size("max_total_bytes", max_total_bytes, least=1)
-        self.min_free_bytes = checked_size("min_free_bytes", min_free_bytes)
-        self.compress = compress
-        self._codec = codec_for(compress, compress_level)
-        self.on_rollover = checked_callable("on_rollover", on_rollover)
-        self.permissions = checked_permissions(permissions)
-        path = checked_path(filename, delay)
-        self.lock_writes = checked_lock_writes(lock_writes, path)
-        self.archive_dir = checked_archive_dir(archive_dir, path)
+        options = Options.of(locals())
+        self._schedule_of = options.schedule
+        self._schedule = options.schedule(options.suffix)
+        self._encoding, self._errors = options.line_codec()
+        self._codec = options.codec()
+        # An application may set any of them later, as those of the standard library: what is there when it is used
+        # counts. Those that are told otherwise there (`interval` in seconds) follow below.
+        for name in OPTIONS:
+            setattr(self, name, getattr(options, name))
+        path = checked_path(filename, options.delay)
+        self.lock_writes = decided_lock_writes(options.lock_writes, path)
+        self.archive_dir = checked_archive_dir(options.archive_dir, path)
         check_owner(self._backup_base_of(path), path, living_handlers())
         # Not TimedRotatingFileHandler.__init__: it opens the file as text and computes times that are ours to compute.
         _FileHandler.__init__(self, path, "a", encoding=encoding, delay=True, errors=errors)
-        self.delay = delay
+        self.delay = options.delay
         self.when = self._schedule.when
         self.interval = int(self._schedule.length)
-        self._interval_count = interval
-        self.utc = utc
-        self.atTime = atTime
-        self.tz = tz
+        self._interval_count = options.interval
         # Until the file is open, any line may be one that rolls over, and waits for the quiet moment.
         self.rolloverAt: float = -inf  # type: ignore[assignment]  # an int in the standard library
         self._extMatch: re.Pattern[str] | None = None
@@ -214,7 +205,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._is_made = True
         self._heed_overrides()
         _living.add(self)
-        if not delay:
+        if not options.delay:
             # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
             try:
                 self._attached()
@@ -986,24 +977,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def settings(self) -> Settings:
         """What the lock file says of this handler."""
-        ours = not self._replaces("computeRollover")
-        return Settings(
-            when=self.when,
-            interval=self._interval_count,
-            atTime=None if self.atTime is None else self.atTime.isoformat(),
-            tz=name_of_zone(self.tz, self.utc) if ours else UNNAMED,
-            suffix=self._schedule.own_suffix,
-            archive_dir=self.archive_dir,
+        codec = self._codec
+        options = {name: getattr(self, name) for name in OPTIONS}
+        options |= {"interval": self._interval_count, "suffix": self._schedule.own_suffix}
+        options |= {"encoding": self._encoding, "compress": codec}
+        settings = Settings.of(
+            options,
             namer=callable(self.namer),
-            encoding=self._encoding,
-            compress=self._codec is not None,
-            maxBytes=self.maxBytes,
-            backupCount=self.backupCount,
-            max_age=self.max_age,
-            max_total_bytes=self.max_total_bytes,
-            min_free_bytes=self.min_free_bytes,
-            extension=self._codec.extension if self._codec and self._codec.extension not in EXTENSIONS else "",
+            extension=codec.extension if codec and codec.extension not in EXTENSIONS else "",
         )
+        return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings
 
     def _asks_for_each_line(self) -> bool:
         """Whether the application decides about rollover by record."""

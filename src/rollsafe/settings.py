@@ -1,4 +1,7 @@
-"""What a handler says of itself in the lock file, so that the command line tools need no configuration. Pure."""
+"""What a handler says of itself in the lock file, so that the command line tools need no configuration. Pure.
+
+The fields of `Settings` are the options whose `Option.is_noted` says so, and two facts that no option tells.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import json
 import os
 import re
 import zoneinfo
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
+from rollsafe._options import OPTIONS
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Schedule
 
@@ -23,88 +27,6 @@ UNNAMED = "unnamed"
 _LONGEST_AGE: Final = 1e12
 # A key as zoneinfo takes it. No control characters: the tools show it.
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+./-]{1,255}")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one live file. A reader ignores what it does not know, and takes defaults for what is missing."""
-
-    when: str = "H"
-    interval: int = 1
-    """How many of `when`."""
-    atTime: str | None = None
-    """ISO 8601 time of day."""
-    tz: str | None = None
-    """A zone's name; None for the local zone, UNNAMED for one that has no name."""
-    suffix: str | None = None
-    """The strftime format of backup names; None for the default of `when`."""
-    namer: bool = False
-    """Whether a namer of the application makes the names of backups."""
-    encoding: str = "utf-8"
-    backupCount: int = 0
-    maxBytes: int = 0
-    max_age: float | None = None
-    """Seconds."""
-    max_total_bytes: int | None = None
-    min_free_bytes: int | None = None
-    archive_dir: str | None = None
-    """Full path of the directory of the backups; None for that of the live file."""
-    extension: str = ""
-    """What archives have behind the names of backups, if it is none of the usual ones."""
-    compress: bool = False
-    """Whether backups become archives."""
-
-    # Asked at each rollover by each worker, and nearly always the same.
-    @lru_cache(maxsize=64)  # noqa: B019  # frozen: what is kept is small and equal settings are one
-    def line(self) -> bytes:
-        """The settings as one line of JSON, without newline; what has its default is left out."""
-        changed = {
-            field.name: value
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default or field.name == "when"
-        }
-        return json.dumps(changed, separators=(",", ":")).encode()
-
-    @classmethod
-    def read(cls, line: bytes) -> Settings | None:
-        """The settings that `line` tells, None if it tells none, or one that no handler has. Never raises.
-
-        What is not known is ignored: a later version may tell more.
-        """
-        try:
-            told = json.loads(line.decode())
-        except (ValueError, RecursionError):  # no UTF-8, no JSON, or an int of thousands of digits; nested too deep
-            return None
-        if not isinstance(told, dict):
-            return None
-        known = {field.name: told[field.name] for field in dataclasses.fields(cls) if field.name in told}
-        if not known or not all(_CHECKS[name](value) for name, value in known.items()):
-            return None
-        settings = cls(**known)
-        return settings if settings._make_intervals() else None
-
-    def _make_intervals(self) -> bool:
-        """Whether there is such a schedule, in whatever zone: that may have no name, or not be known here."""
-        try:
-            dataclasses.replace(self, tz=None).schedule().interval(0)
-        except (ConfigurationError, ValueError, OverflowError, OSError):
-            return False
-        return True
-
-    def schedule(self) -> Schedule:
-        """The intervals of these settings.
-
-        Raises:
-            ConfigurationError: The zone has no name, or is not known here.
-        """
-        if self.tz == UNNAMED:
-            raise ConfigurationError("the handler's tz is an object without a name; use a zone such as 'Europe/Paris'")
-        at_time = datetime.time.fromisoformat(self.atTime) if self.atTime else None
-        return Schedule(self.when, self.interval, at_time, self.zone(), self.suffix)
-
-    def zone(self) -> datetime.tzinfo | str | None:
-        """The zone as `Schedule` takes it; only if it has a name."""
-        return datetime.timezone.utc if self.tz == "UTC" else self.tz
 
 
 def _is_count(value: object) -> bool:
@@ -121,6 +43,11 @@ def _is_age(value: object) -> bool:
     """Whether it is a number of seconds, or none; JSON as Python reads it has NaN and Infinity."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value is None or (number and 0 < value < _LONGEST_AGE)  # type: ignore[operator]  # it is a number
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is a text; `Schedule` says whether it means something."""
+    return isinstance(value, str)
 
 
 def _is_text(value: object) -> bool:
@@ -161,24 +88,112 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-_CHECKS: Final[dict[str, Callable[[object], bool]]] = {
-    "when": lambda value: isinstance(value, str),
-    "interval": _is_count,
-    "atTime": _is_text,
-    "tz": _is_zone,
-    "suffix": _is_text,
-    "namer": _is_bool,
-    "encoding": _is_encoding,
-    "backupCount": _is_count,
-    "maxBytes": _is_count,
-    "max_age": _is_age,
-    "max_total_bytes": _is_limit,
-    "min_free_bytes": _is_limit,
-    "archive_dir": _is_path,
-    "extension": _is_extension,
-    "compress": _is_bool,
-}
-"""By the name of a setting: whether a handler may have noted a value. `Settings.read` asks `Schedule` too."""
+def _noted(is_possible: Callable[[object], bool]) -> dict[str, Any]:
+    """The metadata of a field: whether a handler may have noted a value. `Settings.read` asks `Schedule` too."""
+    return {"is_possible": is_possible}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one live file. A reader ignores what it does not know, and takes defaults for what is missing."""
+
+    when: str = field(default="H", metadata=_noted(_is_name))
+    interval: int = field(default=1, metadata=_noted(_is_count))
+    """How many of `when`."""
+    atTime: str | None = field(default=None, metadata=_noted(_is_text))
+    """ISO 8601 time of day."""
+    tz: str | None = field(default=None, metadata=_noted(_is_zone))
+    """A zone's name; None for the local zone, UNNAMED for one that has no name."""
+    suffix: str | None = field(default=None, metadata=_noted(_is_text))
+    """The strftime format of backup names; None for the default of `when`."""
+    namer: bool = field(default=False, metadata=_noted(_is_bool))
+    """Whether a namer of the application makes the names of backups."""
+    encoding: str = field(default="utf-8", metadata=_noted(_is_encoding))
+    backupCount: int = field(default=0, metadata=_noted(_is_count))
+    maxBytes: int = field(default=0, metadata=_noted(_is_count))
+    max_age: float | None = field(default=None, metadata=_noted(_is_age))
+    """Seconds."""
+    max_total_bytes: int | None = field(default=None, metadata=_noted(_is_limit))
+    min_free_bytes: int | None = field(default=None, metadata=_noted(_is_limit))
+    archive_dir: str | None = field(default=None, metadata=_noted(_is_path))
+    """Full path of the directory of the backups; None for that of the live file."""
+    extension: str = field(default="", metadata=_noted(_is_extension))
+    """What archives have behind the names of backups, if it is none of the usual ones."""
+    compress: bool = field(default=False, metadata=_noted(_is_bool))
+    """Whether backups become archives."""
+
+    # Asked at each rollover by each worker, and nearly always the same.
+    @lru_cache(maxsize=64)  # noqa: B019  # frozen: what is kept is small and equal settings are one
+    def line(self) -> bytes:
+        """The settings as one line of JSON, without newline; what has its default is left out."""
+        changed = {
+            each.name: value
+            for each in dataclasses.fields(self)
+            if (value := getattr(self, each.name)) != each.default or each.name == "when"
+        }
+        return json.dumps(changed, separators=(",", ":")).encode()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], namer: bool = False, extension: str = "") -> Settings:
+        """The settings that a handler with these options notes.
+
+        Args:
+            options: By name, as `Options` has them after its checks; what is not there has its default.
+            namer: Whether the application has a namer.
+            extension: What archives end in, if it is none of the usual ones.
+        """
+        noted = {name: value for name, value in options.items() if name in OPTIONS and OPTIONS[name].is_noted}
+        noted["tz"] = name_of_zone(options.get("tz"), bool(options.get("utc")))
+        noted["compress"] = options.get("compress") is not None
+        if "when" in noted:
+            noted["when"] = str(noted["when"]).upper()
+        if noted.get("atTime") is not None:
+            noted["atTime"] = noted["atTime"].isoformat()
+        return cls(**noted, namer=namer, extension=extension)
+
+    @classmethod
+    def read(cls, line: bytes) -> Settings | None:
+        """The settings that `line` tells, None if it tells none, or one that no handler has. Never raises.
+
+        What is not known is ignored: a later version may tell more.
+        """
+        try:
+            told = json.loads(line.decode())
+        except (ValueError, RecursionError):  # no UTF-8, no JSON, or an int of thousands of digits; nested too deep
+            return None
+        if not isinstance(told, dict):
+            return None
+        known = {name: told[name] for name in _CHECKS if name in told}
+        if not known or not all(_CHECKS[name](value) for name, value in known.items()):
+            return None
+        settings = cls(**known)
+        return settings if settings._make_intervals() else None
+
+    def _make_intervals(self) -> bool:
+        """Whether there is such a schedule, in whatever zone: that may have no name, or not be known here."""
+        try:
+            dataclasses.replace(self, tz=None).schedule().interval(0)
+        except (ConfigurationError, ValueError, OverflowError, OSError):
+            return False
+        return True
+
+    def schedule(self) -> Schedule:
+        """The intervals of these settings.
+
+        Raises:
+            ConfigurationError: The zone has no name, or is not known here.
+        """
+        if self.tz == UNNAMED:
+            raise ConfigurationError("the handler's tz is an object without a name; use a zone such as 'Europe/Paris'")
+        at_time = datetime.time.fromisoformat(self.atTime) if self.atTime else None
+        return Schedule(self.when, self.interval, at_time, self.zone(), self.suffix)
+
+    def zone(self) -> datetime.tzinfo | str | None:
+        """The zone as `Schedule` takes it; only if it has a name."""
+        return datetime.timezone.utc if self.tz == "UTC" else self.tz
+
+
+_CHECKS: Final = {each.name: each.metadata["is_possible"] for each in dataclasses.fields(Settings)}
 
 
 def name_of_zone(tz: str | datetime.tzinfo | None, utc: bool) -> str | None:

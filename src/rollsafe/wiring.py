@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from rollsafe._options import VARIABLE_PREFIX
 from rollsafe.arguments import checked_path
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
@@ -48,7 +49,7 @@ def unheeded_reload(worker: Any) -> Iterator[str]:
 def _logging_of(cfg: Any) -> list[Any]:
     """What a configuration says of the log files, comparable with what another one says."""
     rotation = getattr(cfg.settings["logger_class"].get(), "rotation", None)
-    variables = {name: value for name, value in cfg.env.items() if name.startswith("ROLLSAFE_")}
+    variables = {name: value for name, value in cfg.env.items() if name.startswith(VARIABLE_PREFIX)}
     given = [cfg.logconfig_dict, cfg.logconfig_json, cfg.logconfig, cfg.accesslog, cfg.errorlog, rotation, variables]
     return [_comparable(value) for value in given]
 

@@ -31,7 +31,7 @@ from gunicorn import glogging
 from gunicorn.config import Config
 from gunicorn.instrument import statsd
 
-from rollsafe import gunicorn_logger
+from rollsafe import _options
 from rollsafe.gunicorn_logger import Logger
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
@@ -505,7 +505,7 @@ def test_the_environment_sets_the_zone_and_the_directory_of_the_backups(
     (handler,) = Logger(configured(**settings)).access_log.handlers
     assert isinstance(handler, SafeTimedRotatingFileHandler)
     assert (handler.tz, handler.archive_dir) == ("Europe/Paris", str(tmp_path / "old"))
-    assert {*ENVIRONMENT, *variables} == {name for name, _ in gunicorn_logger.ENVIRONMENT.values()}
+    assert {*ENVIRONMENT, *variables} == {name for name, _ in _options.ENVIRONMENT.values()}
 
 
 def test_without_any_setting_the_files_roll_at_midnight(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe.arguments import checked_age, checked_size
+from rollsafe._options import checked_age, checked_size
 from rollsafe.retention import Limits, Stored, expired
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import rollsafe
+from rollsafe._options import ENVIRONMENT
 from rollsafe.gunicorn import rotating_logs
-from rollsafe.gunicorn_logger import ENVIRONMENT
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PACKAGE = Path(rollsafe.__file__).parent

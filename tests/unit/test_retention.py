@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError
-from rollsafe.arguments import checked_age, checked_size
+from rollsafe._options import checked_age, checked_size
 from rollsafe.names import Names, recognisers_of
 from rollsafe.retention import (
     ClockWitness,

@@ -13,19 +13,17 @@ import logging.config
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from rollsafe.arguments import checked_age, checked_size
+from rollsafe._options import OPTIONS, PRESET
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.settings import Settings, name_of_zone
+from rollsafe.settings import Settings
 from rollsafe.tools.ini_logging import as_dictionary
 
 ROOT = "root"
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -56,20 +54,13 @@ class ConfiguredHandler:
     @property
     def settings(self) -> Settings:
         """What one of ours would say of itself in the lock file; what cannot be meant is left out."""
-        options = self.options
-        at_time = options.get("atTime")
-        return Settings(
-            when=str(options.get("when", "h")).upper(),
-            atTime=at_time.isoformat() if at_time else None,
-            tz=name_of_zone(options.get("tz"), bool(options.get("utc"))),
-            maxBytes=_accepted(checked_size, "maxBytes", options.get("maxBytes")) or 0,
-            max_age=_accepted(checked_age, options.get("max_age")),
-            max_total_bytes=_accepted(checked_size, "max_total_bytes", options.get("max_total_bytes")),
-            min_free_bytes=_accepted(checked_size, "min_free_bytes", options.get("min_free_bytes")),
-            archive_dir=options.get("archive_dir"),
-            compress=options.get("compress") is not None,
-            **{key: value for key, value in options.items() if key in ("interval", "suffix", "backupCount")},
-        )
+        accepted = {}
+        for name, value in self.options.items():
+            # Encodings differ in nothing that is checked.
+            if name in OPTIONS and name != "encoding":
+                with contextlib.suppress(ConfigurationError):
+                    accepted[name] = OPTIONS[name].check(name, value)
+        return Settings.of(accepted)
 
 
 @dataclass(frozen=True)
@@ -241,7 +232,7 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
         if path and path != "-":
             rotation = getattr(server.logger_class, "rotation", None)
             kind = logging.FileHandler if rotation is None else SafeTimedRotatingFileHandler
-            options = {} if rotation is None else {"when": "midnight", **rotation}
+            options = {} if rotation is None else {"when": PRESET["when"], **rotation}
             if options.get("archive_dir"):
                 options["archive_dir"] = os.path.realpath(_absolute(server, options["archive_dir"]))
             found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,), of_flag=True))
@@ -251,10 +242,3 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
 def _absolute(server: Any, path: Any) -> str:
     """The path of a log file as gunicorn's processes see it."""
     return os.path.join(str(server.chdir), os.fspath(path))
-
-
-def _accepted(check: Callable[..., _Value | None], *arguments: Any) -> _Value | None:
-    """What a check of arguments returns, None where it refuses."""
-    with contextlib.suppress(ConfigurationError):
-        return check(*arguments)
-    return None
