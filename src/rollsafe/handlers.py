@@ -31,13 +31,15 @@ from rollsafe.backups import directories_below
 from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
+from rollsafe.fragments import IN_PAGE
 from rollsafe.late import LateFiles
 from rollsafe.maintenance import Maintenance
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
+from rollsafe.open_file import NoRoom, OpenFile
 from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
-from rollsafe.rollover import IN_PAGE, NO_SPACE, LiveFileMoved, LockBusy, NoPiece, NoRoom, OpenFile, Rollover, is_set
+from rollsafe.rollover import NO_SPACE, LiveFileMoved, LockBusy, NoPiece, Rollover, is_set
 from rollsafe.schedule import Interval
 from rollsafe.settings import UNNAMED, Settings
 from rollsafe.spill import Spill
@@ -66,7 +68,7 @@ GLUED = 3
 
 # Our base class, even where an application replaces `logging.FileHandler` by this handler to have all its logs rotate.
 _FileHandler = logging.FileHandler
-# Stands for "no file is open": its due time never comes, and a write to it fails.
+# Stands for "no file is open": it never has a lease, and a write to it fails.
 _NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 _NOWHERE.stream.close()
 _ACQUIRE = original(logging.Handler, "acquire")
@@ -244,7 +246,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._last_number if self.maxBytes else None,
         )
         self._maintenance = Maintenance(self, self._codec, self._rollover.lock.path)
-        self._file.due = -inf
+        self._file.expire_lease()
         if left is not None:
             left.close()
 
@@ -401,20 +403,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         file = self._file
         written = None
         try:
-            if file.start <= created < file.due:
+            if file.start <= created < file.lease_expires:
                 # Not called where they are looked up: CPython 3.11 has no fast way to call what is in a slot.
                 write, tell = file.write, file.tell
                 written = write(line)
                 # A line that begins with a page may stand behind a fragment (see IN_PAGE), and is looked at.
                 if written != len(line):
-                    file.due = -inf
-                elif (tell() - written) & IN_PAGE and _monotonic() < file.look_after:
+                    file.expire_lease()
+                elif (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after:
                     return
         except BaseException as error:
             # An OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
             # anything that a signal handler has raised, before the write or after it. The next line looks what stands
             # before it.
-            file.due = -inf
+            file.expire_lease()
             if not isinstance(error, Exception):
                 raise
             refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
@@ -449,7 +451,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if not self._spill.holds(line) and not (written is not None and file.has_written(line)):
                 waits = self._queue(line, record.created)
             if not isinstance(error, Exception):
-                self._file.due = -inf
+                self._file.expire_lease()
                 raise
             self.handleError(_without_arguments(record))
         finally:
@@ -500,7 +502,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     self._detach()
             except BaseException:
                 # What waits is written with the next line.
-                self._file.due = -inf
+                self._file.expire_lease()
                 raise
             finally:
                 # Until here a signal handler may have queued a line: hence the loop.
@@ -534,11 +536,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             now, tick = time.time(), _monotonic()
             file = self._attached()
             if file.interval is None:
-                file.lease(now, tick, inf)
+                file.grant_lease(now, tick, inf)
                 return
             if not self._rollover.is_live(file):
                 if not self._follow(file):
-                    # A backup by now, which may be archived at any moment: each line is looked after.
+                    # A backup by now, which may be archived at any moment: each line is checked.
                     file.end_lease()
                     return
                 continue
@@ -546,12 +548,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
             ahead = file.start > now + AHEAD and is_set(now)
             over = (asks and self.shouldRollover(record)) or newest >= file.end or ahead
-            due = over or self._lacks_room(file)
-            if due and self._rollover.is_backing_off(file, tick):
+            rolls = over or self._lacks_room(file)
+            if rolls and self._rollover.is_backing_off(file, tick):
                 file.bind(inf, self.baseFilename)
-                file.lease(now, tick, inf)
+                file.grant_lease(now, tick, inf)
                 return
-            if due:
+            if rolls:
                 if over:
                     # Also for who has not come through `handle`.
                     self._wait_for_quiet()
@@ -566,13 +568,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 if self._file is file and self.stream is file.stream:
                     # Refused or busy: lines go on into the file that there is, and a later lease tries again.
                     file.bind(inf, self.baseFilename)
-                    file.lease(now, tick, inf)
+                    file.grant_lease(now, tick, inf)
                     return
             else:
                 self._maintenance.leased()
                 file.blank_left()
                 file.bind(self.maxBytes or inf, self.baseFilename)
-                file.lease(now, tick, -inf if self._asks_for_each_line() else file.end)
+                file.grant_lease(now, tick, -inf if self._asks_for_each_line() else file.end)
                 return
         self._attached().bind(self.maxBytes or inf, self.baseFilename)
 
@@ -663,7 +665,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if file.was_leased() and not file.shared:
             self._late.leave(file)
         else:
-            file.due = -inf
             file.close()
 
     def _write_spill(self) -> None:
@@ -833,11 +834,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             except OSError:
                 written = None
         if written == len(line):
-            file.ends_in_fragment = False
+            file.was_completed()
             return b""
-        file.due = -inf
+        file.expire_lease()
         if written:
-            file.ends_in_fragment = file.stream.closed or not file.blank_written(line[:written], self._line_end())
+            file.was_cut_short(line[:written], self._line_end())
         return line
 
     def _line_end(self) -> bytes:
@@ -855,7 +856,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         start = file.glued_at(line)
         if start is None:
             return False
-        file.due = -inf
+        file.expire_lease()
         file.blank(start, line, end)
         return not file.has(start, line)
 
@@ -866,9 +867,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more. Where the lock is
         busy for too long to ask, the line is written again: twice is better than not at all.
         """
-        if file.interval is None or file.stream.closed or _monotonic() < file.look_after:
+        if file.interval is None or file.stream.closed or _monotonic() < file.recheck_after:
             return True
-        file.due = -inf
+        file.expire_lease()
         return self._rollover.has_kept(file, file.end_of_written()) is True
 
     # Rollover.
@@ -1114,7 +1115,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         In the middle of the long way (called by a signal handler) nothing is closed but the lease ends.
         """
         with self._own_lock():
-            self._file.due = -inf
+            self._file.expire_lease()
             if self._busy == (os.getpid(), threading.get_ident()):
                 return
             self.flush()
@@ -1186,7 +1187,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _fail(self, record: logging.LogRecord) -> None:
         """Writing failed: keep the lines, try again later, say it once."""
-        self._file.due = -inf
+        self._file.expire_lease()
         self._spill.retry_at = _monotonic() + RETRY
         if not self._spill.failing:
             self._spill.failing = True
@@ -1270,7 +1271,7 @@ def living_handlers() -> list[SafeTimedRotatingFileHandler]:
 def end_leases() -> None:
     """In a forked child: the first line of each handler goes the long way, which notices the fork."""
     for handler in living_handlers():
-        handler._file.due = -inf
+        handler._file.expire_lease()
 
 
 os.register_at_fork(after_in_child=end_leases)

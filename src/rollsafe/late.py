@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from math import inf
 from time import monotonic
 from typing import Final
 
 from rollsafe.locks import LATE
-from rollsafe.rollover import OpenFile
+from rollsafe.open_file import OpenFile
 
 # Files that are kept at most by one handler, and former live files by all of a process: at a boundary all handlers of a
 # process would keep one at the same time, and each takes a descriptor.
@@ -31,8 +30,7 @@ class LateFiles:
 
     def keep(self, file: OpenFile) -> None:
         """Keep a file open until no line has come for it for LATE seconds."""
-        file.due = -inf
-        file.forget_at = monotonic() + LATE
+        file.retire(monotonic() + LATE)
         self._files.append(file)
         self.close_forgotten()
 
@@ -41,7 +39,6 @@ class LateFiles:
         if sum(len(files._files) for files in list(_all)) < _MOST_IN_PROCESS:
             self.keep(file)
         else:
-            file.due = -inf
             file.close()
 
     def find(self, created: float) -> OpenFile | None:
@@ -49,7 +46,7 @@ class LateFiles:
         self.close_forgotten()
         for file in self._files:
             if file.holds(created):
-                file.forget_at = monotonic() + LATE
+                file.retire(monotonic() + LATE)
                 return file
         return None
 

@@ -8,33 +8,27 @@ it fits the file, so that losing it, or dying before writing it, costs nothing.
 from __future__ import annotations
 
 import errno
-import fcntl
 import itertools
 import os
-import re
 import resource
 import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
-from math import inf
 from typing import NoReturn, TypeVar
 
 from rollsafe.events import counted, tell
+from rollsafe.fragments import AppendedFile, ends_in_fragment
 from rollsafe.ledger import archived_since, new_serial
-from rollsafe.locks import GRACE, LEASE, FileLock, Identity, identity_of, lock_alone
+from rollsafe.locks import LEASE, FileLock, Identity, identity_of, lock_alone
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.note import Archived, Note, lock_path, noted_identity, parse_note
+from rollsafe.open_file import FULL, OpenFile, write_of
 from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
 from rollsafe.renames import rename_new, rename_over
 from rollsafe.schedule import Interval
 from rollsafe.streams import LogStream
-
-# What a file's offset has to be zero under for the fragment of a killed writer to end there. The kernel gives up a
-# killed write(2) between two pages of the file (measured on ext4, tmpfs, xfs and overlay, at every line size); a larger
-# page is a multiple of this one.
-IN_PAGE = 4095
 
 # How often the live file may be made and rolled by others while we open it.
 _TRIES = 10
@@ -57,15 +51,8 @@ def is_set(now: float) -> bool:
 _PAUSE = LEASE
 _LONGEST_PAUSE = 30.0
 
-# Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
-_FULL = stat.S_ISVTX
-
 # A disk that is full, and a quota that is used up.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-# Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
-_abandoned: list[FileIO] = []
-
 
 _Result = TypeVar("_Result")
 
@@ -80,10 +67,6 @@ class LockBusy(Exception):
 
 class NoPiece(Exception):
     """There can be no further backup of an interval."""
-
-
-class NoRoom(Exception):
-    """A line would make the file larger than it may be."""
 
 
 class BoundedLock(FileLock):
@@ -132,258 +115,6 @@ class BoundedLock(FileLock):
                 if self.acquire(0):
                     self.release()
                     self.lock_timeout = LOCK_WAIT
-
-
-class OpenFile:
-    """A log file that this process has open for appending, and what it may still be used for.
-
-    Attributes:
-        stream: The unbuffered file.
-        append: Writes bytes to `stream`, one write(2) a call.
-        write: The same, but NoRoom is raised for a line that would pass the bound of the file, if it has one.
-        tell: `stream.tell`, one lseek(2): where our last write ended, because O_APPEND leaves the offset there. It
-            returns 0 for what is never rolled: a pipe has no offset (ESPIPE).
-        interval: The interval whose lines it holds; None for what is never rolled (a device, a FIFO, a terminal).
-        start, due: A record created in [start, due) may be written without another look. Seconds since the epoch.
-        look_after: A write that returns later than this is looked after. Seconds of the monotonic clock.
-        ends_in_fragment: It ends in a fragment of ours that could not be blanked; our next line begins with a newline.
-        forget_at: When a file that is no longer the live file is closed. Seconds of the monotonic clock.
-        shared: Other hosts write it too: never leased, each line is written under the lock.
-        serial: The last number that the ledger of archives had given when it was opened; 0 if that is not known.
-    """
-
-    __slots__ = (
-        "_bound",
-        "_left",
-        "_path",
-        "append",
-        "due",
-        "ends_in_fragment",
-        "forget_at",
-        "identity",
-        "interval",
-        "look_after",
-        "serial",
-        "shared",
-        "start",
-        "stream",
-        "tell",
-        "write",
-    )
-
-    def __init__(self, stream: FileIO, identity: Identity, interval: Interval | None) -> None:
-        self.stream = stream
-        append: Callable[[bytes], int | None] = stream.write
-        if isinstance(stream, LogStream):
-            append = stream.write_bytes
-        self.append = self.write = append
-        self._bound = inf
-        self.tell: Callable[[], int] = stream.tell if interval else int
-        self.identity = identity
-        self.interval = interval
-        self.start = interval.start if interval else -inf
-        self.due = -inf
-        self.look_after = -inf
-        self.forget_at = inf
-        self.ends_in_fragment = False
-        self._left: tuple[int, bytes, bytes] | None = None
-        self.shared = False
-        self.serial = 0
-
-    @property
-    def end(self) -> float:
-        """The end of its interval, seconds since the epoch; infinity for what is never rolled."""
-        return self.interval.end if self.interval else inf
-
-    def holds(self, created: float) -> bool:
-        """Whether a record created at `created` belongs in this file."""
-        return self.start <= created < self.end
-
-    def bind(self, bound: float, path: str) -> None:
-        """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound.
-
-        And what would go into a file that is marked as full, or that `path` does not name any more.
-        """
-        self._path = path
-        if bound != self._bound:
-            self._bound = bound
-            self.write = self.append if bound == inf else self._write_within
-
-    def has_room(self, more: int, bound: float) -> bool:
-        """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
-        return _has_room(os.fstat(self.stream.fileno()), more, bound)
-
-    def fits(self, more: int) -> bool:
-        """Whether so many bytes more would keep it within its own bound, which may have been lifted."""
-        return self._bound == inf or self.has_room(more, self._bound)
-
-    def _write_within(self, line: bytes) -> int | None:
-        """Append a line that fits."""
-        status = os.lstat(self._path)
-        if identity_of(status) != self.identity or not _has_room(status, len(line), self._bound):
-            raise NoRoom
-        return self.append(line)
-
-    def mark_full(self) -> None:
-        """Have no process begin another line in this file: each looks at the mode before it writes."""
-        with suppress(OSError):
-            descriptor = self.stream.fileno()
-            status = os.fstat(descriptor)
-            if identity_of(status) == self.identity:
-                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | _FULL)
-
-    def blank_written(self, fragment: bytes, end: bytes) -> bool:
-        """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
-
-        In place, so a line that another process has appended meanwhile is cut off from it too, and no space is
-        needed, except on Btrfs, which writes nothing in place. Only our own bytes are touched: see `_start_of_written`.
-        """
-        start = self._start_of_written(fragment)
-        if start is None:
-            return False
-        self._left = (start, fragment, end)
-        return self.blank_left()
-
-    def blank_left(self) -> bool:
-        """Overwrite the fragment of ours that could not be overwritten yet; False if there is none or it stays."""
-        if self._left is None:
-            return False
-        there = self.has(*self._left[:2])
-        blanked = there and self.blank(*self._left)
-        if blanked:
-            self.ends_in_fragment = False
-        if blanked or not there:
-            self._left = None
-        return blanked
-
-    def glued_at(self, line: bytes) -> int | None:
-        """Where `line`, which our last write has written, stands behind what does not end in a newline; None if not.
-
-        A writer that was killed, a full disk, or a program that prints without newlines has left that. It is final,
-        because appends to one file exclude each other, and it is never ours to overwrite: it may be whole, as the line
-        of a handler with another terminator.
-        """
-        try:
-            descriptor = self.stream.fileno()
-            start = os.lseek(descriptor, 0, os.SEEK_CUR) - len(line)
-            if start <= 0 or os.pread(descriptor, 1, start - 1) == b"\n":
-                return None
-        except (OSError, ValueError):
-            return None
-        return self._start_of_written(line)
-
-    def has(self, start: int, line: bytes) -> bool:
-        """Whether `line` is there in the file."""
-        try:
-            return os.pread(self.stream.fileno(), len(line), start) == line
-        except (OSError, ValueError):
-            return False
-
-    def has_written(self, text: bytes, before: float | None = None) -> bool:
-        """Whether `text` is what our last write has written, all of it; and our last was not `before` that.
-
-        For whoever was interrupted by an exception, and does not know whether it was before the write or after it.
-        """
-        end = self.end_of_written()
-        if end in (before, inf) or end < len(text):
-            return False
-        try:
-            return os.pread(self.stream.fileno(), len(text), int(end) - len(text)) == text
-        except OSError:
-            # It may not be read; something was written.
-            return before is not None
-
-    def _start_of_written(self, written: bytes) -> int | None:
-        """Where our last write has put `written`.
-
-        O_APPEND leaves the offset at its end (write(2)). Just after a fork the offset may still be shared with
-        another process, or a signal handler may have written since; then something else is read there, and the answer
-        is None.
-        """
-        start = self.end_of_written() - len(written)
-        return int(start) if 0 <= start < inf and self.has(int(start), written) else None
-
-    def blank(self, start: int, ours: bytes, end: bytes) -> bool:
-        """Put spaces and `end` in the place of our own bytes, which are there; newlines stay. False if that failed."""
-        try:
-            # A second description, because pwrite(2) on one with O_APPEND appends (its "Bugs"). /dev/fd makes one on
-            # Linux only; elsewhere it duplicates, and is refused here.
-            descriptor = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
-        except (OSError, ValueError):
-            return False
-        try:
-            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
-                return False
-            end = end[-len(ours) :] if end else end
-            blank = re.sub(rb"[^\n]", b" ", ours[: len(ours) - len(end)]) + end
-            return os.pwrite(descriptor, blank, start) == len(blank)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
-
-    def lease(self, now: float, tick: float, until: float) -> None:
-        """Allow writing for LEASE seconds, for records created before `until`.
-
-        `now` and `tick` (monotonic) are from before the look at the path: the process may be stopped after it.
-        """
-        self.due = -inf if self.shared else min(until, now + LEASE)
-        self.look_after = tick + LEASE + GRACE
-
-    def end_lease(self) -> None:
-        """Allow no line without a look before it and one after it."""
-        self.due = self.look_after = -inf
-
-    def was_leased(self) -> bool:
-        """Whether lines were ever allowed in it."""
-        return self.look_after > -inf
-
-    def is_open(self) -> bool:
-        """Whether our descriptor is still this file's, as far as fstat(2) can tell; its failing proves nothing."""
-        try:
-            return identity_of(os.fstat(self.stream.fileno())) == self.identity
-        except ValueError:
-            return False
-        except OSError as error:
-            return error.errno not in (errno.EBADF, errno.ESTALE)
-
-    def is_taken(self) -> bool:
-        """Whether the number of its descriptor means another file by now, which can be written."""
-        try:
-            descriptor = self.stream.fileno()
-            can_be_written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-            return can_be_written and identity_of(os.fstat(descriptor)) != self.identity
-        except (OSError, ValueError):
-            return False
-
-    def has_name(self) -> bool:
-        """Whether the file is open and still linked."""
-        try:
-            return self.is_open() and os.fstat(self.stream.fileno()).st_nlink > 0
-        except OSError:
-            return True
-
-    def end_of_written(self) -> float:
-        """Where our last write has ended; infinity if that cannot be told any more."""
-        try:
-            return self.tell()
-        except (OSError, ValueError):
-            return inf
-
-    def close(self) -> None:
-        """Close it, unless the number of its descriptor means another file by now."""
-        self.blank_left()
-        if self.stream.closed or self.is_open():
-            # The write was looked after; what close(2) reports is only news on network file systems.
-            with suppress(OSError):
-                self.stream.close()
-        else:
-            _abandoned.append(self.stream)
-
-
-def _has_room(status: os.stat_result, more: int, bound: float) -> bool:
-    """Whether so many bytes more would keep a file within `bound` bytes, and it is not about to be rolled."""
-    return status.st_size == 0 or (status.st_size + more <= bound and not status.st_mode & _FULL)
 
 
 def _mode_of(status: os.stat_result) -> int:
@@ -573,16 +304,21 @@ class Rollover:
             return self._opened(stream, status, None)
         self._permit(stream, status)
         self._remember(stream)
-        file = self._opened(stream, status, self._interval_of(stream, now))
-        file.shared = self._shared
-        file.serial = self._serial()
-        return file
+        interval = self._interval_of(stream, now)
+        return self._opened(stream, status, interval, shared=self._shared)
 
-    def _opened(self, stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
+    def _opened(
+        self, stream: FileIO, status: os.stat_result, interval: Interval | None, *, shared: bool = False
+    ) -> OpenFile:
         """An open file of this log, whose lines are counted if anybody wants to know."""
-        file = OpenFile(stream, identity_of(status), interval)
-        file.append = file.write = counted(file.append, self.path)
-        return file
+        return OpenFile(
+            stream,
+            identity_of(status),
+            interval,
+            write=counted(write_of(stream), self.path),
+            shared=shared,
+            serial=0 if interval is None else self._serial(),
+        )
 
     def is_live(self, file: OpenFile) -> bool:
         """Whether the path names `file`; one stat(2). Not being allowed to look proves nothing, and counts as yes."""
@@ -808,7 +544,7 @@ class Rollover:
         A fragment of a line that a killed writer or a full disk has left is cut off first, if lines of ours end in a
         newline at all.
         """
-        start = end if end.endswith(b"\n") and _ends_in_fragment(stream) else b""
+        start = end if end.endswith(b"\n") and ends_in_fragment(stream) else b""
         before = os.fstat(stream.fileno()).st_size
         rest = start + b"".join(lines)
         try:
@@ -835,7 +571,7 @@ class Rollover:
         """Overwrite the beginning of a line that stands at the end of the file, as the rest of it was refused."""
         whole = start + b"".join(lines[: self.appended])
         fragment = (start + b"".join(lines))[len(whole) : os.fstat(stream.fileno()).st_size - before]
-        file = OpenFile(stream, (0, 0), None)
+        file = AppendedFile(stream)
         if fragment and file.has(before + len(whole), fragment):
             file.blank(before + len(whole), fragment, end)
 
@@ -895,7 +631,7 @@ class Rollover:
 
     def _note_renamed(self, status: os.stat_result, interval: Interval, backup: str, number: int) -> None:
         """Take the mark of a full file off the backup, and remember which number comes next."""
-        if status.st_mode & _FULL:
+        if status.st_mode & FULL:
             with suppress(OSError):
                 descriptor = open_file(backup, os.O_WRONLY)
                 try:
@@ -951,9 +687,7 @@ class Rollover:
 
         def open_it() -> OpenFile:
             stream = self._open_piece(interval)
-            file = self._opened(stream, os.fstat(stream.fileno()), interval)
-            file.serial = self._serial()
-            return file
+            return self._opened(stream, os.fstat(stream.fileno()), interval)
 
         return self._under_lock(open_it, self._refuse)
 
@@ -1124,15 +858,6 @@ class Rollover:
             if path == taken:
                 raise ValueError(f"{path!r} exists and the namer gives it for every number; let it keep the `.1`")
         return sequence
-
-
-def _ends_in_fragment(stream: FileIO) -> bool:
-    """Whether the file ends inside a line; to be asked where nobody can be writing just now, as under the lock."""
-    try:
-        size = os.fstat(stream.fileno()).st_size
-        return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")
-    except OSError:
-        return False
 
 
 def _was_just_written(path: str) -> bool:

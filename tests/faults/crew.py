@@ -35,7 +35,7 @@ LINES = 40
 
 
 class WatchedHandler(SafeTimedRotatingFileHandler):
-    """The handler under test, which keeps what it reports in `reported`."""
+    """The handler under test, which keeps what it reports in `reported` and asserts the state of its open file."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         self.reported: list[str] = []
@@ -45,6 +45,11 @@ class WatchedHandler(SafeTimedRotatingFileHandler):
         """What it has reported since this was last asked."""
         reports, self.reported = self.reported, []
         return reports
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        handled = super().handle(record)
+        self._file.assert_consistent()
+        return handled
 
     def handleError(self, record: logging.LogRecord) -> None:
         self.reported.append(f"{record.msg}: {sys.exc_info()[1]!r}")

@@ -97,7 +97,7 @@ def test_many_lines_that_wait_fill_several_parts_at_once(tmp_path: Path) -> None
     live = tmp_path / "app.log"
     body = """
 handler._spill.failing, handler._spill.retry_at = True, float("inf")
-handler._file.due = float("-inf")
+handler._file.expire_lease()
 for number in range(120):
     write(number)
 assert len(handler._spill.lines) == 120

@@ -135,12 +135,12 @@ def make_over(handler: WatchedHandler) -> None:
     start = now // HOUR * HOUR - 2 * HOUR
     suffix = time.strftime("%Y-%m-%d_%H", time.gmtime(start))
     file.interval = Interval(start, now - 1, suffix, 0)
-    file.start, file.due, handler.rolloverAt = start, float("-inf"), now - 1
+    file.start, file.lease_expires, handler.rolloverAt = start, float("-inf"), now - 1
 
 
 def end_lease(handler: WatchedHandler) -> None:
     """Have the next line renew the lease."""
-    handler._file.due = float("-inf")
+    handler._file.expire_lease()
 
 
 def leave_fragment(handler: WatchedHandler) -> None:

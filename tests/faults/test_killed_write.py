@@ -229,7 +229,7 @@ def test_a_fragment_in_one_file_is_isolated_after_lines_went_into_another(tmp_pa
         fragment = fragment_to_the_end_of_a_page(live, 1)
         wait_for_death(crew.start(lambda: die_inside_a_write(live, 9000, fragment)))
     for number in range(3):
-        other_handler._file.due = 0.0
+        other_handler._file.expire_lease()
         log(other_handler, "other", number, SMALL)
     log(handler, "w0", 1, SMALL)
     handler.close()

@@ -750,7 +750,7 @@ def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_written_agai
         wait_until(held.exists, "the lock is held")
         file = handler._file
         # The lease is as it was, but the write comes back late.
-        file.look_after = -1.0
+        file.recheck_after = -1.0
         log(handler, "second")
         assert backup.read_text() == "first\nsecond\n"
         go.touch()
@@ -776,7 +776,7 @@ def test_a_line_that_is_late_in_the_live_file_while_the_lock_is_held_is_written_
 
     with Crew() as crew:
         crew.start(hold).wait_until_stopped()
-        handler._file.look_after = -1.0
+        handler._file.recheck_after = -1.0
         log(handler, "second")
     log(handler, "third")
     assert live.read_text() == "first\nsecond\nthird\n"
@@ -791,7 +791,7 @@ def test_where_the_new_live_file_cannot_be_opened_a_line_in_the_backup_is_looked
     live.rename(backup)
     live.mkdir()
     file = handler._file
-    file.due = 0
+    file.expire_lease()
     write = file.write
 
     def write_late(line: bytes) -> int | None:
@@ -826,7 +826,7 @@ def test_a_hard_link_elsewhere_is_no_name_of_a_backup_that_is_archived(
 
     def write_late(line: bytes) -> int | None:
         file.write = write
-        file.look_after = 0
+        file.recheck_after = 0
         other.doRollover()
         os.link(backup, snapshot / backup.name)
         if archived:

@@ -139,7 +139,7 @@ def instructions_per_line(live: Path, backups: int, handlers: int) -> tuple[int,
         leased = min(instructions_of(log) for _ in range(REPEATS))
         renewing = []
         for _ in range(REPEATS):
-            handler._file.due = float("-inf")
+            handler._file.expire_lease()
             renewing.append(instructions_of(log))
         return leased, min(renewing)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.rollover import IN_PAGE
+from rollsafe.fragments import IN_PAGE
 from tests.faults.crew import WatchedHandler
 from tests.integration.logs import Make, log
 
@@ -105,7 +105,7 @@ def test_a_line_is_not_written_again_for_ever_beside_a_program_that_prints_no_ne
         return write(line)
 
     handler._file.write = write_behind_a_print
-    handler._file.due = 0.0
+    handler._file.expire_lease()
     log(handler, "next")
     content = live.read_bytes()
     assert content.count(b"...") == foreign < 10
@@ -145,7 +145,7 @@ def test_where_lines_do_not_end_in_a_newline_nothing_is_taken_for_a_fragment(
     content = fill_page(live, b"y")
     for number in range(3):
         log(handler, f"line {number}")
-        handler._file.due = 0.0
+        handler._file.expire_lease()
         content += b"line %d" % number + end
     log(handler, "x" * (PAGE - len(content) % PAGE - len(end)))
     content = live.read_bytes()
@@ -214,7 +214,7 @@ def test_no_byte_of_anybody_else_is_ever_overwritten(
         foreign(other, live, 2 * PAGE - size % PAGE - number % 2)
         theirs.append((size, live.read_bytes()[size:]))
         if number % 5 == 0:
-            handler._file.due = 0.0
+            handler._file.expire_lease()
         log(handler, f"line {number}")
     content = live.read_bytes()
     assert [content[start : start + len(data)] for start, data in theirs] == [data for _, data in theirs]
@@ -230,7 +230,7 @@ def test_a_line_that_another_thread_of_the_description_has_written_behind_ours_i
     handler = make(when="W0")
     log(handler, "before")
     content = fill_page(live)
-    handler._file.due = handler._file.look_after = inf
+    handler._file.lease_expires = handler._file.recheck_after = inf
     tell = handler._file.tell
 
     def write_and_tell() -> int:
@@ -241,7 +241,7 @@ def test_a_line_that_another_thread_of_the_description_has_written_behind_ours_i
 
     handler._file.tell = write_and_tell
     log(handler, "next")
-    handler._file.due = 0.0
+    handler._file.expire_lease()
     log(handler, "last")
     assert live.read_bytes() == content + b"next\nof a signal handler\nlast\n"
 
@@ -254,7 +254,7 @@ def test_a_pipe_has_no_position_and_is_written_with_one_call_all_the_same(
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     handler = make(fifo)
     log(handler, "the first line takes the lease")
-    handler._file.due = handler._file.look_after = inf
+    handler._file.lease_expires = handler._file.recheck_after = inf
     monkeypatch.setattr(handler, "_emit_slowly", lambda *_: pytest.fail("it took the long way"))
     log(handler, "second")
     monkeypatch.undo()

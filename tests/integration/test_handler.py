@@ -25,7 +25,7 @@ import pytest
 
 from rollsafe import FileLock, LineFormatter, handlers, renames, rollover
 from rollsafe.locks import GRACE, LEASE
-from rollsafe.rollover import OpenFile
+from rollsafe.open_file import OpenFile
 from rollsafe.spill import size_of
 from tests.faults.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.integration.logs import Make, backup_of, log, suffix_of, wait_for_second_after
@@ -407,7 +407,7 @@ def test_a_file_that_has_taken_the_number_of_our_descriptor_is_neither_written_n
         os.dup2(other, number)
         os.close(other)
     os.write(number, b"precious")
-    handler._file.due = 0.0
+    handler._file.expire_lease()
     if then == "close":
         handler.close()
     elif then == "rollover":
@@ -560,7 +560,8 @@ def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
         crew.start(rename_and_keep_the_lock)
         assert locked.wait(20)
         monkeypatch.setattr(lock, "acquire", wait_for_lock)
-        handler.rolloverAt = handler._file.due = 0.0
+        handler.rolloverAt = 0.0
+        handler._file.expire_lease()
         log(handler, "second")
     assert asked.is_set()
     assert live.read_text() == "second\n"
@@ -705,7 +706,8 @@ def test_a_reopen_in_the_middle_of_emit_loses_nothing(live: Path, make: Make, mo
             return default
 
         handler.namer = namer
-        handler.rolloverAt = handler._file.due = 0.0
+        handler.rolloverAt = 0.0
+        handler._file.expire_lease()
     handler.setFormatter(Reopens())
     log(handler, "second")
     log(handler, "third")
@@ -953,7 +955,7 @@ def test_a_live_file_that_cannot_be_opened_for_a_while_costs_no_line(live: Path,
     log(handler, "before")
     live.unlink()
     live.mkdir()
-    handler._file.due = 0.0
+    handler._file.expire_lease()
     log(handler, "meanwhile")
     log(handler, "meanwhile too")
     (report,) = handler.take_reports()
@@ -1003,7 +1005,7 @@ def test_files_kept_for_late_lines_are_closed_without_waiting_for_the_next_rollo
     log(handler, "second")
     (kept,) = handler._late
     kept.forget_at = 0.0
-    handler._file.due = 0.0
+    handler._file.expire_lease()
     log(handler, "third")
     assert kept.stream.closed
 
@@ -1306,7 +1308,7 @@ def test_what_is_reported_of_a_line_that_cannot_be_written_has_its_text_and_not_
     record.args = Atoms(r="GET /ü" if trouble == "encoding" else "GET /", authorization="Basic c2VjcmV0")
     if trouble == "full":
         with full_disk(handler):
-            handler._file.due = 0.0
+            handler._file.expire_lease()
             handler.handle(record)
     else:
         handler.handle(record)

@@ -16,7 +16,7 @@ from rollsafe.archives import archive, sign_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
-from rollsafe.rollover import OpenFile
+from rollsafe.open_file import OpenFile
 from rollsafe.spill import Spill
 from tests.faults.crew import lock_path
 from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
@@ -113,7 +113,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     archive(str(backup), f"{backup}.gz", sign_of(backup.stat()), codec, Ledger(lock))
     lock.close()
     # As after a stop of its process.
-    kept.look_after = -1.0
+    kept.recheck_after = -1.0
     asked: list[float] = []
     file_of = handler._file_of
 
@@ -201,7 +201,7 @@ def test_a_line_of_a_new_interval_that_waits_makes_the_rollover_though_an_older_
     wait_for_second_after(first)
     # Queued by a signal handler that has interrupted the long way of the next line.
     handler._spill.add(b"newer\n", time.time())
-    handler._file.due = -1.0
+    handler._file.expire_lease()
     log(handler, "older", first)
     assert live.with_name(f"app.log.{suffix_of(first)}").read_text().split() == ["first", "older"]
     assert live.read_text() == "newer\n"

@@ -79,7 +79,7 @@ def test_lines_bytes_openings_and_rollovers_are_told(tmp_path: Path, told: Count
     for each in (handler, other):
         each.handle(line("before"))
     handler.doRollover()
-    other._file.due = float("-inf")  # its lease is over, so it looks and notices
+    other._file.expire_lease()  # its lease is over, so it looks and notices
     for each in (handler, other):
         each.handle(line("after"))
         each.close()

@@ -156,7 +156,7 @@ def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_fo
     handler.namer = refuse
     for number in range(50):
         handler._spill.add(b"line %d\n" % number, time.time())
-    handler._file.due = 0
+    handler._file.expire_lease()
     log(handler, "last")
     handler.namer = None
     assert live.read_text().split("\n")[1:-1] == [f"line {number}" for number in range(50)] + ["last"]

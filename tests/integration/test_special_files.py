@@ -82,7 +82,7 @@ def test_in_place_of_the_live_file_it_stops_nobody_and_no_line_is_lost(
         handler.close()
         handler.stream = handler._open()
         assert handler.stream is None
-    handler._file.due = float("-inf")
+    handler._file.expire_lease()
     for text in ("second", "third"):
         say(handler, text)
     (report,) = handler.take_reports()

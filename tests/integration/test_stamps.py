@@ -146,7 +146,7 @@ def test_a_forked_child_has_a_stream_of_its_own(live: Path, noticed: str) -> Non
     def log_in_child() -> None:
         if noticed != "by logging":
             # What the callbacks of os.register_at_fork did is undone.
-            handler._file.lease(handler._file.start, handler._file.look_after, handler._file.end)
+            handler._file.grant_lease(handler._file.start, handler._file.recheck_after, handler._file.end)
         log(handler, "child")
 
     with Crew() as crew:
@@ -192,7 +192,7 @@ def test_the_count_of_dropped_lines_has_no_number_and_the_dropped_ones_leave_a_g
     log(handler, "before")
     live.unlink()
     live.mkdir()
-    handler._file.due = float("-inf")
+    handler._file.expire_lease()
     handler._file.stream.close()
     for _ in range(20):
         log(handler, "during")

@@ -141,7 +141,7 @@ def test_its_line_goes_into_the_file_that_the_path_names(make: Make, live: Path)
     handler, other = make(FileEmit), make()
     log(handler, "one")
     other.doRollover()
-    handler._file.due = float("-inf")  # its lease is over
+    handler._file.expire_lease()  # its lease is over
     log(handler, "two")
     assert text_of(live) == "two\n"
 

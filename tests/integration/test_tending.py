@@ -338,7 +338,7 @@ def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_mo
     roll(handler, "first")
 
     def renew() -> None:
-        handler._file.due = 0.0
+        handler._file.expire_lease()
         log(handler, "more")
 
     def is_told() -> bool:

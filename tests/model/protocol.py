@@ -1,8 +1,8 @@
 """The protocol of rollsafe as a small machine, and an explorer that tries every interleaving of its steps.
 
-The steps bear the names of the methods in `handlers.py` and `rollover.py`, so that one can be held against the other.
-Between any two of them any other process may run, the clock may go on, and a process may be killed. What is one step
-here and several system calls there is told in `docs/explanation/model.md`.
+The steps bear the names of the methods in `handlers.py`, `open_file.py` and `rollover.py`, so that one can be held
+against the other. Between any two of them any other process may run, the clock may go on, and a process may be killed.
+`docs/explanation/model.md` tells which step here is several system calls there.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ class Backup(NamedTuple):
 
 
 class OpenFile(NamedTuple):
-    """As `rollover.OpenFile`; `due` (wall clock) and `look_after` (monotonic) are NONE when they have come."""
+    """As `open_file.OpenFile`; `lease_expires` (wall) and `recheck_after` (monotonic) are NONE when they have come."""
 
     inode: int
     interval: int
-    due: int = NONE
-    look_after: int = NONE
+    lease_expires: int = NONE
+    recheck_after: int = NONE
 
 
 class Writer(NamedTuple):
@@ -239,7 +239,7 @@ class Protocol:
         writer = writer._replace(line=line, number=writer.number + 1, left=writer.left - 1)
         file = writer.file
         what = f"line {line.number} is created in interval {line.interval}"
-        if file and line.interval >= file.interval and state.wall < file.due:
+        if file and line.interval >= file.interval and state.wall < file.lease_expires:
             yield f"{what}, the lease lasts", state.with_writer(index, writer._replace(step="write", target=file))
         else:
             yield f"{what}, the lease is over", self._renewing(state, index, writer)
@@ -255,9 +255,9 @@ class Protocol:
         yield f"writes its line to inode {number}{gone}", state.with_inode(number, inode).with_writer(index, writer)
 
     def _written(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """The comparison with the monotonic clock after the write, in `emit` and `_look_after`."""
+        """The comparison with the monotonic clock after the write, in `_append` and `_is_kept`."""
         assert writer.target
-        if state.now < writer.target.look_after:
+        if state.now < writer.target.recheck_after:
             yield "the write was in time: acknowledged", self._acknowledged(state, index, writer)
         elif not self.rules.looks_after_write:
             yield "does not look: acknowledged", self._acknowledged(state, index, writer)
@@ -276,7 +276,7 @@ class Protocol:
         inode = writer.target.inode
         is_own = inode == writer.file.inode
         if is_own:
-            writer = writer._replace(file=writer.file._replace(due=NONE))
+            writer = writer._replace(file=writer.file._replace(lease_expires=NONE))
         if busy and self.rules.writes_again_unasked and state.is_linked(inode) and state.live != inode:
             unasked = (*writer.unasked, line)
             why = "cannot have the lock to look"
@@ -337,24 +337,24 @@ class Protocol:
             yield "sees that its file is live", state.with_writer(index, writer._replace(step="lease"))
 
     def _lease(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """OpenFile.lease, where it reads the clock after the look at the path."""
+        """OpenFile.grant_lease, where it reads the clock after the look at the path."""
         yield "has a lease from now", self._leased(state, index, writer)
 
     def _leased(self, state: State, index: int, writer: Writer) -> State:
         """The file with a lease from now, and the line on its way to its place."""
         assert writer.file
         assert writer.line
-        file = writer.file._replace(due=state.wall + LEASE, look_after=state.now + LEASE + GRACE)
+        file = writer.file._replace(lease_expires=state.wall + LEASE, recheck_after=state.now + LEASE + GRACE)
         # A lease that follows a refused rollover lasts beyond the end of the interval.
         refused = writer.line.interval > file.interval
-        if not refused and self.interval_at(file.due) > file.interval:
-            file = file._replace(due=self.config.boundaries[file.interval])
+        if not refused and self.interval_at(file.lease_expires) > file.interval:
+            file = file._replace(lease_expires=self.config.boundaries[file.interval])
         return self._placing(state, index, writer._replace(file=file))
 
     def _detached(self, state: State, index: int, writer: Writer) -> State:
         """handlers._follow and _detach: the file is kept for late lines, and the live file opened."""
         assert writer.file
-        kept = (*writer.kept, writer.file._replace(due=NONE))
+        kept = (*writer.kept, writer.file._replace(lease_expires=NONE))
         return state.with_writer(
             index, writer._replace(step="open", file=None, kept=kept, target=None, position=0, clock=NONE)
         )
@@ -598,7 +598,8 @@ class Protocol:
 
         def file_aged(file: OpenFile | None) -> OpenFile | None:
             return file and file._replace(
-                due=_if_to_come(file.due, state.wall), look_after=_if_to_come(file.look_after, state.now)
+                lease_expires=_if_to_come(file.lease_expires, state.wall),
+                recheck_after=_if_to_come(file.recheck_after, state.now),
             )
 
         writers = tuple(
