@@ -74,6 +74,10 @@ def _is_sub_interpreter() -> bool:
 
 _LOCKS_DESCRIPTION = sys.platform == "linux" and _is_sub_interpreter()
 
+# What the name of a lock file has before and behind that of its live file.
+_BEFORE_LIVE = "."
+_BEHIND_LIVE = ".lock"
+
 Identity = tuple[int, int]
 """Device and inode: what tells two files apart, whatever their names."""
 
@@ -81,6 +85,23 @@ Identity = tuple[int, int]
 def identity_of(status: os.stat_result) -> Identity:
     """The identity of a file."""
     return status.st_dev, status.st_ino
+
+
+def lock_path(live: str) -> str:
+    """The lock file of a live file."""
+    directory, name = os.path.split(live)
+    return os.path.join(directory, f"{_BEFORE_LIVE}{name}{_BEHIND_LIVE}")
+
+
+def live_name_of(lock_name: str) -> str | None:
+    """The name of the live file whose lock file has this name, None if no lock file of ours has it."""
+    live = _live_part(lock_name)
+    return live if live and lock_name == f"{_BEFORE_LIVE}{live}{_BEHIND_LIVE}" else None
+
+
+def _live_part(name: str) -> str:
+    """What is left of the name of a lock file, which may be one of an application's own, without what we add."""
+    return name.removeprefix(_BEFORE_LIVE).removesuffix(_BEHIND_LIVE)
 
 
 class _Owner:
@@ -288,9 +309,8 @@ def _looks_of(lock: Place) -> Looks:
     Without one the directory tells the owner: a cron job or a command of root that comes first must not lock the
     service out.
     """
-    live = os.path.basename(lock.path).removeprefix(".").removesuffix(".lock")
     with suppress(OSError):
-        status = lock.beside(live).status()
+        status = lock.beside(_live_part(os.path.basename(lock.path))).status()
         if stat.S_ISREG(status.st_mode):
             return Looks(status.st_uid, status.st_gid, status.st_mode)
     return lock.looks()

@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from rollsafe.locks import LATE, Identity, read_lock_file
+from rollsafe.locks import LATE, Identity, lock_path, read_lock_file
 from rollsafe.schedule import Interval
 from rollsafe.settings import Settings
 
@@ -127,12 +127,6 @@ class Note(NamedTuple):
             return None
         ended_before = interval.end + LATE <= status.st_mtime
         return None if ended_before and not (self.is_whole and status.st_size > 0) else interval
-
-
-def lock_path(live: str) -> str:
-    """The lock file of a live file."""
-    directory, name = os.path.split(live)
-    return os.path.join(directory, f".{name}.lock")
 
 
 def noted_identity(status: os.stat_result, shared: bool = False) -> Identity:

@@ -17,7 +17,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from rollsafe.note import lock_path, read_note
+from rollsafe.locks import lock_path
+from rollsafe.note import read_note
 from rollsafe.places import open_directory
 
 _ATTRIBUTE = "user.rollsafe."

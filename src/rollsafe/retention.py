@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from rollsafe.locks import live_name_of
 from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 
 # Seconds that an interval may lie ahead: a process may roll over by a clock that is ahead of ours. A minute, because
@@ -159,7 +160,7 @@ def recognise(
     names = sorted(files)
     own = recognisers[0]
     # The lock file of a live file, whose name only looks like a backup's.
-    others_live = {name[1:-5] for name in names if name.startswith(".") and name.endswith(".lock")}
+    others_live = set(filter(None, map(live_name_of, names)))
     backups, uncertain = [], []
     for name in names:
         final = name.removesuffix(ROLLED_EXTENSION)

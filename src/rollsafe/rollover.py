@@ -21,9 +21,9 @@ from typing import NoReturn, TypeVar
 from rollsafe.events import counted, tell
 from rollsafe.fragments import AppendedFile, ends_in_fragment
 from rollsafe.ledger import archived_since, new_serial
-from rollsafe.locks import LEASE, FileLock, Identity, identity_of, lock_alone
+from rollsafe.locks import LEASE, FileLock, Identity, identity_of, lock_alone, lock_path
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
-from rollsafe.note import Archived, Note, lock_path, noted_identity, parse_note
+from rollsafe.note import Archived, Note, noted_identity, parse_note
 from rollsafe.open_file import FULL, OpenFile, write_of
 from rollsafe.places import Looks, Place, is_special, open_file, open_special, place_of
 from rollsafe.renames import rename_new, rename_over

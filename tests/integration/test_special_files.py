@@ -17,7 +17,8 @@ import pytest
 
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
-from rollsafe.note import lock_path, read_note
+from rollsafe.locks import lock_path
+from rollsafe.note import read_note
 from rollsafe.places import NotOurs, is_special, live_path
 from tests.faults.crew import WatchedHandler
 from tests.integration.logs import Make

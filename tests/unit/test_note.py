@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import NOTE_BYTES
-from rollsafe.note import Archived, Note, lock_path, parse_note, read_note
+from rollsafe.locks import NOTE_BYTES, lock_path
+from rollsafe.note import Archived, Note, parse_note, read_note
 from rollsafe.schedule import Schedule
 from rollsafe.settings import _CHECKS, Settings
 

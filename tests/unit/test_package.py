@@ -101,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "codecs": {"background", "errors", "places", "scratch"},
     "scratch": {"background", "places"},
     "ledger": {"background", "note", "locks"},
-    "retention": {"names"},
+    "retention": {"names", "locks"},
     "backups": {
         "archives",
         "codecs",
@@ -115,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "renames": {"places"},
-    "ownership": {"note", "places"},
+    "ownership": {"note", "locks", "places"},
     "note": {"schedule", "settings", "locks"},
     "rollover": {
         "open_file",
@@ -162,7 +162,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "settings": {"_options", "schedule", "errors"},
-    "catalog": {"places", "note", "settings", "schedule", "names", "errors"},
+    "catalog": {"places", "note", "locks", "settings", "schedule", "names", "errors"},
     "reading": {"errors"},
     "times": {"schedule", "settings", "errors"},
     "lines": {"catalog", "reading", "times", "settings", "names", "errors"},
@@ -181,6 +181,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logrotate": set(),
     "words": set(),
     "checks": {
+        "locks",
         "catalog",
         "configs",
         "status",

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from math import inf
 
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.locks import live_name_of, lock_path
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
-from rollsafe.note import Note, lock_path, read_note
+from rollsafe.note import Note, read_note
 from rollsafe.places import kind_of
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import Settings
@@ -37,7 +38,6 @@ _BACKUP = re.compile(
 )
 # How often a directory is read at most until it is the same twice.
 _LOOKS = 10
-_LOCK = re.compile(r"\.(?P<live>.+)\.lock", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _at(path: str) -> Log:
 def _lives_in(directory: str) -> Iterator[str]:
     """The live files that lock files or backups in `directory` speak of, by name."""
     entries = os.listdir(directory)
-    told = {match["live"] for entry in entries if (match := _LOCK.fullmatch(entry))}
+    told = {live for entry in entries if (live := live_name_of(entry))}
     inferred = {match["live"] for entry in entries if (match := _BACKUP.fullmatch(entry))}
     for name in sorted(told | {live for live in inferred if not live.startswith(".")}):
         yield os.path.join(directory, name)

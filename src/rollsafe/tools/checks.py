@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.locks import lock_path
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
-from rollsafe.note import lock_path
 from rollsafe.renames import is_mount_point
 from rollsafe.settings import Settings
 from rollsafe.tools import rehearsal, trials
