@@ -14,6 +14,7 @@ from rollsafe._options import VARIABLE_PREFIX
 from rollsafe.arguments import checked_path
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
+from rollsafe.locks import identity_of
 from rollsafe.note import read_note
 from rollsafe.places import is_special
 from rollsafe.settings import Settings
@@ -101,8 +102,7 @@ def look_for_neighbours(handler: SafeTimedRotatingFileHandler) -> None:
     # Needed where somebody else was here before, and only there.
     from rollsafe.tools.status import Openers
 
-    status = os.stat(path)
-    for process in Openers().of({(status.st_dev, status.st_ino): path}, path):
+    for process in Openers().of({identity_of(os.stat(path)): path}, path):
         if process.writes:
             _neighbours[path] = (
                 f"{path!r} is also written by process {process.pid} ({process.command}), with {theirs}, while ours has"

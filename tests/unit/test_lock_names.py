@@ -16,8 +16,6 @@ def test_a_lock_file_tells_its_live_file(name: str) -> None:
     assert live_name_of(lock_name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", ".lock", "..lock", "app.log", "app.log.lock", ".app.log", ".a.lock.gz"]
-)
+@pytest.mark.parametrize("name", ["", ".", ".lock", "..lock", "app.log", "app.log.lock", ".app.log", ".a.lock.gz"])
 def test_what_no_lock_file_is_named_tells_none(name: str) -> None:
     assert live_name_of(name) is None

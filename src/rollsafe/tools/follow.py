@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from io import FileIO
 
 from rollsafe.errors import LogFileError
-from rollsafe.locks import GRACE, LATE, LEASE
+from rollsafe.locks import GRACE, LATE, LEASE, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.note import noted_identity, read_note
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
-from rollsafe.tools.lines import Complain, Snapshot, identity_of, lines_of
+from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
 
 # Seconds. A rolled file is closed when it has not grown for so long.
@@ -36,7 +36,6 @@ _AT_ONCE = 16 << 20
 # Bytes by which a file and its archive are recognised as the same.
 _BEGINNING = 4096
 
-Identity = tuple[int, int]
 Key = str
 """The name of a backup without what tells its state: the same for a file and its archive."""
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from math import inf
 from typing import BinaryIO
 
+from rollsafe.locks import Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log, LogFile, reread
@@ -156,12 +157,7 @@ class Snapshot:
             yield when, b"".join(parts)
 
 
-def identity_of(status: os.stat_result) -> tuple[int, int]:
-    """What tells two files apart, whatever their names."""
-    return status.st_dev, status.st_ino
-
-
-def _identity(path: str | int) -> tuple[int, int] | None:
+def _identity(path: str | int) -> Identity | None:
     """The identity of a regular file, None if there is none."""
     try:
         status = os.stat(path)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
+from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.places import open_file
 from rollsafe.settings import Settings
@@ -128,11 +128,11 @@ def status_of(log: Log, processes: Openers) -> Status:
             start, end = (file.interval.start, file.interval.end) if file.interval else (None, None)
             extension = file.extension
             files.append(FileStatus(name, start, end, status.st_size, status.st_mtime, file.is_live, extension))
-            identities[status.st_dev, status.st_ino] = name
+            identities[identity_of(status)] = name
     for path in log.leftovers:
         with suppress(FileNotFoundError):
             status = os.stat(path)
-            identities[status.st_dev, status.st_ino] = os.path.basename(path)
+            identities[identity_of(status)] = os.path.basename(path)
     return Status(
         log.live,
         log.settings,
@@ -186,7 +186,7 @@ class Openers:
 
     def __init__(self) -> None:
         self.unseen = 0
-        self._open: defaultdict[tuple[int, int], list[tuple[int, str, str]]] = defaultdict(list)
+        self._open: defaultdict[Identity, list[tuple[int, str, str]]] = defaultdict(list)
         if not os.path.isdir("/proc/self/fd"):
             return
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -200,7 +200,7 @@ class Openers:
             for descriptor in descriptors:
                 self._note(pid, descriptor)
 
-    def of(self, identities: dict[tuple[int, int], str], live: str) -> Iterator[Process]:
+    def of(self, identities: dict[Identity, str], live: str) -> Iterator[Process]:
         """The processes that have files open that are named in `identities`, or removed files of the log `live`."""
         found: defaultdict[int, dict[str, bool]] = defaultdict(dict)
         for identity, openings in self._open.items():
@@ -222,7 +222,7 @@ class Openers:
             status = os.stat(path)
         except FileNotFoundError:
             return set()
-        return {pid for pid, _, _ in self._open.get((status.st_dev, status.st_ino), ())}
+        return {pid for pid, _, _ in self._open.get(identity_of(status), ())}
 
     def _note(self, pid: str, descriptor: str) -> None:
         """Note one descriptor if it is of a regular file."""
@@ -231,7 +231,7 @@ class Openers:
             path = os.readlink(link)
             if path.startswith("/") and not path.startswith(("/dev/", "/proc/", "/sys/", "/memfd:")):
                 status = os.stat(link)
-                self._open[status.st_dev, status.st_ino].append((int(pid), descriptor, path))
+                self._open[identity_of(status)].append((int(pid), descriptor, path))
 
 
 def command_of(pid: int) -> str:
