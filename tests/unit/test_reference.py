@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -14,6 +15,8 @@ import pytest
 import rollsafe
 from rollsafe._options import ENVIRONMENT
 from rollsafe.gunicorn import rotating_logs
+from rollsafe.note import parse_note
+from rollsafe.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PACKAGE = Path(rollsafe.__file__).parent
@@ -68,6 +71,24 @@ def test_the_reference_lists_every_variable_of_the_environment() -> None:
     page = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `(ROLLSAFE_\w+)` \| `(\w+)`", page, re.MULTILINE))
     assert listed == {variable: parameter for parameter, (variable, _) in ENVIRONMENT.items()}
+
+
+def test_the_protocol_lists_every_setting_of_the_note() -> None:
+    page = (REFERENCE / "protocol.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("\n### Settings\n")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section.partition("\n### ")[0], re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"\w+", row)]
+    assert sorted(listed) == sorted(field.name for field in dataclasses.fields(Settings))
+
+
+def test_the_note_that_the_protocol_shows_is_a_note_as_a_handler_writes_it() -> None:
+    page = (REFERENCE / "protocol.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0].encode()
+    note = parse_note(shown)
+    assert note is not None
+    assert note.is_whole
+    assert note.told_settings() == Settings(when="MIDNIGHT", backupCount=14)
+    assert note.content() == shown
 
 
 def test_parameters_are_read_from_the_section_and_from_nowhere_else() -> None:
