@@ -21,24 +21,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple, TypeVar
 
 from rollsafe.codecs import Codec, Compress, codec_for
+from rollsafe.durations import EXACT_UNITS, seconds_of
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval, Schedule
 
 VARIABLE_PREFIX: Final = "ROLLSAFE_"
 
-_AGE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week|s|min|h|d|w)s?\s*", re.IGNORECASE)
-_SECONDS: Final[dict[str, int]] = {
-    "s": 1,
-    "second": 1,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
-    "w": 604800,
-    "week": 604800,
-}
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNORECASE)
 # Bytes that no file has.
 _NO_SIZE: Final = 1 << 63
@@ -94,12 +82,12 @@ def checked_age(value: str | datetime.timedelta | None) -> float | None:
     """Seconds of `max_age`, None for no limit, else a ConfigurationError."""
     if value is None:
         return None
-    seconds = 0.0
+    seconds = None
     if isinstance(value, datetime.timedelta):
         seconds = value.total_seconds()
-    elif isinstance(value, str) and (match := _AGE.fullmatch(value)):
-        seconds = float(match[1]) * _SECONDS[match[2].lower()]
-    if not 0 < seconds < math.inf:
+    elif isinstance(value, str):
+        seconds = seconds_of(value, EXACT_UNITS)
+    if seconds is None or not 0 < seconds < math.inf:
         raise ConfigurationError(
             f"max_age={_shortened(value)} is no age; give a positive timedelta, or text such as '30 days', or None for"
             " no limit"

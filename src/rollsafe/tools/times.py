@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
+from rollsafe.durations import SPAN, UNITS, seconds_of
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval
 from rollsafe.settings import UNNAMED
@@ -32,20 +33,7 @@ _SLACK = 1.0
 _OUT_OF_ORDER = 600.0
 
 # How far from now, as in systemd.time(7): one or more spans, of the past unless a plus stands before them.
-_UNIT_SECONDS = {
-    "s": 1.0,
-    "min": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-    "w": 7 * 86400.0,
-    "month": 30.44 * 86400,
-    "y": 365.25 * 86400,
-}
-_SPAN = re.compile(
-    r"(?P<count>\d+(?:\.\d+)?) *(?:(?P<s>s|secs?|seconds?)|(?P<min>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)"
-    r"|(?P<d>d|days?)|(?P<w>w|weeks?)|(?P<month>months?)|(?P<y>y|years?))(?![a-z])(?: *,| and\b)? *"
-)
-_FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{re.sub('P<[a-z]+>', ':', _SPAN.pattern)})+)(?P<ago>ago)?")
+_FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{SPAN}(?: *,| and\b)? *)+)(?P<ago>ago)?")
 # Characters of a text that is no time that are shown.
 _SHOWN = 80
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
@@ -186,8 +174,10 @@ def _moment(words: str, now: float) -> float:
     if match := re.fullmatch(r"@(\d{1,11}(?:\.\d+)?)", words):
         return float(match[1])
     if (match := _FROM_NOW.fullmatch(words.lower())) and not (match["sign"] and match["ago"]):
-        far = sum(_seconds_of(span) for span in _SPAN.finditer(match["spans"]))
-        return now + far if match["sign"] == "+" else now - far
+        spans = [seconds_of(span, UNITS) for span in re.findall(SPAN, match["spans"])]
+        if None not in spans:
+            far = sum(filter(None, spans))
+            return now + far if match["sign"] == "+" else now - far
     day, _, clock = words.partition(" ")
     if day.lower() in _DAYS:
         words = f"{_date(now, _DAYS[day.lower()])} {clock}".strip()
@@ -196,11 +186,6 @@ def _moment(words: str, now: float) -> float:
     with suppress(ValueError):
         return datetime.datetime.fromisoformat(iso).timestamp()
     return datetime.datetime.fromisoformat(f"{_date(now)} {iso}").timestamp()
-
-
-def _seconds_of(span: re.Match[str]) -> float:
-    """How long a span is."""
-    return float(span["count"]) * next(seconds for unit, seconds in _UNIT_SECONDS.items() if span[unit])
 
 
 def _date(now: float, days: int = 0) -> datetime.date:
