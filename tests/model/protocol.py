@@ -507,7 +507,7 @@ class Protocol:
         """The state with one name more."""
         return state._replace(backups=tuple(sorted((*state.backups, backup))))
 
-    # The archiver, as DESIGN.md and architecture.md have it.
+    # The archiver, as docs/explanation/maintenance.md has it.
 
     def _archiver_wait(self, state: State) -> Iterator[Step]:
         """Wait until a file is quiet."""
