@@ -158,7 +158,16 @@ def parse_note(content: bytes) -> Note | None:
     archived = [_archived(line) for line in lines[4:]] if serial else []
     entries = tuple(each for each in archived if each is not None)
     mode = next((int(found[1], 8) for line in lines[4:] if (found := _MODE.fullmatch(line))), None)
-    return Note((device, inode), start, settings, made, number, serial, entries, mode=mode)
+    return Note(
+        identity=(device, inode),
+        start=start,
+        settings=settings,
+        made=made,
+        number=number,
+        serial=serial,
+        archived=entries,
+        mode=mode,
+    )
 
 
 def read_note(live: str) -> Note | None:

@@ -134,7 +134,7 @@ class Settings:
         return json.dumps(changed, separators=(",", ":")).encode()
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], namer: bool = False, extension: str = "") -> Settings:
+    def of(cls, options: Mapping[str, Any], *, namer: bool = False, extension: str = "") -> Settings:
         """The settings that a handler with these options notes.
 
         Args:

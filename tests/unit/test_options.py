@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe._options import ENVIRONMENT, OPTIONS, PRESET, Options, options_in, variable_of
-from rollsafe.gunicorn import rotating_logs
+from rollsafe.gunicorn import rotating_logger, rotating_logs
 from rollsafe.retention import Limits
 from rollsafe.settings import Settings
 from rollsafe.tools.configs import ConfiguredHandler
@@ -58,6 +59,11 @@ def made(directory: Path, option: str) -> SafeTimedRotatingFileHandler:
     value = directory / "old" if option == "archive_dir" else GIVEN[option][0]
     arguments = {"delay": True, option: value, **WITH.get(option, {})}
     return SafeTimedRotatingFileHandler(directory / "app.log", **arguments)
+
+
+def configured_with(options: dict[str, Any]) -> ConfiguredHandler:
+    """A handler of a configuration that has these options."""
+    return ConfiguredHandler(name="app", kind=None, path=None, options=options, loggers=())
 
 
 def defaults_of(function: Any) -> dict[str, Any]:
@@ -109,14 +115,14 @@ def test_each_noted_option_is_in_the_settings_of_the_handler_and_of_its_configur
     assert getattr(settings, setting) != getattr(base, setting)
     assert dataclasses.replace(settings, **{setting: getattr(base, setting)}) == base
     value = str(tmp_path / "old") if option == "archive_dir" else GIVEN[option][0]
-    configured = ConfiguredHandler("app", None, None, {option: value, **WITH.get(option, {})}, ())
+    configured = configured_with({option: value, **WITH.get(option, {})})
     assert dataclasses.replace(configured.settings, encoding=settings.encoding) == settings
     assert Settings.read(settings.line()) == settings
 
 
 def test_what_a_configuration_gives_and_no_handler_takes_is_not_in_its_settings() -> None:
     wrong = {"backupCount": "7", "max_age": "soon", "maxBytes": -1, "max_total_bytes": 0, "min_free_bytes": "x", "z": 1}
-    assert ConfiguredHandler("app", None, None, wrong, ()).settings == Settings()
+    assert configured_with(wrong).settings == Settings()
 
 
 @pytest.mark.parametrize("limit", ["backupCount", "max_age", "max_total_bytes", "min_free_bytes"])
@@ -164,6 +170,12 @@ def test_the_environment_has_exactly_the_options_that_a_text_can_give() -> None:
     assert list(ENVIRONMENT) == [name for name, (_, _, text) in GIVEN.items() if text]
     assert variable_of("backupCount") == ENVIRONMENT["backupCount"][0] == "ROLLSAFE_BACKUP_COUNT"
     assert variable_of("max_total_bytes") == "ROLLSAFE_MAX_TOTAL_BYTES"
+
+
+def test_the_logger_class_says_which_options_the_environment_may_set() -> None:
+    documented = rotating_logger.__doc__ or ""
+    listed = documented[documented.index("for `when`") : documented.index("Args:")]
+    assert re.findall(r"`(\w+)`", listed) == [*ENVIRONMENT]
 
 
 def test_flask_has_a_key_for_each_parameter_of_the_handler() -> None:

@@ -26,7 +26,7 @@ from rollsafe.tools.ini_logging import as_dictionary
 ROOT = "root"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConfiguredHandler:
     """One handler of a logging configuration.
 
@@ -63,7 +63,7 @@ class ConfiguredHandler:
         return Settings.of(accepted)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """What a gunicorn.conf.py says.
 
@@ -171,7 +171,13 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         os.chdir(directory)
     application = reader.application or getattr(server, "wsgi_app", None)
     return ServerConfig(
-        name, server, logging_config, handlers, application, tuple(filter(None, found_in)), frozenset(given)
+        path=name,
+        server=server,
+        logging=logging_config,
+        handlers=handlers,
+        application=application,
+        search=tuple(filter(None, found_in)),
+        given=frozenset(given),
     )
 
 
@@ -223,7 +229,13 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
             if made_with.get("archive_dir"):
                 made_with["archive_dir"] = os.path.realpath(_absolute(server, made_with["archive_dir"]))
             found.append(
-                ConfiguredHandler(key, kind, _absolute(server, path) if path else None, made_with, tuple(having[key]))
+                ConfiguredHandler(
+                    name=key,
+                    kind=kind,
+                    path=_absolute(server, path) if path else None,
+                    options=made_with,
+                    loggers=tuple(having[key]),
+                )
             )
     for flag, logger, path in (
         ("accesslog", "gunicorn.access", server.accesslog),
@@ -235,7 +247,16 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
             options = {} if rotation is None else {"when": PRESET["when"], **rotation}
             if options.get("archive_dir"):
                 options["archive_dir"] = os.path.realpath(_absolute(server, options["archive_dir"]))
-            found.append(ConfiguredHandler(flag, kind, _absolute(server, path), options, (logger,), of_flag=True))
+            found.append(
+                ConfiguredHandler(
+                    name=flag,
+                    kind=kind,
+                    path=_absolute(server, path),
+                    options=options,
+                    loggers=(logger,),
+                    of_flag=True,
+                )
+            )
     return found
 
 
