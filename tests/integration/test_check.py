@@ -16,6 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# Before a test changes the working directory: that of the import is gunicorn's default for each configuration, and the
+# directory of a test is gone after it.
+import gunicorn.config  # noqa: F401
 import pytest
 
 from rollsafe.errors import ConfigurationError
