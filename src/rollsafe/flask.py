@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import re
 import sys
 import uuid
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flask import Flask, Request, Response, current_app, has_app_context, has_request_context, request
+from flask import Flask, Request, Response, has_request_context, request
 from flask.logging import default_handler
 
 from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
 from rollsafe.environment import unseen_variables
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.flask_files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.places import NotOurs, make_directory
@@ -29,16 +28,13 @@ HEADER = "X-Request-ID"
 OUTSIDE = "-"
 LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] [%(request_id)s] %(name)s: %(message)s"
 
-_HANDLER_NAME = "rollsafe.flask"
 _ENVIRON_KEY = "rollsafe.request_id"
 # What identifiers, UUIDs, base64 and trace ids are made of; no quotes, brackets, spaces or commas.
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 _HANDLER_KEYS = {variable_of(name): name for name in ("filename", *OPTIONS)}
-_FILENAME, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = map(
-    variable_of, ("filename", "format", "datefmt", "defaults", "level")
-)
+_FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = map(variable_of, ("format", "datefmt", "defaults", "level"))
 _KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL)
 
 
@@ -73,8 +69,8 @@ def init_app(app: Flask) -> None:
             the same file and other settings; or `app.config` has changed since the first call for `app`, which counts.
     """
     settings = {key: value for key, value in app.config.items() if key.startswith(VARIABLE_PREFIX)}
-    if _HANDLER_NAME in app.extensions:
-        if app.extensions[_HANDLER_NAME] != settings:
+    if HANDLER_NAME in app.extensions:
+        if app.extensions[HANDLER_NAME] != settings:
             warnings.warn(
                 f"app.config, {VARIABLE_PREFIX}*, has changed since init_app was called for {app.name!r};"
                 " the change has no effect",
@@ -85,7 +81,7 @@ def init_app(app: Flask) -> None:
     if unknown := settings.keys() - set(_KEYS):
         raise ConfigurationError(f"app.config has {', '.join(sorted(unknown))}; known are {', '.join(_KEYS)}")
     logger = logging.getLogger(app.name)
-    opens = settings.get(_FILENAME) is not None
+    opens = settings.get(FILENAME) is not None
     if opens:
         _log_to_file(app, logger, settings)
     else:
@@ -96,7 +92,7 @@ def init_app(app: Flask) -> None:
         if not any(isinstance(each, RequestFields) for each in handler.filters):
             handler.addFilter(RequestFields())
     app.after_request(_answer_id)
-    app.extensions[_HANDLER_NAME] = settings
+    app.extensions[HANDLER_NAME] = settings
 
 
 def request_id() -> str:
@@ -121,57 +117,6 @@ class RequestFields(logging.Filter):
             # The development server colours its lines wherever they go.
             record.msg, record.args = _STYLE.sub("", record.getMessage()), ()
         return True
-
-
-class _OwnLines(logging.Filter):
-    """A filter for the handler of an application's file, which lets through what belongs into that file.
-
-    It looks at the handlers that the root logger has when a record comes, because other applications may follow.
-    """
-
-    def __init__(self, apps: Iterable[Flask], settings: Mapping[str, Any]) -> None:
-        """For the applications that log to the file, of which none is kept alive, and the settings of its handler."""
-        super().__init__()
-        self._apps = [weakref.ref(app) for app in apps]
-        self.settings = settings
-        self.names = {app.name for app in apps}
-
-    def apps(self) -> list[Flask]:
-        """The applications that are still there."""
-        return [app for app in (each() for each in self._apps) if app is not None]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` belongs into this file."""
-        files = [own for _, own in _files()]
-        return len(files) < 2 or self not in files or _file_of(record.name, files) is self
-
-
-def _files() -> list[tuple[SafeTimedRotatingFileHandler, _OwnLines]]:
-    """The handlers that init_app has given the root logger, in the order of their applications."""
-    return [
-        (handler, own)
-        for handler in logging.getLogger().handlers
-        if handler.name == _HANDLER_NAME and isinstance(handler, SafeTimedRotatingFileHandler)
-        for own in handler.filters
-        if isinstance(own, _OwnLines)
-    ]
-
-
-def _file_of(name: str, files: list[_OwnLines]) -> _OwnLines:
-    """The one of several files into which a record belongs that a logger of that name gets now."""
-    named = [own for own in files if name in own.names]
-    if len(named) == 1:
-        return named[0]
-    if has_app_context():
-        here = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
-        for own in named or files:
-            if here in own.apps():
-                return own
-    if named:
-        return named[-1]
-    # The nearest logger above it, and the last application where several are as near, or none is above it.
-    above = [(len(each), at) for at, own in enumerate(files) for each in own.names if name.startswith(each + ".")]
-    return files[max(above)[1] if above else -1]
 
 
 def _id_of(this: Request) -> str:
@@ -221,12 +166,12 @@ def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]) -> None:
     """Give the root logger a handler for the file, unless records of `logger` get into a rollsafe file already."""
-    path = _path(settings[_FILENAME])
+    path = _path(settings[FILENAME])
     for handler in _chain(logger):
-        if isinstance(handler, SafeTimedRotatingFileHandler) and handler.name != _HANDLER_NAME:
+        if isinstance(handler, SafeTimedRotatingFileHandler) and handler.name != HANDLER_NAME:
             if os.path.realpath(path) != handler.baseFilename:
                 warnings.warn(
-                    f"{_FILENAME}={path!r} is not used: logging is set up already, and goes to"
+                    f"{FILENAME}={path!r} is not used: logging is set up already, and goes to"
                     f" {handler.baseFilename!r}; leave one of the two out",
                     RuntimeWarning,
                     stacklevel=3,
@@ -235,10 +180,10 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
     try:
         make_directory(os.path.dirname(path), None)
     except NotOurs as error:
-        raise LogFileError(f"{_FILENAME}={path!r} cannot be used: {error}") from error
+        raise LogFileError(f"{FILENAME}={path!r} cannot be used: {error}") from error
     except OSError as error:
         raise LogFileError(
-            f"{_FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"
+            f"{FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"
         ) from error
     arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
     given = settings.get(_DEFAULTS, {})
@@ -247,15 +192,15 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
         settings.get(_DATEFMT),
         defaults={**dict.fromkeys(_FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
     )
-    of_file = {key: value for key, value in settings.items() if key not in (_FILENAME, _LEVEL)}
-    same, gone = _other_files(app, os.path.realpath(path), of_file)
+    of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL)}
+    same, gone = other_files(app, os.path.realpath(path), of_file)
     try:
         new = SafeTimedRotatingFileHandler(**PRESET | arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"app.config, {VARIABLE_PREFIX}*: {error}") from error
     new.setFormatter(formatter)
-    new.addFilter(_OwnLines([*same, app], of_file))
-    new.name = _HANDLER_NAME
+    new.addFilter(OwnLines([*same, app], of_file))
+    new.name = HANDLER_NAME
     root = logging.getLogger()
     root.addHandler(new)
     for old in gone:
@@ -265,49 +210,12 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
     logger.removeHandler(default_handler)
 
 
-def _other_files(
-    app: Flask, path: str, settings: Mapping[str, Any]
-) -> tuple[list[Flask], list[SafeTimedRotatingFileHandler]]:
-    """The other applications that log to the file of `app`, and the handlers that its new one makes superfluous.
-
-    Warns where two applications that are still in use cannot each have what they ask for.
-    """
-    # Tests make one application after another, and one that nobody uses any longer waits for the collector.
-    if any(handler.baseFilename == path or app.name in own.names for handler, own in _files()):
-        gc.collect()
-    same: list[Flask] = []
-    gone = []
-    for handler, own in _files():
-        apps = own.apps()
-        names = ", ".join(repr(each.name) for each in apps)
-        if handler.baseFilename == path:
-            same += apps
-            gone.append(handler)
-            if apps and own.settings != settings:
-                warnings.warn(
-                    f"{_FILENAME}={path!r} is the file of {names}, too, with other settings;"
-                    f" those of {app.name!r} are used for all; give all the same, or each its own file",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-        elif not apps:
-            gone.append(handler)
-        elif app.name in (each.name for each in apps):
-            warnings.warn(
-                f"another application is named {app.name!r}, and logs to {handler.baseFilename!r}; what their logger"
-                f" gets outside requests and application contexts goes to {path!r}; give each its own name",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-    return same, gone
-
-
 def _path(filename: Any) -> str:
     """The absolute path of the live file."""
     try:
         return os.path.abspath(os.fsdecode(filename))
     except TypeError as error:
-        raise ConfigurationError(f"{_FILENAME}={filename!r} is no path; give one such as 'logs/app.log'") from error
+        raise ConfigurationError(f"{FILENAME}={filename!r} is no path; give one such as 'logs/app.log'") from error
 
 
 def _set_level(app: Flask, level: int | str) -> None:
@@ -316,7 +224,7 @@ def _set_level(app: Flask, level: int | str) -> None:
         lowest = logging.Logger(app.name, level).level
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{_LEVEL}={level!r} is not a logging level; give one such as 'INFO' or 20") from error
-    others = {other for _, own in _files() for other in own.apps() if other is not app}
+    others = {other for _, own in open_files() for other in own.apps() if other is not app}
     for other in others:
-        lowest = min(lowest, logging.Logger(other.name, other.extensions[_HANDLER_NAME].get(_LEVEL, "INFO")).level)
+        lowest = min(lowest, logging.Logger(other.name, other.extensions[HANDLER_NAME].get(_LEVEL, "INFO")).level)
     logging.getLogger().setLevel(lowest)

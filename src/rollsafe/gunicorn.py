@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.flags import unheeded_flags
 from rollsafe.formatters import LineFormatter
+from rollsafe.gunicorn_reload import on_reload as on_reload
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 from rollsafe.locks import renew_handles
 from rollsafe.places import NotOurs, make_directory
@@ -240,51 +240,6 @@ def post_fork(server: Any, worker: Any) -> None:
             loaded(worker)
 
         worker.cfg.set("post_worker_init", post_worker_init)
-
-
-def on_reload(server: Any) -> None:
-    """gunicorn's hook in the arbiter after a reload (SIGHUP), for gunicorn 22 to 26.0.
-
-    Those versions read the configuration again and leave the logging as it was at the start. With this hook the logging
-    follows a reload as it does from gunicorn 26.1 on, where the hook does nothing. Use it as the hook, or call it from
-    one of your own.
-
-    Where the new logging cannot be set up, the former goes on, and the error log says why.
-    """
-    log, cfg = server.log, server.cfg
-    before = log.cfg
-    if before is cfg:
-        return
-    # gunicorn 22 and 23 log in their handler of SIGCHLD, whose lines would find no handler of ours. To block the signal
-    # is not enough: the kernel gives it to another thread then, and Python runs the handler in this one all the same.
-    arrived = []
-    handler = signal.signal(signal.SIGCHLD, lambda number, frame: arrived.append(number))
-    try:
-        _set_up(log, cfg)
-    except Exception as error:
-        _set_up(log, before)
-        log.error("the logging of the reloaded configuration cannot be set up, and the former goes on: %s", error)
-    finally:
-        signal.signal(signal.SIGCHLD, handler)
-        if arrived:
-            os.kill(os.getpid(), signal.SIGCHLD)
-
-
-def _set_up(log: Any, cfg: Any) -> None:
-    """What gunicorn 26.1 and newer do in a reload: have gunicorn's logger follow another configuration."""
-    made = [
-        (logger, handler)
-        for logger in (log.error_log, log.access_log)
-        for handler in logger.handlers
-        # gunicorn's own mark. The older versions take off one handler of each logger, and a second one would stay
-        # (--log-syslog) and log each line once more.
-        if getattr(handler, "_gunicorn", False)
-    ]
-    for logger, handler in made:
-        logger.removeHandler(handler)
-        handler.close()
-    log.cfg = cfg
-    log.setup(cfg)
 
 
 def _paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:

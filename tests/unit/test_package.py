@@ -217,7 +217,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     **{adapter: CORE | TOOLS for adapter in ADAPTERS},
     "flags": {"_options", "handlers", "wiring"},
-    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "wiring", "flags"},
+    "gunicorn_reload": set(),
+    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "gunicorn_reload", "wiring", "flags"},
+    "flask_files": {"_options", "handlers"},
+    "flask": CORE | TOOLS | {"flask_files"},
 }
 ROOMS = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("tools/[!_]*.py"))}
 

@@ -1,0 +1,106 @@
+"""The files of the Flask applications of one process, of which each may have its own."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask import Flask, current_app, has_app_context
+
+from rollsafe._options import variable_of
+from rollsafe.handlers import SafeTimedRotatingFileHandler
+
+HANDLER_NAME = "rollsafe.flask"
+FILENAME = variable_of("filename")
+
+
+class OwnLines(logging.Filter):
+    """A filter for the handler of an application's file, which lets through what belongs into that file.
+
+    It looks at the handlers that the root logger has when a record comes, because other applications may follow.
+    """
+
+    def __init__(self, apps: Iterable[Flask], settings: Mapping[str, Any]) -> None:
+        """For the applications that log to the file, of which none is kept alive, and the settings of its handler."""
+        super().__init__()
+        self._apps = [weakref.ref(app) for app in apps]
+        self.settings = settings
+        self.names = {app.name for app in apps}
+
+    def apps(self) -> list[Flask]:
+        """The applications that are still there."""
+        return [app for app in (each() for each in self._apps) if app is not None]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` belongs into this file."""
+        files = [own for _, own in open_files()]
+        return len(files) < 2 or self not in files or file_of(record.name, files) is self
+
+
+def open_files() -> list[tuple[SafeTimedRotatingFileHandler, OwnLines]]:
+    """The handlers that init_app has given the root logger, in the order of their applications."""
+    return [
+        (handler, own)
+        for handler in logging.getLogger().handlers
+        if handler.name == HANDLER_NAME and isinstance(handler, SafeTimedRotatingFileHandler)
+        for own in handler.filters
+        if isinstance(own, OwnLines)
+    ]
+
+
+def file_of(name: str, files: list[OwnLines]) -> OwnLines:
+    """The one of several files into which a record belongs that a logger of that name gets now."""
+    named = [own for own in files if name in own.names]
+    if len(named) == 1:
+        return named[0]
+    if has_app_context():
+        here = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
+        for own in named or files:
+            if here in own.apps():
+                return own
+    if named:
+        return named[-1]
+    # The nearest logger above it, and the last application where several are as near, or none is above it.
+    above = [(len(each), at) for at, own in enumerate(files) for each in own.names if name.startswith(each + ".")]
+    return files[max(above)[1] if above else -1]
+
+
+def other_files(
+    app: Flask, path: str, settings: Mapping[str, Any]
+) -> tuple[list[Flask], list[SafeTimedRotatingFileHandler]]:
+    """The other applications that log to the file of `app`, and the handlers that its new one makes superfluous.
+
+    Warns where two applications that are still in use cannot each have what they ask for.
+    """
+    # Tests make one application after another, and one that nobody uses any longer waits for the collector.
+    if any(handler.baseFilename == path or app.name in own.names for handler, own in open_files()):
+        gc.collect()
+    same: list[Flask] = []
+    gone = []
+    for handler, own in open_files():
+        apps = own.apps()
+        names = ", ".join(repr(each.name) for each in apps)
+        if handler.baseFilename == path:
+            same += apps
+            gone.append(handler)
+            if apps and own.settings != settings:
+                warnings.warn(
+                    f"{FILENAME}={path!r} is the file of {names}, too, with other settings;"
+                    f" those of {app.name!r} are used for all; give all the same, or each its own file",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        elif not apps:
+            gone.append(handler)
+        elif app.name in (each.name for each in apps):
+            warnings.warn(
+                f"another application is named {app.name!r}, and logs to {handler.baseFilename!r}; what their logger"
+                f" gets outside requests and application contexts goes to {path!r}; give each its own name",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    return same, gone
