@@ -28,6 +28,7 @@ from typing import Any
 from rollsafe._options import OPTIONS, Options
 from rollsafe.arguments import checked_archive_dir, checked_path, decided_lock_writes
 from rollsafe.backups import directories_below
+from rollsafe.bounded_lock import LockBusy
 from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
@@ -39,9 +40,10 @@ from rollsafe.open_file import NoRoom, OpenFile
 from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
 from rollsafe.places import NotOurs, remedy_for
-from rollsafe.rollover import NO_SPACE, LiveFileMoved, LockBusy, NoPiece, Rollover, is_set
+from rollsafe.rollover import NO_SPACE, Rollover, is_set
 from rollsafe.schedule import Interval
 from rollsafe.settings import UNNAMED, Settings
+from rollsafe.shared import LiveFileMoved, NoPiece
 from rollsafe.spill import Spill
 from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 from rollsafe.streams import LogStream, raw_stream
@@ -214,7 +216,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             except OSError as error:
                 # Lines wait for a FIFO's reader, and for room on a disk where the file could be opened.
                 is_full = self.stream is not None and error.errno in NO_SPACE
-                if not is_full and not (self._rollover.is_special and error.errno == errno.ENXIO):
+                if not is_full and not (self._rollover.live.is_special and error.errno == errno.ENXIO):
                     raise LogFileError(f"filename={path!r} cannot be opened: {error}") from error
 
     @property
@@ -491,7 +493,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                     interruption = error
                 if isinstance(error, OSError) and error.errno == errno.EFBIG:
                     # Goes on as long as it is another file that is full, or another line that waits.
-                    before, refused = refused, (self._rollover.full, tuple(self._spill.lines)[:1])
+                    before, refused = refused, (self._rollover.file_limit.reached, tuple(self._spill.lines)[:1])
                     if refused != before:
                         continue
                 moves += 1
@@ -538,7 +540,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if file.interval is None:
                 file.grant_lease(now, tick, inf)
                 return
-            if not self._rollover.is_live(file):
+            if not self._rollover.live.is_live(file):
                 if not self._follow(file):
                     # A backup by now, which may be archived at any moment: each line is checked.
                     file.end_lease()
@@ -557,7 +559,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 if over:
                     # Also for who has not come through `handle`.
                     self._wait_for_quiet()
-                elif not self._rollover.is_full(file):
+                elif not self._rollover.file_limit.is_reached_by(file):
                     self._close_for_size(file)
                 asks = not self._asks_for_each_line()
                 self._rolling_at = max(now, _believed(record.created, now), newest)
@@ -580,7 +582,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _lacks_room(self, file: OpenFile) -> bool:
         """Whether the live file is full, or the line that waits first would make it too large."""
-        if self._rollover.is_full(file):
+        if self._rollover.file_limit.is_reached_by(file):
             return True
         if not self.maxBytes:
             return False
@@ -731,7 +733,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             # have it written twice. It may come before the write(2) or after it.
             if isinstance(error, OSError) and error.errno == errno.EFBIG:
                 # The next one goes to another file.
-                self._rollover.record_full(file.stream, line)
+                self._rollover.file_limit.record(file.stream, line)
                 self._late.discard(file)
                 self._drop_if_too_long(error)
             elif file.has_written(text, before):
@@ -742,7 +744,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _drop_if_too_long(self, error: OSError) -> None:
         """Drop and count the line that waits first if it is longer than any file may be, as it would stop the rest."""
-        entry, limit = self._spill.lines[0], self._rollover.limit
+        entry, limit = self._spill.lines[0], self._rollover.file_limit.limit
         if 0 < limit < len(entry[0]):
             self._spill.remove(entry)
             self._spill.dropped += 1
@@ -780,13 +782,13 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if len(entries) == most or (entries and not start <= entry[1] < end):
                 break
             entries.append(entry)
-        self._rollover.appended = written = 0
+        self._rollover.shared_file.appended = written = 0
         try:
             written = self._append_shared([line for line, _ in entries], late)
             spill.remove_all(entries[:written])
         except BaseException as error:
             # Not by what was returned: a signal handler may have raised just then.
-            spill.remove_all(entries[: self._rollover.appended])
+            spill.remove_all(entries[: self._rollover.shared_file.appended])
             if isinstance(error, OSError) and error.errno == errno.EFBIG and spill.lines:
                 self._drop_if_too_long(error)
             raise
@@ -800,10 +802,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         if late is not None:
             try:
-                return self._rollover.append_late(late, lines, self._line_end())
+                return self._rollover.shared_file.append_late(late, lines, self._line_end())
             except NoPiece as error:
                 self._say_once("a late line", error)
-        return self._rollover.append(self._file, lines, self._line_end())
+        return self._rollover.shared_file.append(self._file, lines, self._line_end())
 
     def _file_of(self, created: float) -> OpenFile:
         """The open file for a record of `created`: the live one, one kept for late lines, or a piece opened now."""
@@ -901,7 +903,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             backup = self._rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
             # What is not ours was refused before anything was renamed, and the path leads elsewhere then.
-            if isinstance(error, NotOurs) or self._rollover.is_live(file):
+            if isinstance(error, NotOurs) or self._rollover.live.is_live(file):
                 self._say_once("the rollover", error)
                 return
             # A signal handler has raised after the rename.
@@ -1053,7 +1055,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         try:
             if self._busy is None:
                 self._check_pid()
-                if self._file.interval is not None and not self._rollover.is_live(self._file):
+                if self._file.interval is not None and not self._rollover.live.is_live(self._file):
                     self._detach()
                     self._maintenance.rolled_by_another()
                 self._late.close_forgotten()
@@ -1081,7 +1083,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         gunicorn asks the descriptor.
         """
         try:
-            stream = self._rollover.open_stream()
+            stream = self._rollover.live.open_stream()
         except OSError:
             if self._opens:
                 raise
@@ -1162,7 +1164,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         with self._own_lock():
             file = self._attached()
             if file.interval is not None:
-                self._rollover.hand_over(file, uid, gid)
+                self._rollover.live.hand_over(file, uid, gid)
 
     def _check_pid(self) -> None:
         """After a fork: what waited in the parent is the parent's to write."""

@@ -241,3 +241,9 @@ def write_of(stream: FileIO) -> Callable[[bytes], int | None]:
 def has_room(status: os.stat_result, more: int, bound: float) -> bool:
     """Whether so many bytes more would keep a file within `bound` bytes, and it is not about to be rolled."""
     return status.st_size == 0 or (status.st_size + more <= bound and not status.st_mode & FULL)
+
+
+def mode_of(status: os.stat_result) -> int:
+    """The permissions of a file, without the mark of a full one."""
+    # Nor any other of the bits beyond: a file whose owner cannot be changed would be run as us.
+    return status.st_mode & 0o777

@@ -124,8 +124,8 @@ class CopyTruncate(Rollover):
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
         backup = self._backup_path(interval.suffix, self._free_sequence(interval))
-        shutil.copyfile(self.path, backup)
-        os.truncate(self.path, 0)
+        shutil.copyfile(self.live.path, backup)
+        os.truncate(self.live.path, 0)
         return backup
 
 
@@ -137,7 +137,7 @@ class Marking(Rollover):
         mark = f"{backup}.done"
         if not os.path.exists(mark):
             open(mark, "w").close()
-            os.rename(self.path, backup)
+            os.rename(self.live.path, backup)
             os.unlink(mark)
         return backup
 

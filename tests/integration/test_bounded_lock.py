@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, events
-from rollsafe.rollover import LOCK_WAIT, BoundedLock
+from rollsafe.bounded_lock import LOCK_WAIT, BoundedLock
 from tests.faults.crew import Child, Crew, lock_path, stop_myself
 from tests.integration.logs import Make, log, suffix_of
 

@@ -977,7 +977,7 @@ def test_a_new_live_file_that_cannot_be_made_does_not_send_lines_into_the_backup
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(handler._rollover, "open_stream", refuse)
+        patch.setattr(handler._rollover.live, "open_stream", refuse)
         log(handler, "second")
     assert backups(live) == {suffix_of(first): "first\n"}
     assert not live.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, rollover
+from rollsafe import SafeTimedRotatingFileHandler, bounded_lock
 from tests.load import Plan, run_load, suffix_of_seconds, torture_plans
 from tests.oracle import audit
 
@@ -30,7 +30,7 @@ PLANS = {
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a line wait for the lock, however long its holder is kept from running."""
-    monkeypatch.setattr(rollover, "LOCK_WAIT", PATIENCE)
+    monkeypatch.setattr(bounded_lock, "LOCK_WAIT", PATIENCE)
 
 
 class Maker:
@@ -42,7 +42,7 @@ class Maker:
 
     def __call__(self) -> logging.Handler:
         # Again, for a process that was spawned.
-        rollover.LOCK_WAIT = PATIENCE
+        bounded_lock.LOCK_WAIT = PATIENCE
         return SafeTimedRotatingFileHandler(self.live, when="S", utc=True, delay=self.delay)
 
 

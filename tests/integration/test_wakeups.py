@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, rollover
+from rollsafe import SafeTimedRotatingFileHandler, bounded_lock, rollover
 from rollsafe.locks import ROLLOVER_BYTE
 from rollsafe.renames import rename_new
 from tests.faults.crew import Crew, log_lines, stop_myself
@@ -37,7 +37,7 @@ class Worker:
     """
 
     def __init__(self, live: Path, scratch: Path, stream: str, length: int) -> None:
-        rollover.LOCK_WAIT = PATIENCE
+        bounded_lock.LOCK_WAIT = PATIENCE
         self._live, self._scratch, self._stream = live, scratch, stream
         self._lock = fcntl.lockf
         self._renames = 0

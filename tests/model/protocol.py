@@ -327,7 +327,7 @@ class Protocol:
         return state.with_writer(index, writer._replace(step=step, clock=clock, target=None, position=0))
 
     def _is_live(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """Rollover.is_live: stat; then the lease begins."""
+        """LivePath.is_live: stat; then the lease begins."""
         assert writer.file
         if state.live != writer.file.inode:
             yield "sees that its file is not the live file any more", self._detached(state, index, writer)
@@ -360,7 +360,7 @@ class Protocol:
         )
 
     def _open(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """Rollover.open_stream: open(2) with O_CREAT."""
+        """LivePath.open_stream: open(2) with O_CREAT."""
         what = "opens the live file"
         if state.live == NONE:
             state, what = self._with_live(state), "makes the live file"
@@ -488,7 +488,7 @@ class Protocol:
         yield f"{what}, inode {state.live}", state.with_writer(index, writer._replace(step="note", opened=state.live))
 
     def _note(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """Rollover._note, and unlock; the interval is that of the clock as `_renew` has read it."""
+        """LiveNote.write, and unlock; the interval is that of the clock as `_renew` has read it."""
         what = "unlocks"
         if self.rules.keeps_note and not state.inodes[writer.opened].lines:
             state = state._replace(note=(writer.opened, writer.clock))

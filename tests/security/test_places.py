@@ -240,9 +240,9 @@ def test_the_bits_that_run_a_file_as_its_owner_are_never_given(scene: Scene, ope
     live = scene.logs / "app.log"
     as_user(live.touch)
     os.chmod(live, 0o6777)
-    from rollsafe.rollover import _mode_of
+    from rollsafe.open_file import mode_of
 
-    assert _mode_of(live.stat()) == 0o777
+    assert mode_of(live.stat()) == 0o777
 
 
 class TestGift:

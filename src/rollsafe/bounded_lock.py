@@ -1,0 +1,114 @@
+"""The rollover lock, for which no line waits longer than a bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn, TypeVar
+
+from rollsafe.events import tell
+from rollsafe.locks import FileLock, lock_alone, lock_path
+
+# Seconds. How long a line waits for the rollover lock, before it goes on in the file that it has.
+LOCK_WAIT = 0.5
+# The same once that was waited in vain, where the lock may be busy though nobody is stuck.
+BUSY_WAIT = 0.05
+
+_Result = TypeVar("_Result")
+
+
+class LockBusy(Exception):
+    """The lock could not be had within the bound: another process is stopped or stuck in a rollover."""
+
+
+class BoundedLock(FileLock):
+    """The rollover lock, for which no line waits longer than a bound.
+
+    The bound is waited once. Then the lock is only tried, because its holder may be stopped, until it has been had
+    again, for whatever purpose: every success clears what went before.
+
+    Args:
+        live: The live file.
+        shared: Each line needs the lock, so it may be busy because others write and none is stuck.
+    """
+
+    def __init__(self, live: str, shared: bool) -> None:
+        super().__init__(lock_path(live))
+        self.lock_timeout = LOCK_WAIT
+        """How long the next one waits; seconds."""
+        self._live = live
+        self._shared = shared
+
+    def take(self, give_up: Callable[[], bool] | None = None, *, to_roll: bool = False) -> bool:
+        """Take the lock within the bound; False if it was not free, or once waiting is to be given up.
+
+        Who takes it `to_roll` waits a little in any case: at a boundary it is busy for a moment though nobody is stuck.
+        """
+        if self.acquire(0):
+            self.lock_timeout = LOCK_WAIT
+            return True
+        tell("lock_waits", self._live)
+        # As between two later tries: what the lock is wanted for may be done by now.
+        if give_up is not None and give_up():
+            return False
+        timeout = max(self.lock_timeout, BUSY_WAIT if to_roll or self._shared else 0.0)
+        begun = time.monotonic()
+        if timeout and self.acquire(timeout, give_up):
+            self.lock_timeout = LOCK_WAIT
+            return True
+        if time.monotonic() - begun >= timeout:
+            self.lock_timeout = 0.0
+        return False
+
+    def take_alone(self) -> int:
+        """Take the lock by a descriptor of its own, which the caller closes; for the end of the interpreter.
+
+        Raises:
+            OSError: The lock was not free within the bound, or its file cannot be opened.
+        """
+        return lock_alone(self.path, LOCK_WAIT)
+
+    def retry(self) -> None:
+        """If it was waited for in vain, find out whether it is free again."""
+        if not self.lock_timeout:
+            with suppress(OSError):
+                if self.acquire(0):
+                    self.release()
+                    self.lock_timeout = LOCK_WAIT
+
+    def run(
+        self,
+        action: Callable[[], _Result],
+        otherwise: Callable[[], _Result],
+        give_up: Callable[[], bool] | None = None,
+        *,
+        to_roll: bool = False,
+    ) -> _Result:
+        """What `action` returns under the lock; where that was not free within the bound, what `otherwise` returns.
+
+        A signal handler may raise an exception between any two calls (Celery's soft time limit, KeyboardInterrupt).
+        So the lock is taken inside the `try`, and given back as far as it is held: again, if that was interrupted.
+        """
+        taken = False
+        try:
+            taken = self.take(give_up, to_roll=to_roll)
+            if taken:
+                result = action()
+        finally:
+            try:
+                self.let_go()
+            except BaseException:
+                self.let_go()
+                raise
+        return result if taken else otherwise()
+
+    def refuse(self) -> NoReturn:
+        """What is done where nothing can be done without the lock."""
+        raise self.busy()
+
+    def busy(self) -> LockBusy:
+        """What to raise where the lock was not free."""
+        return LockBusy(
+            f"{self.path} could not be locked within {LOCK_WAIT} s; `rollsafe status` tells which process holds it"
+        )

@@ -1,0 +1,97 @@
+"""What one handler notes of its live file in the lock file, and what it believes of what is noted there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from rollsafe.ledger import new_serial
+from rollsafe.locks import FileLock
+from rollsafe.note import Note, noted_identity, parse_note
+from rollsafe.open_file import mode_of
+from rollsafe.schedule import Interval
+
+
+class LiveNote:
+    """The note about the live file, in the lock file.
+
+    Args:
+        lock: The rollover lock, in whose file it is.
+        describe: What is noted of the handler's settings, for tools: one line, without newline.
+        shared: Other hosts write the live file too, whose devices have other numbers there.
+    """
+
+    def __init__(self, lock: FileLock, describe: Callable[[], bytes], *, shared: bool) -> None:
+        self._lock = lock
+        self._describe = describe
+        self._shared = shared
+        self._made = int(1000 * time.time())
+
+    def read(self) -> Note | None:
+        """What the lock file says, if it says anything."""
+        try:
+            return parse_note(self._lock.read())
+        except OSError:
+            return None
+
+    def serial(self) -> int:
+        """The last number that the ledger has given, 0 if that is not known; to be asked when a file was opened."""
+        note = self.read()
+        return note.serial if note is not None else 0
+
+    def number(self, status: os.stat_result, interval: Interval | None = None) -> int | None:
+        """The noted number of the next backup, if the note is about this file (and interval, if one is given)."""
+        note = self.read()
+        if note is None or not note.is_about(status, self._shared):
+            return None
+        return note.number if interval is None or note.start == int(interval.start) else None
+
+    def interval(
+        self, status: os.stat_result, interval_at: Callable[[float], Interval]
+    ) -> tuple[Interval | None, bool]:
+        """The noted interval, if the note is about this file and the file agrees; and whether it has our settings.
+
+        Newer settings than ours count as ours. Without the note, a process that starts just after the boundary would
+        take a file of the old interval, to which somebody has just written a late line, for one of the new interval.
+        """
+        note = self.read()
+        if note is None:
+            return None, False
+        described = note.settings == self._describe() or self._is_older_than(note)
+        return note.believed_interval(status, interval_at, self._shared), described
+
+    def write(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
+        """Write into the lock file what the live file is, what the settings are, and the number of its backup.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        before = self.read()
+        newest = before if before is not None and self._is_older_than(before) else None
+        settings, made = (newest.settings, newest.made) if newest else (self._describe(), self._made)
+        note = Note(
+            noted_identity(status, self._shared),
+            int(interval.start),
+            settings,
+            made,
+            number,
+            (before.serial if before is not None else 0) or new_serial(),
+            before.archived if before is not None else (),
+            mode=mode_of(status),
+        )
+        self._lock.write(note.content())
+
+    def update_mode(self, status: os.stat_result) -> None:
+        """Bring the noted permissions and those of the lock file up to date; the live file's may have been changed."""
+        self._lock.set_mode(mode_of(status))
+        note = self.read()
+        if note is not None and note.is_whole and note.is_about(status, self._shared) and note.mode != mode_of(status):
+            self._lock.write(note._replace(mode=mode_of(status)).content())
+
+    def _is_older_than(self, note: Note) -> bool:
+        """Whether the noted settings are of a handler that was made after ours: we are a worker that a reload ends.
+
+        Not if that lies ahead, because the clock was set back since.
+        """
+        return self._made < note.made <= 1000 * time.time()
