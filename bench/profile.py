@@ -19,9 +19,26 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 from bench.access import ask, cpu_of, serve
 from bench.measuring import parser_of, shuffled, write
+from rollsafe import (
+    access,
+    bounded_lock,
+    formats,
+    formatters,
+    fragments,
+    gunicorn_logger,
+    handlers,
+    late,
+    live_path,
+    locks,
+    open_file,
+    rollover,
+    shared,
+    streams,
+)
 
 RATE = 500
 APPLICATION = """
@@ -69,20 +86,28 @@ CONFIGURATIONS = {
     + 'logger_class = "rollsafe.gunicorn.Logger"\n',
 }
 REST = "the server and the application"
+
+
+def files_of(*modules: ModuleType) -> str:
+    """A regular expression for the files of modules, as py-spy names them."""
+    return "|".join(re.escape(module.__name__.replace(".", "/") + ".py") for module in modules)
+
+
 # Part -> (function, file) of its frames; the frame nearest to the leaf that is one of some part's decides.
 PARTS = {
-    "the fields of the access line": (r".*", r"gunicorn/glogging\.py|rollsafe/(gunicorn_logger|access)\.py"),
+    "the fields of the access line": (r".*", rf"gunicorn/glogging\.py|{files_of(gunicorn_logger, access)}"),
     "making the record: caller, thread, process": (
         r"makeRecord|LogRecord\.__init__|findCaller|_is_internal_frame|currentframe|<lambda>",
         r"logging/__init__\.py",
     ),
     "formatting the line": (
         r"format|formatTime|formatMessage|_format|usesTime|getMessage|escape|_begin_second|_escaped|<lambda>",
-        r"logging/__init__\.py|rollsafe/formatters\.py|<string>",
+        rf"logging/__init__\.py|{files_of(formatters, formats)}|<string>",
     ),
     "handler: rollover?, lock, write": (
         r"emit|flush|shouldRollover|Handler\.handle|handle|acquire|release|_\w+|write_line",
-        r"logging/handlers\.py|logging/__init__\.py|rollsafe/(handlers|rollover|locks)\.py",
+        r"logging/handlers\.py|logging/__init__\.py|"
+        + files_of(handlers, open_file, fragments, streams, late, shared, live_path, rollover, bounded_lock, locks),
     ),
 }
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(:\d+)?\)")

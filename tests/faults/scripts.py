@@ -39,6 +39,7 @@ from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
 from rollsafe.spill import size_of
 from tests.oracle import LINE_FORMAT, make_line
+from tests.support.constants import set_constants
 
 HOUR = 3600.0
 LINE_SIZE = 80
@@ -276,9 +277,9 @@ class Program:
         # For the class, because a handler that is being made may have something to report already.
         logging.Handler.handleError = self._report  # type: ignore[method-assign, assignment]
         # What was rolled just now may be tended just now: nobody else writes here.
-        vars(backups).update(LATE=0.0, LEASE=0.0, GRACE=0.0)
+        set_constants(backups, LATE=0.0, LEASE=0.0, GRACE=0.0)
         # The thread ends when nothing is left to do.
-        vars(maintenance).update(_SHORTEST_LOOK=math.inf, _LONGEST_LOOK=math.inf)
+        set_constants(maintenance, _SHORTEST_LOOK=math.inf, _LONGEST_LOOK=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",

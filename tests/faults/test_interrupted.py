@@ -25,15 +25,27 @@ from typing import Any
 
 import pytest
 
-import rollsafe
-from rollsafe import handlers, places
+from rollsafe import (
+    FileLock,
+    SafeTimedRotatingFileHandler,
+    formats,
+    formatters,
+    handlers,
+    names,
+    note,
+    places,
+    schedule,
+    settings,
+)
+from rollsafe.open_file import OpenFile
+from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
 from tests.faults.crew import Child, Crew, WatchedHandler, lock_path
 from tests.integration.logs import log
+from tests.support.modules import module_of
 
-PACKAGE = os.path.dirname(rollsafe.__file__)
 CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "CALL_FUNCTION", "CALL_METHOD", "CALL_FUNCTION_KW")
-PURE = ("schedule.py", "names.py", "formatters.py", "formats.py", "settings.py", "note.py")
+PURE = {module.__name__ for module in (schedule, names, formatters, formats, settings, note)}
 """Where nothing is done to files or lines: to be interrupted there is to be interrupted at the call."""
 WALK = {value.__code__ for value in vars(places._Walk).values() if isinstance(value, FunctionType)}
 """The same of a walk, root's way to a directory, which is most of what root does."""
@@ -58,6 +70,8 @@ class Interruption:
         self._kind = kind
         self._left = place
         self.where = ""
+        self.modules: set[str] = set()
+        """The modules whose code was executed while it was on."""
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -71,9 +85,10 @@ class Interruption:
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
         code = frame.f_code
-        path = code.co_filename
-        if not path.startswith(PACKAGE) or os.path.basename(path) in PURE or code in WALK:
+        module = module_of(code)
+        if module is None or module in PURE or code in WALK:
             return None
+        self.modules.add(module)
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._come_by(frame)
         return self._step
@@ -86,8 +101,7 @@ class Interruption:
     def _come_by(self, frame: FrameType) -> None:
         self._left -= 1
         if self._left == 0:
-            name = os.path.relpath(frame.f_code.co_filename, PACKAGE)
-            self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_name}"
+            self.where = f"{module_of(frame.f_code)}:{frame.f_lineno} {frame.f_code.co_name}"
             raise self._kind("from a signal handler")
 
 
@@ -179,6 +193,10 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Callable[[WatchedHandler], None], fl
     "a rollover of a file that is shared": ({"lock_writes": True}, make_over, 0.0),
 }
 QUICK = ("the lease lasts", "a fragment before it")
+ROLLS = ("a rollover", "a rollover for size", "a rollover of a file that is shared")
+PASSED = {SafeTimedRotatingFileHandler, OpenFile}
+ROLL = {Rollover, FileLock}
+"""Classes whose modules every line passes through, and those that a rollover passes through besides."""
 VARIANTS = ("a rollover for size", "a rollover of a file that is shared")
 
 
@@ -222,33 +240,34 @@ def test_an_exception_at_any_call_boundary_leaves_no_lock_and_loses_and_doubles_
     directory = tmp_path / "one"
     for place in itertools.count(1, step):
         # A process for each: after exceptions of trace functions at several places, Python 3.11 crashes.
-        reached, found = in_child(lambda place=place: interrupt(directory, locksmith, situation, kind, place))  # type: ignore[misc]
+        reached, modules, found = in_child(lambda place=place: interrupt(directory, locksmith, situation, kind, place))  # type: ignore[misc]
         shutil.rmtree(directory)
         faults += found
         if not reached:
             break
     print(f"{situation}, {kind.__name__}: {place} places")
+    assert modules >= {passed.__module__ for passed in PASSED | (ROLL if situation in ROLLS else set())}
     assert place > (1 if situation == "the lease lasts" else 30)
     assert not faults, "\n".join(faults[:40])
 
 
-def in_child(work: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+def in_child(work: Callable[[], tuple[bool, set[str], list[str]]]) -> tuple[bool, set[str], list[str]]:
     """What a process of its own comes to."""
     answer, told = os.pipe()
     with Crew() as crew:
-        child = crew.start(lambda: os.write(told, json.dumps(work()).encode()))
+        child = crew.start(lambda: os.write(told, json.dumps(work(), default=sorted).encode()))
         os.close(told)
         with os.fdopen(answer, "rb") as file:
             text = file.read()
         child.join()
-    reached, found = json.loads(text)
-    return reached, found
+    reached, modules, found = json.loads(text)
+    return reached, set(modules), found
 
 
 def interrupt(
     directory: Path, locksmith: Locksmith, situation: str, kind: type[BaseException], place: int
-) -> tuple[bool, list[str]]:
-    """Interrupt a situation at a place; whether it came there, and what is wrong afterwards."""
+) -> tuple[bool, set[str], list[str]]:
+    """Interrupt a situation at a place; whether it came there, the modules it passed, and what is wrong afterwards."""
     arguments, prepare, created = SITUATIONS[situation]
     directory.mkdir()
     live = directory / "app.log"
@@ -281,4 +300,4 @@ def interrupt(
         for line in ("before", "mid", "after", "later")
         if lines[line] != 1 and not (line == "mid" and not told and lines[line] == 0)
     ]
-    return bool(interruption.where), [f"{place} {interruption.where}: {fault}" for fault in found]
+    return bool(interruption.where), interruption.modules, [f"{place} {interruption.where}: {fault}" for fault in found]

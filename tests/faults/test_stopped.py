@@ -7,24 +7,37 @@ the process is still stopped (proc(5), state T).
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-import rollsafe
-from rollsafe import FileLock
+from rollsafe import (
+    FileLock,
+    SafeTimedRotatingFileHandler,
+    formats,
+    formatters,
+    names,
+    schedule,
+    settings,
+    spill,
+    stamps,
+)
 from rollsafe import archives as rollsafe_archives
 from rollsafe.archives import sign_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
 from rollsafe.locks import GRACE, LEASE
+from rollsafe.open_file import OpenFile
+from rollsafe.rollover import Rollover
 from tests.faults.crew import (
     LINES,
     Child,
@@ -41,13 +54,14 @@ from tests.faults.crew import (
 from tests.integration.servers import backups, wait_until
 from tests.load import suffix_of_seconds
 from tests.oracle import Report, audit
+from tests.support.constants import set_constants
+from tests.support.modules import module_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the /proc of Linux")
 
 WRITERS = 3
 ROLLOVERS = 1
 LINES_OF_A_WRITER = LINES * (ROLLOVERS + 1)
-PACKAGE = os.path.dirname(rollsafe.__file__)
 suffix_of_second = suffix_of_seconds(1)
 
 
@@ -100,7 +114,7 @@ def stop_after_rename(handler: WatchedHandler) -> None:
     """Have the handler stop its process at its next rollover: the file is renamed, and no new one made."""
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if not is_of_package(frame):
+        if module_of(frame.f_code) is None:
             return None
         if event == "line" and not os.path.exists(handler.baseFilename):
             sys.settrace(None)
@@ -228,48 +242,56 @@ def test_a_writer_stopped_before_its_write_loses_nothing_though_its_file_is_gone
 # A writer that is stopped anywhere.
 
 
+PURE = {module.__name__ for module in (schedule, names, formatters, formats, settings, stamps, spill)}
+"""Where nothing happens between processes: to be stopped there is to be stopped at the call."""
+
+
+@dataclass
+class Traced:
+    """What `stop_at` has seen: how many lines of code, and the modules that they are from."""
+
+    steps: int = 0
+    modules: set[str] = field(default_factory=set)
+
+
 @contextmanager
-def stop_at(step: int, steps: list[int]) -> Iterator[None]:
-    """Stop this process before the `step`-th line of code that the package executes; counts them in `steps`.
+def stop_at(step: int) -> Iterator[Traced]:
+    """Stop this process before the `step`-th line of code that the package executes; counts them.
 
     A line counts once for each chain of calls that leads to it, so that a loop is not gone through again and again.
     """
     seen: set[tuple[object, ...]] = set()
+    traced = Traced()
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if not is_of_package(frame) or frame.f_code.co_filename.endswith(PURE):
+        module = module_of(frame.f_code)
+        if module is None or module in PURE:
             return None
         if event == "line" and (place := calls_to(frame)) not in seen:
             seen.add(place)
-            steps[0] += 1
-            if steps[0] == step:
+            traced.modules.add(module)
+            traced.steps += 1
+            if traced.steps == step:
                 stop_myself()
         return trace
 
     sys.settrace(trace)
     try:
-        yield
+        yield traced
     finally:
         sys.settrace(None)
-
-
-def is_of_package(frame: FrameType) -> bool:
-    """Whether the code is of the package under test."""
-    return os.path.dirname(frame.f_code.co_filename) == PACKAGE
 
 
 def calls_to(frame: FrameType | None) -> tuple[object, ...]:
     """The lines of the package that are being executed, innermost first."""
     lines: list[object] = []
     while frame is not None:
-        if is_of_package(frame):
+        if module_of(frame.f_code) is not None:
             lines += [frame.f_code, frame.f_lineno]
         frame = frame.f_back
     return tuple(lines)
 
 
-PURE = ("schedule.py", "names.py", "formatters.py", "formats.py", "settings.py", "stamps.py", "spill.py")
-"""Where nothing happens between processes: to be stopped there is to be stopped at the call."""
 EARLY, LATER = 1, 5
 AT_A_TIME = 48
 """How many writers are stopped at the same time; all of them would keep a small machine busy beyond the watchdog."""
@@ -286,6 +308,13 @@ SITUATIONS: dict[str, tuple[str, Callable[[], None], Callable[[float], str]]] = 
     "the lease is over": ("H", end_of_lease, suffix_of_hour),
     "the interval is over": ("S", wait_for_next_second, suffix_of_second),
 }
+
+PASSED: dict[str, set[type]] = {
+    "the lease lasts": {SafeTimedRotatingFileHandler, OpenFile},
+    "the lease is over": {SafeTimedRotatingFileHandler, OpenFile, FileLock},
+    "the interval is over": {SafeTimedRotatingFileHandler, OpenFile, FileLock, Rollover},
+}
+"""Classes whose modules a line passes through."""
 
 
 @pytest.mark.parametrize(
@@ -304,13 +333,12 @@ def test_a_writer_stopped_at_any_line_of_code_loses_and_doubles_nothing_though_i
         handler = Maker(directory(step), when)()
         log_lines(handler, "writer", range(EARLY))
         wait_for_situation()
-        steps = [0]
-        with stop_at(step, steps):
+        with stop_at(step) as traced:
             log_lines(handler, "writer", range(EARLY, EARLY + 1))
         # At once, that is within the lease that it took before or after it was stopped.
         log_lines(handler, "writer", range(EARLY + 1, LATER))
         handler.close()
-        (live.parent / f"{step}" / "steps").write_text(str(steps[0]))
+        (live.parent / f"{step}" / "traced").write_text(json.dumps([traced.steps, sorted(traced.modules)]))
 
     def roll_and_archive(step: int) -> None:
         others = Maker(directory(step), when)()
@@ -318,7 +346,7 @@ def test_a_writer_stopped_at_any_line_of_code_loses_and_doubles_nothing_though_i
         others.doRollover()
         log_lines(others, "others", range(EARLY, LATER))
         # A hundred processes that sync at once would take longer than the watchdog allows.
-        vars(os).update(fsync=lambda descriptor: None)
+        set_constants(os, fsync=lambda descriptor: None)
         archive(directory(step))
         others.close()
         (live.parent / f"{step}" / "refused").write_text("".join(others.reported))
@@ -329,7 +357,8 @@ def test_a_writer_stopped_at_any_line_of_code_loses_and_doubles_nothing_though_i
 
     with Crew() as crew:
         crew.start(functools.partial(write, 0)).join()
-        last = int((live.parent / "0" / "steps").read_text())
+        last, modules = json.loads((live.parent / "0" / "traced").read_text())
+        assert set(modules) >= {passed.__module__ for passed in PASSED[situation]}
         stopped: list[int] = []
         for first in range(1, last + 1, AT_A_TIME):
             steps = range(first, min(first + AT_A_TIME, last + 1))

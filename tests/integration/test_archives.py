@@ -693,8 +693,9 @@ def test_a_maintenance_thread_under_gevent_leaves_no_descriptors_behind(live: Pa
 from gevent import monkey; monkey.patch_all()
 import gevent, logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, backups
+from tests.support.constants import set_constants
 
-backups.LEASE = backups.GRACE = 0.02
+set_constants(backups, LEASE=0.02, GRACE=0.02)
 told = []
 
 def tell(path, interval):

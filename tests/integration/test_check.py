@@ -797,9 +797,7 @@ class Handler(SafeTimedRotatingFileHandler):
     def format(self, record):
         return record.tenant
 """)
-    text = (
-        OF_OURS.format(options="").replace("rollsafe.Safe", "shop_handlers.Safe").replace("SafeTimedRotatingFile", "")
-    )
+    text = OF_OURS.format(options="").replace("rollsafe.SafeTimedRotatingFileHandler", "shop_handlers.Handler")
     found = [each for each in bad(of_config(f"import sys; sys.path.insert(0, '.')\n{text}")) if each.about == "records"]
     assert [each.level for each in found] == [ERROR]
     assert "no attribute 'tenant'" in found[0].what

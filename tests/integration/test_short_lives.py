@@ -15,9 +15,10 @@ from tests.integration.servers import run_program
 PROGRAM = """
 import logging, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from tests.support.constants import set_constants
 
 # However busy the machine is.
-maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="S", utc=True, **eval(sys.argv[2]))
 logging.getLogger().addHandler(handler)
 logging.warning("one")
@@ -56,9 +57,10 @@ def test_processes_of_multiprocessing_that_end_at_once_compress_what_they_have_r
         """
 import logging, multiprocessing, sys
 from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from tests.support.constants import set_constants
 
 def work():
-    maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+    set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
     handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz")
     logging.getLogger().addHandler(handler)
     logging.warning("one")
@@ -85,8 +87,9 @@ def test_an_exit_waits_for_a_compression_that_has_begun_as_far_as_it_ends_soon(l
     program = """
 import logging, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from tests.support.constants import set_constants
 
-maintenance._EXIT_END = 60.0
+set_constants(maintenance, _EXIT_END=60.0)
 
 def compress(source, target):
     pathlib.Path(sys.argv[2]).touch()
@@ -109,6 +112,7 @@ def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Pat
 import logging, os, sys, time
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance
 from rollsafe.locks import TENDING_BYTE
+from tests.support.constants import set_constants
 
 lock = FileLock(os.path.join(os.path.dirname(sys.argv[1]), ".app.log.lock"), byte=TENDING_BYTE)
 ready, go = os.pipe()
@@ -126,7 +130,7 @@ handler.doRollover()
 while not handler._maintenance.is_waiting_for_election:
     time.sleep(0.01)
 waits = []
-maintenance.sleep = waits.append
+set_constants(maintenance, sleep=waits.append)
 maintenance._finish()
 os.kill(child, 9)
 os._exit(0 if not waits else 1)
@@ -162,9 +166,10 @@ def test_a_rolled_file_of_an_earlier_run_is_told_of_by_a_process_that_ends_at_on
     program = """
 import logging, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, backups, maintenance
+from tests.support.constants import set_constants
 
-backups._OLD = -1.0
-maintenance._EXIT_BEGIN = maintenance._EXIT_END = 60.0
+set_constants(backups, _OLD=-1.0)
+set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
 
 def tell(path, interval):
     pathlib.Path(sys.argv[2]).write_text(path)
@@ -186,8 +191,9 @@ def test_a_handle_error_that_raises_does_not_end_the_maintenance(live: Path, tmp
     program = """
 import logging, sys, time, threading
 from rollsafe import SafeTimedRotatingFileHandler, backups
+from tests.support.constants import set_constants
 
-backups.LATE = backups.LEASE = backups.GRACE = 0.05
+set_constants(backups, LATE=0.05, LEASE=0.05, GRACE=0.05)
 told = []
 
 class Strict(SafeTimedRotatingFileHandler):
@@ -222,17 +228,18 @@ def test_an_exception_of_a_signal_handler_where_the_thread_is_started_does_not_e
     program = f"""
 import logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from tests.support.constants import set_constants
 
 start = maintenance.start_thread
 
 def interrupted(*arguments):
-    maintenance.start_thread = start
+    set_constants(maintenance, start_thread=start)
     if {started}:
         start(*arguments)
     raise KeyboardInterrupt
 
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
-maintenance.start_thread = interrupted
+set_constants(maintenance, start_thread=interrupted)
 try:
     handler._maintenance.wake()
 except KeyboardInterrupt:
@@ -254,6 +261,7 @@ def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(t
     program = """
 import logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, backups
+from tests.support.constants import set_constants
 
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
@@ -286,9 +294,10 @@ def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Pa
     program = """
 import logging, os, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, late, maintenance
+from tests.support.constants import set_constants
 
-maintenance._SHORTEST_LOOK = 0.05
-late.LATE = 0.05
+set_constants(maintenance, _SHORTEST_LOOK=0.05)
+set_constants(late, LATE=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)
 silent.handle(logging.makeLogRecord({"msg": "boot", "created": time.time()}))
@@ -349,8 +358,9 @@ threads = []
 os.register_at_fork(before=lambda: threads.append(threading.active_count()))
 import logging
 from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from tests.support.constants import set_constants
 
-maintenance._LEAVE_FOR_FORK = 30.0
+set_constants(maintenance, _LEAVE_FOR_FORK=30.0)
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
 logging.getLogger().addHandler(handler)
 logging.warning("a line")

@@ -7,128 +7,122 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src" / "rollsafe"
+from rollsafe import names, retention, schedule, suffixes
+from tests.support.modules import MODULES, PACKAGE
 
-CORE = {
-    "__init__",
-    "handlers",
-    "_options",
-    "arguments",
-    "durations",
-    "spill",
-    "streams",
-    "mounts",
-    "places",
-    "rollover",
-    "open_file",
-    "fragments",
-    "bounded_lock",
-    "live_path",
-    "live_note",
-    "file_limit",
-    "shared",
-    "schedule",
-    "names",
-    "locks",
-    "backups",
-    "archives",
-    "codecs",
-    "scratch",
-    "ledger",
-    "background",
-    "retention",
-    "formatters",
-    "formats",
-    "records",
-    "errors",
-    "settings",
-    "stamps",
-    "events",
-    "renames",
-    "maintenance",
-    "late",
-    "note",
-    "suffixes",
-    "ownership",
-    "environment",
-}
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
-TOOLS = {
-    "catalog",
-    "reading",
-    "times",
-    "lines",
-    "follow",
-    "catch_up",
-    "configs",
-    "shipping",
-    "status",
-    "scan",
-    "verify",
-    "prune",
-    "authority",
-    "trials",
-    "rehearsal",
-    "ini_logging",
-    "logrotate",
-    "checks",
-    "words",
-    "screen",
-    "page",
-}
+TOOLS = "tools"
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
+INSIDE_ADAPTERS = {"gunicorn_logger", "gunicorn_reload", "access", "wiring", "flags", "flask_files"}
+"""Modules that only adapters and one another import."""
+PURE = [suffixes, schedule, names, retention]
 
-# Each room of DESIGN and the rooms that it may import. A new module gets its line here.
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    "environment": set(),
-    "suffixes": set(),
-    "schedule": {"suffixes", "errors"},
-    "places": {"background"},
-    "names": {"schedule", "suffixes", "errors"},
-    "locks": {"places", "errors"},
-    "spill": set(),
-    "streams": set(),
-    "events": set(),
-    "stamps": set(),
-    "records": {"errors"},
-    "mounts": set(),
-    "_options": {"codecs", "durations", "schedule", "errors"},
-    "durations": set(),
-    "arguments": {"places", "renames", "mounts", "errors"},
-    "formats": set(),
-    "overrides": set(),
-    "formatters": {"formats", "overrides", "stamps", "errors"},
-    "background": set(),
-    "archives": {"codecs", "ledger", "scratch", "places", "renames", "locks"},
-    "codecs": {"background", "errors", "places", "scratch"},
-    "scratch": {"background", "places"},
-    "ledger": {"background", "note", "locks"},
-    "retention": {"names", "locks"},
-    "backups": {
-        "archives",
-        "codecs",
-        "ledger",
-        "scratch",
-        "background",
-        "retention",
-        "schedule",
-        "names",
-        "locks",
+# Each module of the package, and those that it imports: neither more nor fewer. A new module gets its line here.
+# A name is written without `rollsafe.`; the package itself is `__init__`.
+IMPORTS: dict[str, set[str]] = {
+    "__init__": {"errors", "formatters", "handlers", "locks"},
+    "cli": {
+        "_options",
         "errors",
+        "tools.catalog",
+        "tools.catch_up",
+        "tools.checks",
+        "tools.configs",
+        "tools.follow",
+        "tools.lines",
+        "tools.page",
+        "tools.prune",
+        "tools.screen",
+        "tools.shipping",
+        "tools.status",
+        "tools.times",
+        "tools.verify",
+        "tools.words",
     },
-    "renames": {"places"},
-    "ownership": {"note", "locks", "places"},
-    "note": {"schedule", "settings", "locks"},
+    "flask": {"_options", "environment", "errors", "flask_files", "formatters", "handlers", "places"},
+    "gunicorn": {
+        "_options",
+        "arguments",
+        "codecs",
+        "errors",
+        "flags",
+        "formatters",
+        "gunicorn_logger",
+        "gunicorn_reload",
+        "handlers",
+        "locks",
+        "places",
+        "records",
+        "schedule",
+        "stamps",
+        "wiring",
+    },
+    "metrics": {"errors", "events"},
+    "uwsgi": {"environment", "handlers", "locks", "maintenance"},
+    "_options": {"codecs", "durations", "errors", "schedule"},
+    "access": {"formatters"},
+    "archives": {"codecs", "ledger", "locks", "places", "renames", "scratch"},
+    "arguments": {"errors", "mounts", "places", "renames"},
+    "background": set(),
+    "backups": {"archives", "background", "codecs", "ledger", "locks", "names", "retention", "scratch"},
     "bounded_lock": {"events", "locks"},
+    "codecs": {"background", "errors", "places", "scratch"},
+    "durations": set(),
+    "environment": set(),
+    "errors": set(),
+    "events": set(),
     "file_limit": {"locks", "open_file"},
+    "flags": {"_options", "handlers", "wiring"},
+    "flask_files": {"_options", "handlers"},
+    "formats": set(),
+    "formatters": {"errors", "formats", "overrides", "stamps"},
+    "fragments": set(),
+    "gunicorn_logger": {"_options", "access", "errors", "formatters", "handlers", "overrides", "wiring"},
+    "gunicorn_reload": set(),
+    "handlers": {
+        "_options",
+        "arguments",
+        "backups",
+        "bounded_lock",
+        "codecs",
+        "errors",
+        "events",
+        "fragments",
+        "late",
+        "maintenance",
+        "names",
+        "open_file",
+        "overrides",
+        "ownership",
+        "places",
+        "rollover",
+        "schedule",
+        "settings",
+        "shared",
+        "spill",
+        "stamps",
+        "streams",
+    },
+    "late": {"locks", "open_file"},
+    "ledger": {"background", "locks", "note"},
     "live_note": {"ledger", "locks", "note", "open_file", "schedule"},
     "live_path": {"live_note", "locks", "open_file", "places", "streams"},
-    "shared": {"bounded_lock", "events", "file_limit", "fragments", "live_path", "locks", "open_file", "schedule"},
+    "locks": {"places"},
+    "maintenance": {"background", "backups", "codecs", "ledger", "locks", "names", "retention", "schedule"},
+    "mounts": set(),
+    "names": {"schedule", "suffixes"},
+    "note": {"locks", "schedule", "settings"},
+    "open_file": {"fragments", "locks", "schedule", "streams"},
+    "overrides": set(),
+    "ownership": {"locks", "note", "places"},
+    "places": {"background"},
+    "records": {"errors"},
+    "renames": {"places"},
+    "retention": {"locks", "names"},
     "rollover": {
         "bounded_lock",
         "events",
@@ -145,97 +139,83 @@ MAY_IMPORT: dict[str, set[str]] = {
         "schedule",
         "shared",
     },
-    "maintenance": {"background", "codecs", "ledger", "backups", "retention", "names", "locks", "schedule"},
-    "late": {"open_file", "locks"},
-    "fragments": set(),
-    "open_file": {"fragments", "locks", "schedule", "streams"},
-    "handlers": {
-        "bounded_lock",
-        "shared",
-        "_options",
-        "open_file",
-        "fragments",
-        "overrides",
-        "places",
-        "late",
-        "arguments",
-        "maintenance",
-        "spill",
-        "rollover",
-        "schedule",
-        "names",
+    "schedule": {"errors", "suffixes"},
+    "scratch": {"background", "places"},
+    "settings": {"_options", "errors", "schedule"},
+    "shared": {"bounded_lock", "events", "file_limit", "fragments", "live_path", "locks", "open_file", "schedule"},
+    "spill": set(),
+    "stamps": set(),
+    "streams": set(),
+    "suffixes": set(),
+    "wiring": {"_options", "arguments", "errors", "handlers", "locks", "note", "places", "settings", "tools.status"},
+    "tools": set(),
+    "tools.authority": {"errors", "locks", "note", "places", "tools.catalog"},
+    "tools.catalog": {"errors", "locks", "names", "note", "places", "schedule", "settings"},
+    "tools.catch_up": {"errors", "tools.catalog"},
+    "tools.checks": {
+        "errors",
         "locks",
-        "codecs",
+        "mounts",
+        "renames",
+        "settings",
+        "tools.catalog",
+        "tools.configs",
+        "tools.logrotate",
+        "tools.prune",
+        "tools.rehearsal",
+        "tools.status",
+        "tools.trials",
+        "tools.words",
+    },
+    "tools.configs": {"_options", "errors", "handlers", "settings", "tools.ini_logging"},
+    "tools.follow": {"errors", "locks", "names", "note", "tools.catalog", "tools.lines", "tools.reading"},
+    "tools.ini_logging": {"errors"},
+    "tools.lines": {"locks", "names", "settings", "tools.catalog", "tools.reading", "tools.times"},
+    "tools.logrotate": set(),
+    "tools.page": {"tools.words"},
+    "tools.prune": {
         "backups",
-        "retention",
-        "formatters",
+        "errors",
+        "locks",
+        "names",
         "ownership",
+        "retention",
+        "settings",
+        "tools.authority",
+        "tools.catalog",
+    },
+    "tools.reading": {"errors"},
+    "tools.rehearsal": {"tools.configs", "tools.trials"},
+    "tools.scan": {"schedule", "stamps", "tools.catalog", "tools.reading", "tools.times", "tools.words"},
+    "tools.screen": {
+        "retention",
+        "settings",
+        "tools.catalog",
+        "tools.checks",
+        "tools.status",
+        "tools.times",
+        "tools.verify",
+        "tools.words",
+    },
+    "tools.shipping": {"errors", "tools.configs"},
+    "tools.status": {"errors", "locks", "names", "places", "settings", "tools.catalog", "tools.prune", "tools.words"},
+    "tools.times": {"durations", "errors", "schedule", "settings"},
+    "tools.trials": {"locks", "renames"},
+    "tools.verify": {
+        "errors",
+        "names",
+        "schedule",
         "settings",
         "stamps",
-        "streams",
-        "events",
-        "errors",
+        "tools.catalog",
+        "tools.lines",
+        "tools.scan",
+        "tools.words",
     },
-    "settings": {"_options", "schedule", "errors"},
-    "catalog": {"places", "note", "locks", "settings", "schedule", "names", "errors"},
-    "reading": {"errors"},
-    "times": {"durations", "schedule", "settings", "errors"},
-    "lines": {"locks", "catalog", "reading", "times", "settings", "names", "errors"},
-    "follow": {"catalog", "reading", "lines", "note", "locks", "names", "errors"},
-    "ini_logging": {"errors"},
-    "configs": {"_options", "ini_logging", "handlers", "settings", "errors"},
-    "shipping": {"configs", "errors"},
-    "catch_up": {"catalog", "errors"},
-    "status": {"words", "catalog", "prune", "settings", "names", "locks", "places", "errors"},
-    "scan": {"words", "schedule", "catalog", "reading", "times", "stamps", "errors"},
-    "verify": {"words", "schedule", "scan", "lines", "catalog", "settings", "stamps", "names", "errors"},
-    "authority": {"catalog", "note", "locks", "places", "errors"},
-    "prune": {"authority", "ownership", "catalog", "backups", "retention", "settings", "names", "locks", "errors"},
-    "trials": {"locks", "renames"},
-    "rehearsal": {"trials", "configs"},
-    "logrotate": set(),
-    "words": set(),
-    "checks": {
-        "locks",
-        "catalog",
-        "configs",
-        "status",
-        "prune",
-        "trials",
-        "rehearsal",
-        "renames",
-        "logrotate",
-        "mounts",
-        "words",
-        "note",
-        "settings",
-        "errors",
-    },
-    "screen": {"times", "catalog", "status", "verify", "checks", "retention", "words", "settings"},
-    "page": {"words"},
-    "__init__": {"handlers", "formatters", "locks", "errors"},
-    "access": {"formatters"},
-    "gunicorn_logger": CORE | {"access", "overrides", "wiring"},
-    "wiring": {
-        "_options",
-        "locks",
-        "places",
-        "handlers",
-        "arguments",
-        "errors",
-        "note",
-        "settings",
-        "catalog",
-        "status",
-    },
-    **{adapter: CORE | TOOLS for adapter in ADAPTERS},
-    "flags": {"_options", "handlers", "wiring"},
-    "gunicorn_reload": set(),
-    "gunicorn": CORE | TOOLS | {"gunicorn_logger", "gunicorn_reload", "wiring", "flags"},
-    "flask_files": {"_options", "handlers"},
-    "flask": CORE | TOOLS | {"flask_files"},
+    "tools.words": set(),
 }
-ROOMS = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("tools/[!_]*.py"))}
+ROOMS = {name.removeprefix("rollsafe."): path for name, path in MODULES.items() if name != "rollsafe"}
+ROOMS["__init__"] = MODULES["rollsafe"]
 
 BLOCK_OPTIONAL_PACKAGES = """
 import sys
@@ -262,25 +242,35 @@ def run_without_extras(code: str, directory: Path) -> subprocess.CompletedProces
     )
 
 
-def imports(source: str) -> Iterator[str]:
-    """The full dotted name of everything that a module of the package imports, wherever in it the import stands."""
+def imports(source: str, package: str = "rollsafe") -> Iterator[str]:
+    """The full dotted name of everything that a module of `package` imports, wherever in it the import stands."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(filter(None, ["rollsafe" if node.level else "", node.module]))
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *filter(None, [node.module])])
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def imported_rooms(source: str) -> set[str]:
-    """The rooms of the package that a module imports; ``from rollsafe import X`` counts as ``__init__``."""
+def imported_rooms(source: str, package: str = "rollsafe") -> set[str]:
+    """The modules of rollsafe that a module imports; ``from rollsafe import FileLock`` counts as ``__init__``."""
     rooms = set()
-    for name in imports(source):
-        package, _, inner = name.partition(".")
-        if package == "rollsafe":
-            room = inner.removeprefix("tools.").partition(".")[0]
-            rooms.add(room if room in MAY_IMPORT else "__init__")
+    for name in imports(source, package):
+        if name.partition(".")[0] != "rollsafe":
+            continue
+        while name not in MODULES:
+            name = name.rpartition(".")[0]
+        rooms.add(name.removeprefix("rollsafe.") if name != "rollsafe" else "__init__")
     return rooms
+
+
+def imported_by(room: str) -> set[str]:
+    """The modules of rollsafe that this one imports."""
+    name = "rollsafe" if room == "__init__" else f"rollsafe.{room}"
+    package = name if ROOMS[room].name == "__init__.py" else name.rpartition(".")[0]
+    return imported_rooms(ROOMS[room].read_text(encoding="utf-8"), package)
 
 
 def test_public_names_are_exactly_these() -> None:
@@ -325,27 +315,33 @@ def test_the_gunicorn_adapter_imports_without_gunicorn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_module_imports_only_the_rooms_that_it_may(room: str) -> None:
-    assert room in MAY_IMPORT, f"give {room}.py its line in MAY_IMPORT"
-    assert imported_rooms(ROOMS[room].read_text()) <= MAY_IMPORT[room]
+def test_a_module_imports_exactly_the_modules_that_its_line_names(room: str) -> None:
+    assert room in IMPORTS, f"give {room} its line in IMPORTS"
+    assert IMPORTS[room] == imported_by(room)
 
 
-def test_the_tools_are_in_a_folder_of_their_own() -> None:
-    assert {room for room, path in ROOMS.items() if path.parent.name == "tools"} == TOOLS
+def test_every_line_is_about_a_module_that_there_is() -> None:
+    assert IMPORTS.keys() == ROOMS.keys()
+    assert ADAPTERS | INSIDE_ADAPTERS | {TOOLS} <= ROOMS.keys()
 
 
-def test_the_allowed_directions_have_no_cycle_and_no_way_into_an_adapter() -> None:
-    assert not [room for room, allowed in MAY_IMPORT.items() if allowed & ADAPTERS]
-    assert not [room for room in CORE if MAY_IMPORT[room] & TOOLS]
+def test_imports_have_no_cycle_and_lead_neither_into_an_adapter_nor_from_the_core_into_a_tool() -> None:
+    tools = {room for room in ROOMS if room.partition(".")[0] == TOOLS}
+    core = ROOMS.keys() - ADAPTERS - INSIDE_ADAPTERS - tools
+    assert not [room for room, imported in IMPORTS.items() if imported & ADAPTERS]
+    assert not [room for room in core | tools if IMPORTS[room] & INSIDE_ADAPTERS]
+    assert not [room for room in core if IMPORTS[room] & tools]
     settled: set[str] = set()
-    while ready := {room for room, allowed in MAY_IMPORT.items() if allowed <= settled} - settled:
+    while ready := {room for room, imported in IMPORTS.items() if imported <= settled} - settled:
         settled |= ready
-    assert settled == set(MAY_IMPORT)
+    assert settled == IMPORTS.keys()
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room in {"suffixes", "schedule", "names", "retention"}])
-def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_nor_the_clock(room: str) -> None:
-    source = ROOMS[room].read_text()
+@pytest.mark.parametrize("module", PURE, ids=lambda module: module.__name__)
+def test_pure_modules_import_the_standard_library_only_and_neither_os_nor_logging_nor_the_clock(
+    module: ModuleType,
+) -> None:
+    source = MODULES[module.__name__].read_text(encoding="utf-8")
     packages = {name.partition(".")[0] for name in imports(source)}
     assert packages <= (sys.stdlib_module_names - {"os", "logging"}) | {"rollsafe"}
     assert "time.time" not in imports(source)
@@ -357,12 +353,14 @@ def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_
     ("source", "rooms"),
     [
         ("import rollsafe.names", {"names"}),
-        ("from rollsafe.names import parse", {"names"}),
+        ("from rollsafe.names import Backup", {"names"}),
         ("from rollsafe import names, FileLock", {"names", "__init__"}),
         ("from . import cli", {"cli"}),
         ("from .flask import init_app", {"flask"}),
-        ("import rollsafe.tools.catalog", {"catalog"}),
-        ("from rollsafe.tools import catalog, words", {"catalog", "words"}),
+        ("from .tools.catalog import Log", {"tools.catalog"}),
+        ("import rollsafe.tools.catalog", {"tools.catalog"}),
+        ("from rollsafe.tools import catalog, words", {"tools.catalog", "tools.words"}),
+        ("from rollsafe import tools", {"tools"}),
         ("def later():\n    import rollsafe.uwsgi", {"uwsgi"}),
         ("import rollsafe", {"__init__"}),
         ("import gunicorn.config\nfrom os import path", set()),
@@ -370,3 +368,16 @@ def test_pure_rooms_import_the_standard_library_only_and_neither_os_nor_logging_
 )
 def test_the_reading_of_imports_sees_every_form(source: str, rooms: set[str]) -> None:
     assert imported_rooms(source) == rooms
+
+
+@pytest.mark.parametrize(
+    ("source", "rooms"),
+    [
+        ("from . import catalog", {"tools.catalog"}),
+        ("from .words import told", {"tools.words"}),
+        ("from .. import names, FileLock", {"names", "__init__"}),
+        ("from ..names import Backup", {"names"}),
+    ],
+)
+def test_relative_imports_are_read_from_the_package_that_they_stand_in(source: str, rooms: set[str]) -> None:
+    assert imported_rooms(source, "rollsafe.tools") == rooms

@@ -19,17 +19,11 @@ from rollsafe.note import parse_note
 from rollsafe.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-PACKAGE = Path(rollsafe.__file__).parent
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
 
 # For users of the package; the other rooms are its inside.
 PUBLIC_MODULES = ["rollsafe", *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask", "metrics"))]
-PUBLIC_NAMES = [
-    f"{module}.{name}"
-    for module in PUBLIC_MODULES
-    if module == "rollsafe" or (PACKAGE / f"{module.partition('.')[2]}.py").exists()
-    for name in importlib.import_module(module).__all__
-]
+PUBLIC_NAMES = [f"{module}.{name}" for module in PUBLIC_MODULES for name in importlib.import_module(module).__all__]
 WITH_PARAMETERS: list[Callable[..., Any]] = [rollsafe.SafeTimedRotatingFileHandler, rollsafe.FileLock, rotating_logs]
 
 
