@@ -25,9 +25,9 @@ import pytest
 
 from bench.measuring import parser_of, write
 from bench.torture import HANDLERS
-from tests.faults.mounts import Disk, mounted
-from tests.load import Load, Plan, run_load, suffix_of_seconds
-from tests.oracle import Report, audit
+from tests.support.load import Load, Plan, run_load, suffix_of_seconds
+from tests.support.mounts import Disk, mounted
+from tests.support.oracle import Report, audit
 
 COLUMNS = ("fault", "tried", "handler", "lines", "lost", "doubled", "torn", "misfiled")
 NAMES = {"rollsafe": "rollsafe", "stdlib": "standard library", "clh": "concurrent-log-handler"}

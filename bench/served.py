@@ -16,8 +16,8 @@ from typing import Any
 
 import rollsafe.uwsgi
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.integration.apps import application as application
-from tests.oracle import LINE_FORMAT
+from tests.support.apps import application as application
+from tests.support.oracle import LINE_FORMAT
 
 LIVE = "logs/app.log"
 

@@ -26,10 +26,10 @@ from pathlib import Path
 
 from bench.measuring import parser_of, write
 from bench.served import HANDLERS, LIVE
-from tests.integration.other_servers import NO_PYUWSGI, PYUWSGI, Uwsgi
-from tests.integration.servers import Clients, Server, ServerProcess
-from tests.load import suffix_of_seconds
-from tests.oracle import LINE_FORMAT, audit
+from tests.support.load import suffix_of_seconds
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.other_servers import NO_PYUWSGI, PYUWSGI, Uwsgi
+from tests.support.servers import Clients, Server, ServerProcess
 
 OURS = "rollsafe"
 WORKERS = 4

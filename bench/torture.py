@@ -22,8 +22,8 @@ from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from tests.load import Load, Plan, run_load, suffix_of_seconds, torture_plans
-from tests.oracle import Report, audit
+from tests.support.load import Load, Plan, run_load, suffix_of_seconds, torture_plans
+from tests.support.oracle import Report, audit
 
 COLUMNS = ("runs", "lines", "lines/s", "rollovers", "lost", "doubled", "torn", "misfiled", "blank", "handler errors")
 WIDTH = max(map(len, torture_plans(1)))

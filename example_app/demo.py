@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.integration.servers import Server, backups
-from tests.oracle import Report, audit
+from tests.support.oracle import Report, audit
+from tests.support.servers import Server, backups
 
 WORKERS = 4
 LEAST_ROLLOVERS = 5

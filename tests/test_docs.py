@@ -13,57 +13,21 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.snippets import Snippet, snippets_in
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TIME_LIMIT = 60
 
-FENCE = re.compile(
-    r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}) *(?P<info>[^`\n]*)\n(?P<code>.*?)^ *(?P=fence)[`~]* *$",
-    re.MULTILINE | re.DOTALL,
-)
-NOT_RUN = re.compile(r"<!-- not run:(?P<reason>.*)-->")
 WSGI_APP = """\
 def app(environ, start_response):
     start_response("200 OK", [])
     return [b""]
 """
-
-
-@dataclass(frozen=True)
-class Snippet:
-    """One fenced block: where it stands, its info string, its code, and the reason for which it is not run."""
-
-    place: str
-    info: str
-    code: str
-    not_run: str | None = None
-
-    @property
-    def is_python(self) -> bool:
-        """Whether it is Python by any of the names that highlighters know: py, python3, pycon."""
-        return self.info.lower().startswith("py")
-
-    @property
-    def is_shell(self) -> bool:
-        """Whether it shows commands."""
-        return self.info.split(" ")[0] in {"console", "sh", "bash", "shell"}
-
-
-def snippets_in(text: str, name: str) -> list[Snippet]:
-    """The fenced blocks of a page, in order."""
-    found = []
-    for match in FENCE.finditer(text):
-        before = text[: match.start()]
-        comment = NOT_RUN.search(before.rstrip("\n").rpartition("\n")[2])
-        code = re.sub(f"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
-        reason = comment["reason"].strip() if comment else None
-        found.append(Snippet(f"{name}:{before.count(chr(10)) + 1}", match["info"].strip(), code, reason))
-    return found
 
 
 def run(snippet: Snippet, directory: Path) -> subprocess.CompletedProcess[str]:

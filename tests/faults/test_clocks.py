@@ -20,11 +20,11 @@ import pytest
 
 from rollsafe.names import Names
 from rollsafe.schedule import Schedule
-from tests.faults.crew import Crew, Maker, WatchedHandler, Writers, log_across_rollovers, suffix_of_hour
-from tests.integration.clock import Clock, instant, needs_libfaketime
-from tests.integration.servers import backups, wait_until
-from tests.load import suffix_of_seconds
-from tests.oracle import audit
+from tests.support.clock import Clock, instant, needs_libfaketime
+from tests.support.crew import Crew, Maker, WatchedHandler, Writers, log_across_rollovers, suffix_of_hour
+from tests.support.load import suffix_of_seconds
+from tests.support.oracle import audit
+from tests.support.servers import backups, wait_until
 
 HOUR = 3600.0
 NOON = instant("2030-06-01T12:00:00+00:00")

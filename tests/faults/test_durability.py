@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from rollsafe.codecs import CALLABLE_EXTENSION
-from tests.faults.scripts import LIVE, SCRIPTS
-from tests.faults.syscalls import Laboratory, laboratory
+from tests.support.scripts import LIVE, SCRIPTS
+from tests.support.syscalls import Laboratory, laboratory
 
 # Each with the path of the descriptor that it is about, or that the name is relative to, if there is one.
 _CALL = re.compile(

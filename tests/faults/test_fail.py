@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.scripts import REFUSED_TO_START
-from tests.faults.syscalls import Fault, Laboratory, Outcome, explain, laboratory
+from tests.support.scripts import REFUSED_TO_START
+from tests.support.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
 QUICK = ("rollover", "retention", "rotator")
 LONG = ("stale start", "late lines", "compression", "telling", "telling of archives", "size")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe.locks import LEASE
-from tests.faults.crew import (
+from tests.support.crew import (
     LINES,
     Child,
     Crew,
@@ -30,9 +30,9 @@ from tests.faults.crew import (
     log_lines,
     run_and_exit,
 )
-from tests.integration.servers import wait_until
-from tests.load import suffix_of_seconds
-from tests.oracle import audit, make_line
+from tests.support.load import suffix_of_seconds
+from tests.support.oracle import audit, make_line
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="needs the /proc of Linux")
 

@@ -20,11 +20,11 @@ import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, backups, handlers
 from rollsafe.note import read_note
-from tests.faults.crew import Crew, WatchedHandler
-from tests.faults.mounts import KINDS, Disk, mounted
-from tests.integration.servers import wait_until
-from tests.load import suffix_of_seconds
-from tests.oracle import LINE_FORMAT, Report, audit, make_line
+from tests.support.crew import Crew, WatchedHandler
+from tests.support.load import suffix_of_seconds
+from tests.support.mounts import KINDS, Disk, mounted
+from tests.support.oracle import LINE_FORMAT, Report, audit, make_line
+from tests.support.servers import wait_until
 
 WRITERS = 4
 FIELDS = 4

@@ -17,7 +17,7 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.verify import verify
-from tests.integration.logs import log
+from tests.support.logs import log
 
 # Of a line of the program with its newline, and of a file; the lock file is smaller than that.
 LINE = 85

@@ -25,7 +25,7 @@ import pytest
 
 from rollsafe import FileLock
 from rollsafe.locks import LEASE
-from tests.faults.crew import (
+from tests.support.crew import (
     LINES,
     Crew,
     Maker,
@@ -36,10 +36,10 @@ from tests.faults.crew import (
     suffix_of_hour,
     wait_for_next_second,
 )
-from tests.integration.servers import backups, wait_until
-from tests.load import suffix_of_seconds
-from tests.needs import needs_command, require_command
-from tests.oracle import Report, audit
+from tests.support.load import suffix_of_seconds
+from tests.support.needs import needs_command, require_command
+from tests.support.oracle import Report, audit
+from tests.support.servers import backups, wait_until
 
 ROUNDS = 2
 ROLLOVERS = 2

@@ -40,8 +40,8 @@ from rollsafe import (
 from rollsafe.open_file import OpenFile
 from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
-from tests.faults.crew import Child, Crew, WatchedHandler, lock_path
-from tests.integration.logs import log
+from tests.support.crew import Child, Crew, WatchedHandler, lock_path
+from tests.support.logs import log
 from tests.support.modules import module_of
 
 CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "CALL_FUNCTION", "CALL_METHOD", "CALL_FUNCTION_KW")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.scripts import SCRIPTS
-from tests.faults.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
+from tests.support.scripts import SCRIPTS
+from tests.support.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
 
 KILLED = (
     *("rollover", "stale start", "late lines", "retention", "rotator", "compression"),

@@ -20,10 +20,10 @@ from typing import NoReturn
 
 import pytest
 
-from tests.faults.crew import Child, Crew, Maker, WatchedHandler
-from tests.faults.mounts import mounted
-from tests.load import suffix_of_seconds
-from tests.oracle import audit, make_line
+from tests.support.crew import Child, Crew, Maker, WatchedHandler
+from tests.support.load import suffix_of_seconds
+from tests.support.mounts import mounted
+from tests.support.oracle import audit, make_line
 
 KILLS = 60
 SMALL_WRITERS = 2

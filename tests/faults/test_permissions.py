@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Clients, Server, backups, wait_until
-from tests.oracle import LINE_FORMAT, audit
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.servers import Clients, Server, backups, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

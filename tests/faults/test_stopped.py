@@ -38,7 +38,8 @@ from rollsafe.ledger import Ledger
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.open_file import OpenFile
 from rollsafe.rollover import Rollover
-from tests.faults.crew import (
+from tests.support.constants import set_constants
+from tests.support.crew import (
     LINES,
     Child,
     Crew,
@@ -51,11 +52,10 @@ from tests.faults.crew import (
     suffix_of_hour,
     wait_for_next_second,
 )
-from tests.integration.servers import backups, wait_until
-from tests.load import suffix_of_seconds
-from tests.oracle import Report, audit
-from tests.support.constants import set_constants
+from tests.support.load import suffix_of_seconds
 from tests.support.modules import module_of
+from tests.support.oracle import Report, audit
+from tests.support.servers import backups, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the /proc of Linux")
 

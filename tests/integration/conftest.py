@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, backups
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make
 
 
 @pytest.fixture

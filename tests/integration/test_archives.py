@@ -23,8 +23,8 @@ from rollsafe.ledger import Changed, Ledger, archived_since
 from rollsafe.locks import GRACE, LEASE, TENDING_BYTE
 from rollsafe.note import parse_note
 from rollsafe.scratch import Taken
-from tests.faults.crew import Child, Crew, WatchedHandler, lock_path, stop_myself
-from tests.integration.logs import (
+from tests.support.crew import Child, Crew, WatchedHandler, lock_path, stop_myself
+from tests.support.logs import (
     LINES,
     Bzip2,
     Make,
@@ -36,7 +36,7 @@ from tests.integration.logs import (
     suffix_of,
     wait_for_second_after,
 )
-from tests.integration.servers import run_program, wait_until
+from tests.support.servers import run_program, wait_until
 
 needs_gevent, needs_eventlet = (
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed: pip install {name}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make, log, wait_for_second_after
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make, log, wait_for_second_after
 
 
 class Dated(WatchedHandler):

@@ -11,8 +11,8 @@ import pytest
 
 from rollsafe import FileLock, events
 from rollsafe.bounded_lock import LOCK_WAIT, BoundedLock
-from tests.faults.crew import Child, Crew, lock_path, stop_myself
-from tests.integration.logs import Make, log, suffix_of
+from tests.support.crew import Child, Crew, lock_path, stop_myself
+from tests.support.logs import Make, log, suffix_of
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.settings import UNNAMED, Settings
 from rollsafe.tools.catalog import logs_at
-from tests.integration.logs import HOUR, boundary_ahead, log, touch, write_log
-from tests.integration.servers import wait_until
+from tests.support.logs import HOUR, boundary_ahead, log, touch, write_log
+from tests.support.servers import wait_until
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 

@@ -42,11 +42,11 @@ from rollsafe.tools.checks import (
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.logrotate import rules
 from rollsafe.tools.trials import User
-from tests.integration.commands import process, run
-from tests.integration.faulty_fs import mounted
-from tests.integration.logs import write_log
-from tests.integration.servers import server_environment
-from tests.needs import require_command
+from tests.support.commands import process, run
+from tests.support.faulty_fs import mounted
+from tests.support.logs import write_log
+from tests.support.needs import require_command
+from tests.support.servers import server_environment
 
 NOBODY = User(65534, 65534)
 PRESET = """

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from rollsafe import cli
-from tests.integration.commands import ROOT, run
-from tests.integration.logs import write_log
+from tests.support.commands import ROOT, run
+from tests.support.logs import write_log
 
 REFERENCE = ROOT / "docs" / "reference" / "commands.md"
 COMMANDS = sorted(cli.rollsafe.commands.items())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clock import Clock, instant, needs_libfaketime
-from tests.integration.servers import Clients, Server, backups, wait_until
-from tests.oracle import LINE_FORMAT, audit
+from tests.support.clock import Clock, instant, needs_libfaketime
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.servers import Clients, Server, backups, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

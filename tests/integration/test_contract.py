@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.integration.logs import Make, log
+from tests.support.logs import Make, log
 
 
 def test_shouldRollover_needs_no_record(live: Path, make: Make) -> None:

@@ -19,8 +19,8 @@ import pytest
 
 from bench.speed import STRACE, calls_per_line
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from tests.integration.servers import run_program
-from tests.needs import needs_command
+from tests.support.needs import needs_command
+from tests.support.servers import run_program
 
 LINES = 300
 REPEATS = 20

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.versions import Missing, find_interpreter
+from tests.support.versions import Missing, find_interpreter
 
 PROGRAM = Path(__file__).with_name("cpython_tests.py")
 SOURCE = PROGRAM.parents[2] / "src"

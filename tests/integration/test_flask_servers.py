@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import suffix_of
-from tests.integration.other_servers import NO_PYUWSGI, PYUWSGI, FlaskRun, Uwsgi
-from tests.integration.servers import Clients, Server, ServerProcess, backups, wait_until
-from tests.oracle import audit
+from tests.support.gunicorn_setup import suffix_of
+from tests.support.oracle import audit
+from tests.support.other_servers import NO_PYUWSGI, PYUWSGI, FlaskRun, Uwsgi
+from tests.support.servers import Clients, Server, ServerProcess, backups, wait_until
 
 pytest.importorskip("flask", reason="flask is not installed: pip install rollsafe[flask]")
 
-APP = "tests.integration.flask_app:app"
+APP = "tests.support.flask_app:app"
 READY = "/line/ready/0/60"
 ROLLOVERS = 3
 FORMAT = "%(created).9f %(message)s"

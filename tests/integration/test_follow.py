@@ -23,11 +23,11 @@ from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.tools import follow
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.follow import QUIET, Follower
-from tests.faults.crew import log_lines
-from tests.integration.logs import HOUR
-from tests.integration.servers import backups, server_environment, wait_until
-from tests.load import MIXED_SIZES, Plan, run_load
-from tests.oracle import LINE_FORMAT, Report, audit
+from tests.support.crew import log_lines
+from tests.support.load import MIXED_SIZES, Plan, run_load
+from tests.support.logs import HOUR
+from tests.support.oracle import LINE_FORMAT, Report, audit
+from tests.support.servers import backups, server_environment, wait_until
 
 
 def make_handler(live: Path, **keywords: Any) -> SafeTimedRotatingFileHandler:

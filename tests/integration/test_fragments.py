@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe.fragments import IN_PAGE
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make, log
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make, log
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="fragments are blanked on Linux only")
 

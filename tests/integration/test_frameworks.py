@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.integration.gunicorn_setup import suffix_of
-from tests.integration.other_servers import Uvicorn
-from tests.integration.servers import ROOT, Clients, Server, backups, get, wait_until
-from tests.oracle import LINE_FORMAT, audit
-from tests.test_docs import snippets_in
+from tests.support.gunicorn_setup import suffix_of
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.other_servers import Uvicorn
+from tests.support.servers import ROOT, Clients, Server, backups, get, wait_until
+from tests.support.snippets import snippets_in
 
 READY = "/line/ready/0/60"
 ROLLOVERS = 3
@@ -41,7 +41,7 @@ import os
 from django.http import HttpResponse
 from django.urls import path
 
-from tests.oracle import make_line
+from tests.support.oracle import make_line
 
 logger = logging.getLogger("shop.views")
 
@@ -75,7 +75,7 @@ import os
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
-from tests.oracle import make_line
+from tests.support.oracle import make_line
 
 app = FastAPI()
 logger = logging.getLogger("shop")

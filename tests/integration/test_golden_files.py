@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.crew import lock_path
-from tests.integration.logs import Make, log
-from tests.integration.servers import wait_until
+from tests.support.crew import lock_path
+from tests.support.logs import Make, log
+from tests.support.servers import wait_until
 
 WRITTEN = datetime.datetime(2026, 1, 14, 15, 26, 35, tzinfo=datetime.timezone.utc).timestamp()
 """When the live file was last written: on a Wednesday."""

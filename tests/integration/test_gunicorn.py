@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import (
+from tests.support.gunicorn_setup import (
     HOOKS,
     ROLLOVERS,
     WORKERS,
@@ -19,7 +19,7 @@ from tests.integration.gunicorn_setup import (
     error_log,
     wait_for_rollovers,
 )
-from tests.integration.servers import GUNICORN, ROOT, Clients, Server, get, server_environment, wait_until
+from tests.support.servers import GUNICORN, ROOT, Clients, Server, get, server_environment, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
@@ -161,7 +161,7 @@ def test_a_log_that_is_not_wanted_is_left_out_and_the_others_are_written(tmp_pat
 def test_a_wrong_argument_ends_the_start_with_a_sentence(tmp_path: Path, preset: str, named: list[str]) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(config(preset), encoding="utf-8")
     result = subprocess.run(
-        [*GUNICORN, "--check-config", "tests.integration.apps:application"],
+        [*GUNICORN, "--check-config", "tests.support.apps:application"],
         cwd=tmp_path,
         env=server_environment(),
         capture_output=True,
@@ -196,7 +196,7 @@ def test_the_reference_configuration_serves_the_example_application(tmp_path: Pa
 
 def test_right_arguments_are_accepted_by_check_config(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(config(), encoding="utf-8")
-    command = [*GUNICORN, "--check-config", "tests.integration.apps:application"]
+    command = [*GUNICORN, "--check-config", "tests.support.apps:application"]
     result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=60, check=False)
     assert result.returncode == 0
 

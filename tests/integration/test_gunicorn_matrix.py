@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import (
+from tests.support.gunicorn_setup import (
     FLAGS,
     FLAGS_FORMAT,
     INHERIT_SOCKETS,
@@ -27,8 +27,8 @@ from tests.integration.gunicorn_setup import (
     suffix_of,
     wait_for_rollovers,
 )
-from tests.integration.servers import Clients, Server, backups, datagrams, wait_until
-from tests.oracle import Report, audit
+from tests.support.oracle import Report, audit
+from tests.support.servers import Clients, Server, backups, datagrams, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
@@ -72,7 +72,7 @@ def test_every_worker_class_keeps_every_line(tmp_path: Path, worker_class: str, 
     settings = config(worker_class=worker_class, preload_app=preload_app)
     names = ["app.log"] if worker_class == "tornado" else ["app.log", "access.log"]
     with (
-        Server(tmp_path, settings, app=f"tests.integration.apps:{callable_}", workers=WORKERS) as server,
+        Server(tmp_path, settings, app=f"tests.support.apps:{callable_}", workers=WORKERS) as server,
         Clients(server) as clients,
     ):
         wait_until(lambda: clients.answering == server.workers, "an answer from every worker")
@@ -92,7 +92,7 @@ def test_dirty_workers_keep_every_line(tmp_path: Path) -> None:
     pytest.importorskip("gunicorn.dirty", reason="this gunicorn has no dirty workers")
     logs = tmp_path / "logs"
     # With Python 3.13 gunicorn's dirty arbiter, once it had a client, ends only by this (with any logger).
-    settings = config(dirty_apps=["tests.integration.dirty:Lines"], dirty_workers=2, graceful_timeout=3)
+    settings = config(dirty_apps=["tests.support.dirty:Lines"], dirty_workers=2, graceful_timeout=3)
     with Server(tmp_path, settings, workers=2) as server, Clients(server, action="dirty_line") as clients:
         wait_until(lambda: len(clients.answering) == 2, "an answer from both dirty workers")
         wait_for_rollovers(logs, ROLLOVERS, ["app.log"])
@@ -121,7 +121,7 @@ def test_recycled_workers_keep_every_line(tmp_path: Path) -> None:
 
 ABORT_LOGS = """
 import logging
-from tests.oracle import make_line
+from tests.support.oracle import make_line
 
 def worker_abort(worker):
     logging.getLogger("hook").info(make_line(f"aborted{worker.pid}", 0, 60))
@@ -270,7 +270,7 @@ def test_the_files_of_the_flags_keep_every_line_whole_once_in_its_own_file(tmp_p
     settings = FLAGS + f"threads = {4 if worker_class == 'gthread' else 1}\n"
     arguments = ["--access-logfile", "access.log", "--error-logfile", "error.log", "--access-logformat", FLAGS_FORMAT]
     arguments += ["--log-level", "debug", "--worker-class", worker_class]
-    app = f"tests.integration.apps:{'asgi' if worker_class == 'asgi' else 'application'}"
+    app = f"tests.support.apps:{'asgi' if worker_class == 'asgi' else 'application'}"
     with (
         Server(tmp_path, settings, app=app, workers=WORKERS, arguments=arguments) as server,
         Clients(server) as clients,

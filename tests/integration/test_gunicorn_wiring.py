@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import FLAGS, config, error_log
-from tests.integration.servers import Server
+from tests.support.gunicorn_setup import FLAGS, config, error_log
+from tests.support.servers import Server
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
@@ -38,7 +38,7 @@ def said(
     directory: Path, setup: str = "", settings: str = "", arguments: tuple[str, ...] = (), reload: bool = False
 ) -> str:
     """All of the error log of a server whose application sets up its logging by `setup`."""
-    (directory / "wired.py").write_text(f"{setup}\nfrom tests.integration.apps import application\n", encoding="utf-8")
+    (directory / "wired.py").write_text(f"{setup}\nfrom tests.support.apps import application\n", encoding="utf-8")
     with Server(
         directory, settings or config(), app="wired:application", workers=WORKERS, arguments=arguments
     ) as server:

@@ -27,9 +27,9 @@ from rollsafe import FileLock, LineFormatter, handlers, renames, rollover
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.open_file import OpenFile
 from rollsafe.spill import size_of
-from tests.faults.crew import Crew, WatchedHandler, lock_path, stop_myself
-from tests.integration.logs import Make, backup_of, log, suffix_of, wait_for_second_after
-from tests.integration.servers import wait_until
+from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
+from tests.support.logs import Make, backup_of, log, suffix_of, wait_for_second_after
+from tests.support.servers import wait_until
 
 
 def backups(live: Path) -> dict[str, str]:

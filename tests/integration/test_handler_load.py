@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, bounded_lock
-from tests.load import Plan, run_load, suffix_of_seconds, torture_plans
-from tests.oracle import audit
+from tests.support.load import Plan, run_load, suffix_of_seconds, torture_plans
+from tests.support.oracle import audit
 
 SECONDS = 3.6
 LEAST_ROLLOVERS = 3

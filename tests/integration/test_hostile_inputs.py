@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import ROOT
-from tests.integration.logs import write_log
+from tests.support.commands import ROOT
+from tests.support.logs import write_log
 
 COMMANDS = (
     ("check",),

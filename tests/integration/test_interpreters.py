@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.logs import suffix_of
-from tests.integration.servers import server_environment
-from tests.integration.versions import PYTHONS, Missing, interpreter
-from tests.oracle import audit
+from tests.support.logs import suffix_of
+from tests.support.oracle import audit
+from tests.support.servers import server_environment
+from tests.support.versions import PYTHONS, Missing, interpreter
 
 # Three names for one module: nobody promises to keep it until `concurrent.interpreters` of Python 3.14.
 SUB_INTERPRETERS = """
@@ -77,7 +77,7 @@ LOAD = (
 WRITE = '''
 import logging, os, time
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.oracle import LINE_FORMAT, make_line
+from tests.support.oracle import LINE_FORMAT, make_line
 
 handler = SafeTimedRotatingFileHandler(path, when="S", utc=True)
 handler.setFormatter(logging.Formatter(LINE_FORMAT))

@@ -18,9 +18,9 @@ from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
 from rollsafe.open_file import OpenFile
 from rollsafe.spill import Spill
-from tests.faults.crew import lock_path
-from tests.integration.logs import Make, log, suffix_of, wait_for_second_after
-from tests.integration.servers import wait_until
+from tests.support.crew import lock_path
+from tests.support.logs import Make, log, suffix_of, wait_for_second_after
+from tests.support.servers import wait_until
 
 HOUR = 3600.0
 

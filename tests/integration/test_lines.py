@@ -18,8 +18,8 @@ import pytest
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.lines import Entry, Snapshot, last_lines, merged
-from tests.integration.commands import run
-from tests.integration.servers import server_environment
+from tests.support.commands import run
+from tests.support.servers import server_environment
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 ISO = "%Y-%m-%dT%H:%M:%SZ"

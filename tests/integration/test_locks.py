@@ -20,7 +20,7 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
-from tests.faults.crew import Child, Crew
+from tests.support.crew import Child, Crew
 
 
 @pytest.fixture

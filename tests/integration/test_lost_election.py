@@ -18,9 +18,9 @@ import pytest
 
 from rollsafe import FileLock
 from rollsafe.locks import TENDING_BYTE
-from tests.faults.crew import Child, Crew, WatchedHandler, lock_path
-from tests.integration.logs import LINES, Make, log
-from tests.integration.servers import wait_until
+from tests.support.crew import Child, Crew, WatchedHandler, lock_path
+from tests.support.logs import LINES, Make, log
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.usefixtures("hurry")
 

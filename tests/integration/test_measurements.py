@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import ROOT
+from tests.support.servers import ROOT
 
 MEASUREMENTS = {
     "access": ["--rounds", "1", "--lines", "100", "--slices", "1"],

@@ -18,7 +18,7 @@ import pytest
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe import events as events_room
 from rollsafe.metrics import to_prometheus, to_statsd
-from tests.integration.servers import Clients, Server, backups, datagrams, server_environment, wait_until
+from tests.support.servers import Clients, Server, backups, datagrams, server_environment, wait_until
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install rollsafe[prometheus]")
 

@@ -18,9 +18,9 @@ from rollsafe.renames import is_mount_point
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.checks import ERROR, OK, Finding, check_config, check_logs
 from rollsafe.tools.configs import read_config
-from tests.faults.crew import WatchedHandler
-from tests.faults.mounts import enter_own_namespace, mount, run
-from tests.integration.logs import write_log
+from tests.support.crew import WatchedHandler
+from tests.support.logs import write_log
+from tests.support.mounts import enter_own_namespace, mount, run
 
 
 @pytest.fixture

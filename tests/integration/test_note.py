@@ -13,8 +13,8 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.note import Note, read_note
 from rollsafe.tools.catalog import logs_at
-from tests.faults.crew import Child, lock_path
-from tests.integration.logs import log, suffix_of, wait_for_second_after, write_log
+from tests.support.crew import Child, lock_path
+from tests.support.logs import log, suffix_of, wait_for_second_after, write_log
 
 NONSENSE = [
     b'{"when":["x"],"interval":{}}',

@@ -12,9 +12,9 @@ import pytest
 
 from rollsafe import ConfigurationError, backups
 from rollsafe.schedule import Interval
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make, log, read_archive, suffix_of, wait_for_second_after
-from tests.integration.servers import wait_until
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
+from tests.support.servers import wait_until
 
 
 @pytest.fixture(autouse=True)

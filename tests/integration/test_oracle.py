@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import broken
-from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import ARCHIVES, LARGEST, LINE_FORMAT, audit, make_line, read_line
+from tests.support import broken
+from tests.support.load import Plan, run_load, suffix_of_seconds
+from tests.support.oracle import ARCHIVES, LARGEST, LINE_FORMAT, audit, make_line, read_line
 
 SUFFIX_OF = suffix_of_seconds(10)
 FIRST = 1_700_000_000.0

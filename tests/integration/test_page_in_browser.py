@@ -17,7 +17,7 @@ from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.page import page_of
 from rollsafe.tools.verify import verify
-from tests.needs import require_command
+from tests.support.needs import require_command
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -19,9 +19,9 @@ from rollsafe.settings import Settings
 from rollsafe.tools import prune, trials
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import limits_of, removals, remove
-from tests.integration.commands import HOLDER, process, run
-from tests.integration.logs import backup_of, touch, write_log
-from tests.integration.servers import backups, wait_until
+from tests.support.commands import HOLDER, process, run
+from tests.support.logs import backup_of, touch, write_log
+from tests.support.servers import backups, wait_until
 
 
 def names(paths: list[Path]) -> list[str]:

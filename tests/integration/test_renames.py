@@ -16,7 +16,7 @@ import pytest
 
 from rollsafe import handlers, renames, rollover
 from rollsafe.renames import rename_new, rename_over, try_rename
-from tests.faults.crew import WatchedHandler
+from tests.support.crew import WatchedHandler
 
 needs_call = pytest.mark.skipif(renames._renameat2 is None, reason="the C library has no renameat2(2)")
 

@@ -20,10 +20,10 @@ from rollsafe import ConfigurationError
 from rollsafe.errors import LogFileError
 from rollsafe.schedule import Schedule
 from rollsafe.tools.catalog import logs_at
-from tests.faults.crew import WatchedHandler, lock_path
-from tests.integration.commands import run
-from tests.integration.logs import DAY, Make, backup_of, log, suffix_of, wait_for_second_after
-from tests.integration.servers import wait_until
+from tests.support.commands import run
+from tests.support.crew import WatchedHandler, lock_path
+from tests.support.logs import DAY, Make, backup_of, log, suffix_of, wait_for_second_after
+from tests.support.servers import wait_until
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from rollsafe import backups
-from tests.integration.logs import Make, log
-from tests.integration.servers import wait_until
+from tests.support.logs import Make, log
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.usefixtures("hurry")
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, FileLock, SafeTimedRotatingFileHandler
-from tests.faults.crew import Child, Crew, WatchedHandler, lock_path, log_lines
-from tests.integration.hosts import Volume, gluster, sshfs
-from tests.integration.servers import wait_until
-from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import LINE_FORMAT, Report, audit, make_line
+from tests.support.crew import Child, Crew, WatchedHandler, lock_path, log_lines
+from tests.support.hosts import Volume, gluster, sshfs
+from tests.support.load import Plan, run_load, suffix_of_seconds
+from tests.support.oracle import LINE_FORMAT, Report, audit, make_line
+from tests.support.servers import wait_until
 
 # What GlusterFS needs to show a renamed file to the other hosts at once: docs/reference/file-systems.md.
 GLUSTER_OPTIONS = (["performance.stat-prefetch=off"], ["--direct-io-mode=enable"])

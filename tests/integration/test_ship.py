@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, cast
 import pytest
 
 from rollsafe.tools.shipping import ShippedLog, configuration
-from tests.faults.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
-from tests.integration.hosts import Host, network, require_rsyslog
-from tests.integration.servers import Clients, Server, backups, wait_until
-from tests.load import suffix_of_seconds
-from tests.needs import require_command
-from tests.oracle import LINE_FORMAT, audit, read_line
+from tests.support.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
+from tests.support.hosts import Host, network, require_rsyslog
+from tests.support.load import suffix_of_seconds
+from tests.support.needs import require_command
+from tests.support.oracle import LINE_FORMAT, audit, read_line
+from tests.support.servers import Clients, Server, backups, wait_until
 
 RELP_PORT, TCP_PORT = 2514, 6514
 CONFIG = """

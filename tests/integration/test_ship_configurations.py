@@ -11,8 +11,8 @@ import yaml
 
 from rollsafe.gunicorn import LINE_FORMAT
 from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
-from tests.integration.commands import run
-from tests.integration.hosts import require_rsyslog
+from tests.support.commands import run
+from tests.support.hosts import require_rsyslog
 
 LOGS = [
     ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT),

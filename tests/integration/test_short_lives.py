@@ -9,8 +9,8 @@ import pytest
 
 from rollsafe import backups
 from rollsafe.archives import sign_of
-from tests.integration.logs import read_archive
-from tests.integration.servers import run_program
+from tests.support.logs import read_archive
+from tests.support.servers import run_program
 
 PROGRAM = """
 import logging, sys, time

@@ -12,11 +12,11 @@ import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
-from tests.faults.crew import WatchedHandler, lock_path
-from tests.integration.logs import Make, log, read_archive, suffix_of, wait_for_second_after
-from tests.integration.servers import wait_until
-from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import LINE_FORMAT, audit, make_line
+from tests.support.crew import WatchedHandler, lock_path
+from tests.support.load import Plan, run_load, suffix_of_seconds
+from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
+from tests.support.oracle import LINE_FORMAT, audit, make_line
+from tests.support.servers import wait_until
 
 PROCESSES = 4
 LINE = 200

@@ -20,8 +20,8 @@ from rollsafe.errors import LogFileError
 from rollsafe.locks import lock_path
 from rollsafe.note import read_note
 from rollsafe.places import NotOurs, is_special, live_path
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make
 
 WATCHDOG = 30
 """Seconds after which a call that does not return is interrupted."""

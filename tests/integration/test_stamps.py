@@ -15,7 +15,7 @@ import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.stamps import STAMP, has_stamp
-from tests.faults.crew import Crew
+from tests.support.crew import Crew
 
 FORMAT = "%(asctime)s %(message)s %(stamp)s"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import gzip
-import io
 import json
 import os
 import re
@@ -14,15 +13,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from rich.console import Console
 
 from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, FileLock
 from rollsafe.settings import Settings
-from rollsafe.tools import screen, words
+from rollsafe.tools import words
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.status import Lock, Openers, Status, lock_holder, status_of
-from tests.integration.commands import HOLDER, process, run
-from tests.integration.logs import HOUR, write_log
+from tests.support.commands import HOLDER, process, run
+from tests.support.logs import HOUR, write_log
+from tests.support.screens import shown
 
 DAY = 86400.0
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -40,14 +39,6 @@ def status(live: Path) -> Status:
     """The status of one log now."""
     (log,) = logs_at([live])
     return status_of(log, Openers())
-
-
-def shown(status: Status, now: float | None = None, *, terminal: bool = False) -> str:
-    """What is printed for people."""
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=100, highlight=False, no_color=True)
-    screen.show_status(console, [status], time.time() if now is None else now)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.integration.logs import log
+from tests.support.logs import log
 
 
 class FileEmit(SafeTimedRotatingFileHandler):

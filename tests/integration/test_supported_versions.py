@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rollsafe.gunicorn import rotating_logs
-from tests.integration.gunicorn_setup import (
+from tests.support.gunicorn_setup import (
     FLAGS,
     FLAGS_FORMAT,
     INHERIT_SOCKETS,
@@ -24,8 +24,9 @@ from tests.integration.gunicorn_setup import (
     error_log,
     wait_for_rollovers,
 )
-from tests.integration.servers import Clients, Server, backups, datagrams, wait_until
-from tests.integration.versions import (
+from tests.support.oracle import LINE_FORMAT
+from tests.support.servers import Clients, Server, backups, datagrams, wait_until
+from tests.support.versions import (
     GUNICORNS,
     NEWEST,
     PYTHONS,
@@ -35,7 +36,6 @@ from tests.integration.versions import (
     interpreter,
     with_packages,
 )
-from tests.oracle import LINE_FORMAT
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +116,7 @@ def under_load(way: Way, directory: Path, python: Path, home: Path) -> list[str]
     logs = directory if way.by == "flags" else directory / "logs"
     names = ["access.log"] if way.by == "flags" else ["app.log", "access.log"]
     flags = ["--access-logfile", "access.log", "--error-logfile", "error.log", "--access-logformat", FLAGS_FORMAT]
-    app = f"tests.integration.apps:{'asgi' if way.worker_class == 'asgi' else 'application'}"
+    app = f"tests.support.apps:{'asgi' if way.worker_class == 'asgi' else 'application'}"
     arguments = flags if way.by == "flags" else ()
     environment = environment_of(home)
     with (

@@ -13,9 +13,9 @@ from rollsafe import FileLock
 from rollsafe.archives import UNTOLD_EXTENSION
 from rollsafe.codecs import Compress, StreamCodec
 from rollsafe.ledger import Changed
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import Make, codec_of, log, make_archive, names_beside, suffix_of
-from tests.integration.servers import wait_until
+from tests.support.crew import WatchedHandler
+from tests.support.logs import Make, codec_of, log, make_archive, names_beside, suffix_of
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.usefixtures("hurry")
 

@@ -21,12 +21,12 @@ from rollsafe.archives import UNTOLD_EXTENSION
 from rollsafe.ledger import Ledger
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
-from tests.faults.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
-from tests.faults.mounts import mounted
-from tests.integration.logs import LINES, Bzip2, Make, log, read_archive, suffix_of
-from tests.integration.servers import wait_until
-from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import ARCHIVES, audit
+from tests.support.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
+from tests.support.load import Plan, run_load, suffix_of_seconds
+from tests.support.logs import LINES, Bzip2, Make, log, read_archive, suffix_of
+from tests.support.mounts import mounted
+from tests.support.oracle import ARCHIVES, audit
+from tests.support.servers import wait_until
 
 NOBODY = 65534
 PROCESSES = 3

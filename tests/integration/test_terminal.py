@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe.tools.words import printable, printable_line
-from tests.integration.commands import ROOT
-from tests.integration.logs import write_log
+from tests.support.commands import ROOT
+from tests.support.logs import write_log
 
 TRICK = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e\u2028\udcff\n"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e\u2028\xff\n"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import ROOT, server_environment, wait_until
-from tests.needs import require_command
-from tests.test_docs import Snippet, snippets_in
+from tests.support.needs import require_command
+from tests.support.servers import ROOT, server_environment, wait_until
+from tests.support.snippets import Snippet, snippets_in
 
 STEPS = snippets_in((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"), "tutorial.md")
 # The port that the tutorial names; the test takes another, which is free.

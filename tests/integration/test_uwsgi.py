@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gunicorn_setup import suffix_of
-from tests.integration.other_servers import NO_PYUWSGI, NO_UWSGI, PYUWSGI, UWSGI, Uwsgi
-from tests.integration.servers import ROOT, Clients, backups, get, wait_until
-from tests.oracle import Report, audit
+from tests.support.gunicorn_setup import suffix_of
+from tests.support.oracle import Report, audit
+from tests.support.other_servers import NO_PYUWSGI, NO_UWSGI, PYUWSGI, UWSGI, Uwsgi
+from tests.support.servers import ROOT, Clients, backups, get, wait_until
 
 needs_uwsgi = pytest.mark.skipif(UWSGI is None, reason=NO_UWSGI)
 
 WORKERS = 3
 ROLLOVERS = 3
-APP = "tests.integration.uwsgi_app:application"
+APP = "tests.support.uwsgi_app:application"
 READY = "/one/line/ready/0/60"
-MULE = str(ROOT / "tests" / "integration" / "uwsgi_mule.py")
+MULE = str(ROOT / "tests" / "support" / "uwsgi_mule.py")
 
 
 @pytest.fixture(
@@ -110,7 +110,7 @@ def test_mules_and_spoolers_write_the_same_file(program: str, tmp_path: Path, la
     (tmp_path / "spool").mkdir()
     arguments = ["--master", *lazy, "--mule=" + MULE, "--spooler", "spool", "--spooler-frequency", "1"]
     if lazy:
-        arguments += ["--spooler-import", "tests.integration.uwsgi_app"]
+        arguments += ["--spooler-import", "tests.support.uwsgi_app"]
     asked = range(20)
     with server(program, tmp_path, *arguments) as uwsgi, Clients(uwsgi) as clients:
         for number in asked:

@@ -24,8 +24,8 @@ from rollsafe.errors import LogFileError
 from rollsafe.tools import scan
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.verify import KINDS, Report, verify
-from tests.faults.crew import Crew
-from tests.integration.servers import wait_until
+from tests.support.crew import Crew
+from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600

@@ -27,11 +27,11 @@ from rollsafe.stamps import FIELD, STAMP, Stamps
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.page import page_of
 from rollsafe.tools.verify import Report, verify
-from tests import broken
-from tests.integration.gunicorn_setup import ROLLOVERS, WORKERS, config, wait_for_rollovers
-from tests.integration.servers import Clients, Server
-from tests.load import Plan, run_load, suffix_of_seconds
-from tests.oracle import LINE_FORMAT, audit
+from tests.support import broken
+from tests.support.gunicorn_setup import ROLLOVERS, WORKERS, config, wait_for_rollovers
+from tests.support.load import Plan, run_load, suffix_of_seconds
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.servers import Clients, Server
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

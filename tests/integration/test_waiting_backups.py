@@ -16,8 +16,8 @@ from rollsafe.retention import Limits
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import removals, remove
-from tests.integration.logs import Make, log, read_archive
-from tests.integration.servers import wait_until
+from tests.support.logs import Make, log, read_archive
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.usefixtures("hurry")
 

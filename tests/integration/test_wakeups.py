@@ -17,11 +17,11 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler, bounded_lock, rollover
 from rollsafe.locks import ROLLOVER_BYTE
 from rollsafe.renames import rename_new
-from tests.faults.crew import Crew, log_lines, stop_myself
-from tests.integration.logs import boundary_ahead
-from tests.integration.servers import backups, wait_until
-from tests.load import suffix_of_seconds
-from tests.oracle import LINE_FORMAT, audit
+from tests.support.crew import Crew, log_lines, stop_myself
+from tests.support.load import suffix_of_seconds
+from tests.support.logs import boundary_ahead
+from tests.support.oracle import LINE_FORMAT, audit
+from tests.support.servers import backups, wait_until
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs proc(5) to see who is stopped")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.scene import Scene
+from tests.support.scene import Scene
 
 
 @pytest.fixture(autouse=True)

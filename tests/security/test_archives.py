@@ -14,10 +14,10 @@ from rollsafe import FileLock
 from rollsafe.archives import archive, give_name, sign_of
 from rollsafe.codecs import CallableCodec, Codec, codec_for
 from rollsafe.ledger import Changed, Ledger
-from tests.faults.crew import WatchedHandler
-from tests.integration.logs import log
-from tests.integration.servers import wait_until
-from tests.security.scene import INTRUDER, Scene, as_user
+from tests.support.crew import WatchedHandler
+from tests.support.logs import log
+from tests.support.scene import INTRUDER, Scene, as_user
+from tests.support.servers import wait_until
 
 LINES = b"a line of a log\n" * 1000
 NAME = "app.log.2020-01-01_00"

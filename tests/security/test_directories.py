@@ -15,8 +15,8 @@ from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
 from rollsafe.places import make_directory
-from tests.faults.crew import WatchedHandler
-from tests.security.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.crew import WatchedHandler
+from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 
 
 def owner_and_mode(path: Path) -> tuple[int, int, int]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.faults.crew import WatchedHandler
-from tests.integration.servers import Clients, Server, wait_until
-from tests.oracle import audit
-from tests.security.scene import BYSTANDER, INTRUDER, Scene
+from tests.support.crew import WatchedHandler
+from tests.support.oracle import audit
+from tests.support.scene import BYSTANDER, INTRUDER, Scene
+from tests.support.servers import Clients, Server, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

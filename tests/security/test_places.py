@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe.places import Looks, NotOurs, open_directory, open_file, place_of, places_of, resolved
-from tests.security.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 
 Kind = Callable[[Path], None]
 

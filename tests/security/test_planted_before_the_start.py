@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Clients, Server, backups, wait_until
-from tests.oracle import audit
-from tests.security.scene import INTRUDER, Scene, as_user
+from tests.support.oracle import audit
+from tests.support.planted import PLANTED
+from tests.support.scene import INTRUDER, Scene, as_user
+from tests.support.servers import Clients, Server, backups, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
 LIVE = ("app.log", "error.log")
 ROLLOVERS = 2
-
-
-def link_to(victim: Callable[[Scene], Path]) -> Callable[[Path, Scene], None]:
-    """Plants a symbolic link."""
-    return lambda path, scene: as_user(lambda: path.symlink_to(victim(scene)))
-
-
-def hard_link(path: Path, scene: Scene) -> None:
-    """Plant a second name of root's file; who owns a directory may do so where fs.protected_hardlinks is 0."""
-    os.link(scene.secret, path)
-
-
-def fifo(path: Path, scene: Scene) -> None:
-    """Plant a FIFO that nobody reads."""
-    as_user(lambda: os.mkfifo(path))
-
-
-def directory(path: Path, scene: Scene) -> None:
-    """Plant a directory."""
-    as_user(lambda: path.mkdir())
-
-
-PLANTED = {
-    "a link to root's file": link_to(lambda scene: scene.secret),
-    "a link to a third user's file": link_to(lambda scene: scene.theirs),
-    "a link into root's directory": link_to(lambda scene: scene.etc / "new"),
-    "a hard link": hard_link,
-    "a FIFO": fifo,
-    "a directory": directory,
-}
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rollsafe.renames import _renameat2
-from tests.integration.servers import Clients, Server, wait_until
-from tests.oracle import audit
-from tests.security.scene import Scene, as_user
-from tests.security.test_planted_before_the_start import PLANTED
+from tests.support.oracle import audit
+from tests.support.planted import PLANTED
+from tests.support.scene import Scene, as_user
+from tests.support.servers import Clients, Server, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

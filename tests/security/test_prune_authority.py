@@ -14,9 +14,9 @@ from rollsafe.retention import Limits
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import remove
-from tests.faults.crew import lock_path
-from tests.integration.commands import run
-from tests.security.scene import BYSTANDER, INTRUDER, as_user
+from tests.support.commands import run
+from tests.support.crew import lock_path
+from tests.support.scene import BYSTANDER, INTRUDER, as_user
 
 AGED = "app.log.2020-01-01"
 

@@ -15,10 +15,10 @@ from rollsafe import FileLock
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.reading import open_log
 from rollsafe.tools.status import Openers, status_of
-from tests.integration.servers import Clients, Server, backups, wait_until
-from tests.integration.test_status import shown
-from tests.oracle import audit
-from tests.security.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.oracle import audit
+from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.screens import shown
+from tests.support.servers import Clients, Server, backups, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 

@@ -17,8 +17,8 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.places import remedy_for
-from tests.integration.servers import COMMON_SETTINGS, GUNICORN, Server, server_environment, wait_until
-from tests.security.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
+from tests.support.servers import COMMON_SETTINGS, GUNICORN, Server, server_environment, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
@@ -48,7 +48,7 @@ def daemon(scene: Scene, config: str) -> Iterator[Callable[[str], int]]:
             str(pidfile),
             "--bind",
             f"unix:{listener}",
-            "tests.integration.apps:application",
+            "tests.support.apps:application",
         ],
         cwd=scene.run,
         env=server_environment(),

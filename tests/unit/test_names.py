@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rollsafe.names import EXTENSIONS, Backup, Names, spread_of
 from rollsafe.schedule import Interval, Schedule
-from tests.unit.zones import HOUR, places, reproducible, schedules
+from tests.support.zones import HOUR, places, reproducible, schedules
 
 LIVE = "/var/log/app.log"
 DAILY = Schedule("D", tz="Europe/Paris")

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.integration.servers import ROOT
-from tests.needs import PACKAGES, is_missing, needs_command, require_command, require_file
+from tests.support.needs import PACKAGES, is_missing, needs_command, require_command, require_file
+from tests.support.servers import ROOT
 
 
 def test_the_command_of_contributing_installs_the_packages_that_skipped_tests_name() -> None:

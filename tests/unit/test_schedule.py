@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval, Schedule
-from tests.unit.zones import (
+from tests.support.zones import (
     DAY,
     HOUR,
     YEARS,

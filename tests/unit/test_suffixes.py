@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rollsafe.schedule import Schedule
 from rollsafe.suffixes import reader_of
-from tests.needs import is_missing
-from tests.unit.zones import reproducible
+from tests.support.needs import is_missing
+from tests.support.zones import reproducible
 
 UTC = datetime.timezone.utc
 PARIS = "Europe/Paris"

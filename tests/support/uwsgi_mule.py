@@ -9,8 +9,8 @@ import signal
 import time
 from pathlib import Path
 
-from tests.integration.uwsgi_app import logger
-from tests.oracle import make_line
+from tests.support.oracle import make_line
+from tests.support.uwsgi_app import logger
 
 LINES = 300
 

@@ -30,9 +30,9 @@ from types import TracebackType
 
 import pytest
 
-from tests.faults.scripts import LIVE, SCRIPTS, SEED_MODE, Request, Tally, suffix_of
-from tests.needs import require_command
-from tests.oracle import Report, audit
+from tests.support.needs import require_command
+from tests.support.oracle import Report, audit
+from tests.support.scripts import LIVE, SCRIPTS, SEED_MODE, Request, Tally, suffix_of
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
@@ -139,12 +139,12 @@ class Outcome:
 
 
 class Tracer:
-    """A server of scripts (see `tests.faults.scripts`), and strace for what it forks."""
+    """A server of scripts (see `tests.support.scripts`), and strace for what it forks."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.scripts"],
+            [sys.executable, "-m", "tests.support.scripts"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.integration.servers import Clients, backups, wait_until
-from tests.oracle import LINE_FORMAT, Report, audit
+from tests.support.oracle import LINE_FORMAT, Report, audit
+from tests.support.servers import Clients, backups, wait_until
 
 WORKERS = 4
 ROLLOVERS = 4

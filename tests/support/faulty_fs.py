@@ -1,6 +1,6 @@
 """A real file system (FUSE) that passes everything on to a directory, but for one fault. Run as a program, it serves.
 
-python -m tests.integration.faulty_fs ROOT MOUNT_POINT FAULT
+python -m tests.support.faulty_fs ROOT MOUNT_POINT FAULT
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.servers import server_environment, wait_until
-from tests.needs import is_missing
+from tests.support.needs import is_missing
+from tests.support.servers import server_environment, wait_until
 
 FAULTS = {
     "none": "",
@@ -45,7 +45,7 @@ def mounted(directory: Path, fault: str) -> Iterator[Path]:
     root, point = directory / "root", directory / "mounted"
     root.mkdir()
     point.mkdir()
-    command = [sys.executable, "-m", "tests.integration.faulty_fs", str(root), str(point), fault]
+    command = [sys.executable, "-m", "tests.support.faulty_fs", str(root), str(point), fault]
     with subprocess.Popen(command, env=server_environment(), stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_until(lambda: os.path.ismount(point) or process.poll() is not None, "the file system is mounted")

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.integration.servers import ServerProcess, get, wait_until
+from tests.support.servers import ServerProcess, get, wait_until
 
 PYUWSGI = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
 """uWSGI as a wheel, or whatever of its name is installed beside the tests."""

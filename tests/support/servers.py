@@ -232,7 +232,7 @@ class Server(ServerProcess):
         directory: Path,
         config: str,
         *,
-        app: str = "tests.integration.apps:application",
+        app: str = "tests.support.apps:application",
         ready: str = "/line/ready/0/60",
         workers: int = 4,
         arguments: Sequence[str] = (),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = frozenset(Path(__file__).with_name("packages.txt").read_text(encoding="ascii").split())
+PACKAGES = frozenset((Path(__file__).parents[1] / "packages.txt").read_text(encoding="ascii").split())
 ALWAYS_THERE = frozenset({"bash", "coreutils", "mount", "util-linux"})
 """Packages without which there is no Debian; other systems may lack what is in them."""
 

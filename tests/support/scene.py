@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.integration.servers import COMMON_SETTINGS, GUNICORN, server_environment
-from tests.oracle import LINE_FORMAT
+from tests.support.oracle import LINE_FORMAT
+from tests.support.servers import COMMON_SETTINGS, GUNICORN, server_environment
 
 INTRUDER = 54_321
 """The second user, and its group; nobody has to know them."""
@@ -111,7 +111,7 @@ class Scene:
         """What a gunicorn says that does not start."""
         (self.run / "gunicorn.conf.py").write_text(COMMON_SETTINGS + config, encoding="utf-8")
         ran = subprocess.run(
-            [*GUNICORN, "--bind", "127.0.0.1:0", "tests.integration.apps:application"],
+            [*GUNICORN, "--bind", "127.0.0.1:0", "tests.support.apps:application"],
             cwd=self.run,
             env=server_environment(),
             capture_output=True,

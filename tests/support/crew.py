@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.integration.servers import wait_until
-from tests.oracle import LINE_FORMAT, make_line
+from tests.support.oracle import LINE_FORMAT, make_line
+from tests.support.servers import wait_until
 
 WATCHDOG = 60
 """Seconds after which a process that does not end is killed by its alarm."""

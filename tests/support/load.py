@@ -1,7 +1,7 @@
 """The load: several processes that log as fast as they can while they are killed, stopped and interrupted.
 
 Each writer counts, in memory shared with the harness, the lines whose `emit` returned; so the counts outlive a
-SIGKILL. `tests.oracle.audit` compares them with the files.
+SIGKILL. `tests.support.oracle.audit` compares them with the files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from tests.oracle import LINE_FORMAT, make_line
+from tests.support.oracle import LINE_FORMAT, make_line
 
 STOP_SECONDS = (0.05, 0.3)
 MIXED_SIZES = (1, *[200] * 30, 1_000, 4_096, *[200] * 30, 8_193, 20_000, 65_536)

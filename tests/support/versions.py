@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tests.integration.servers import ROOT, server_environment
+from tests.support.servers import ROOT, server_environment
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 NEWEST = "newest"

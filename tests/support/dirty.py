@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gunicorn.dirty import DirtyApp
 
-from tests.integration.apps import line
+from tests.support.apps import line
 
 
 class Lines(DirtyApp):  # type: ignore[misc]  # gunicorn publishes no types

@@ -1,6 +1,6 @@
 """Scripted programs whose system calls the fault tests enumerate.
 
-Run as `python -m tests.faults.scripts` it serves: each line of standard input asks for one script (JSON, see
+Run as `python -m tests.support.scripts` it serves: each line of standard input asks for one script (JSON, see
 `Request`), which runs in a forked process. So no fault is spent on the start of the interpreter, and a case takes
 some ten milliseconds. The process to trace says so (`ready <task>`) and waits for an empty line; when it is over,
 `exit <status>` is written, negative for a signal.
@@ -38,8 +38,8 @@ from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
 from rollsafe.spill import size_of
-from tests.oracle import LINE_FORMAT, make_line
 from tests.support.constants import set_constants
+from tests.support.oracle import LINE_FORMAT, make_line
 
 HOUR = 3600.0
 LINE_SIZE = 80

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.servers import server_environment
+from tests.support.servers import server_environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,8 +20,8 @@ import pytest
 
 from rollsafe import maintenance
 from rollsafe.handlers import living_handlers
-from tests.integration.servers import wait_until
-from tests.needs import require_command
+from tests.support.needs import require_command
+from tests.support.servers import wait_until
 
 KINDS = ("tmpfs", "ext4", "xfs", "btrfs", "overlay")
 SMALLEST = 320 << 20

@@ -8,7 +8,7 @@ from flask import Flask
 
 import rollsafe.uwsgi
 from rollsafe.flask import init_app
-from tests.oracle import make_line
+from tests.support.oracle import make_line
 
 rollsafe.uwsgi.install()
 app = Flask("integration")

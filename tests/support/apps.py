@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rollsafe import FileLock
-from tests.integration.servers import wait_until
-from tests.oracle import make_line
+from tests.support.oracle import make_line
+from tests.support.servers import wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def dirty_line(stream: str, number: str, size: str) -> str:
     """Have a dirty worker of gunicorn log the line, and answer its process id."""
     from gunicorn.dirty import get_dirty_client
 
-    answer: str = get_dirty_client().execute("tests.integration.dirty:Lines", "line", stream, number, size)
+    answer: str = get_dirty_client().execute("tests.support.dirty:Lines", "line", stream, number, size)
     return answer
 
 

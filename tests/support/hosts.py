@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.mounts import enter_own_namespace, run
-from tests.integration.servers import wait_until
-from tests.needs import require_command, require_file
+from tests.support.mounts import enter_own_namespace, run
+from tests.support.needs import require_command, require_file
+from tests.support.servers import wait_until
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _SERVER_STOPS_WITHIN = 20.0

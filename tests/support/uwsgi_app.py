@@ -19,9 +19,9 @@ import uwsgi
 
 import rollsafe.uwsgi
 from rollsafe import SafeTimedRotatingFileHandler
-from tests.integration.apps import ACTIONS, pid
-from tests.integration.apps import application as application
-from tests.oracle import LINE_FORMAT, make_line
+from tests.support.apps import ACTIONS, pid
+from tests.support.apps import application as application
+from tests.support.oracle import LINE_FORMAT, make_line
 
 
 def note(hook: str) -> Callable[[], None]:

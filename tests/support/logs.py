@@ -17,8 +17,8 @@ from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.archives import archive, sign_of
 from rollsafe.codecs import Codec, codec_for
 from rollsafe.ledger import Ledger
-from tests.faults.crew import WatchedHandler
-from tests.integration.servers import wait_until
+from tests.support.crew import WatchedHandler
+from tests.support.servers import wait_until
 
 HOUR = 3600.0
 DAY = 24 * HOUR
