@@ -20,7 +20,7 @@ import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, backups, handlers
 from rollsafe.note import read_note
-from tests.support.crew import Crew, WatchedHandler
+from tests.support.crew import Crew, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds
 from tests.support.mounts import KINDS, Disk, mounted
 from tests.support.oracle import LINE_FORMAT, Report, audit, make_line
@@ -279,11 +279,6 @@ def log(handler: logging.Handler, stream: str, number: int, size: int) -> None:
 def daily(tmp_path: Path) -> Callable[[], OutageHandler]:
     """Makes handlers of one file that is never rolled."""
     return lambda: StayingHandler(tmp_path / "app.log", when="D")
-
-
-def suffix_of_day(created: float) -> str:
-    """The backup suffix of when="D"."""
-    return time.strftime("%Y-%m-%d", time.gmtime(created))
 
 
 # The size of the line and how much of it still fits: one byte, one page and a bit, all but the newline.

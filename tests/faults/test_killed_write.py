@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.crew import Child, Crew, Maker, WatchedHandler
+from tests.support.crew import Child, Crew, Maker, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds
 from tests.support.mounts import mounted
 from tests.support.oracle import audit, make_line
@@ -35,11 +35,6 @@ LONGEST_LIFE = 0.004
 OPENINGS = 150
 ROOM = 2 << 30
 PAGE = 4096
-
-
-def suffix_of_day(created: float) -> str:
-    """The backup suffix of when="D"."""
-    return time.strftime("%Y-%m-%d", time.gmtime(created))
 
 
 class Counts:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.gunicorn_setup import suffix_of
 from tests.support.oracle import LINE_FORMAT, audit
 from tests.support.servers import Clients, Server, backups, wait_until
 
@@ -25,11 +25,6 @@ user, group = "nobody", "nogroup"
 preload_app = True  # the interpreter may lie in root's home, where nobody cannot import from
 logconfig_dict = rotating_logs("logs", when="S", format="{LINE_FORMAT}", access_format="{LINE_FORMAT}")
 """
-
-
-def suffix_of(created: float) -> str:
-    """The backup suffix of when="S"."""
-    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(created))
 
 
 def seconds_of(live: Path) -> set[bytes]:

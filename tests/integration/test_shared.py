@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, FileLock, SafeTimedRotatingFileHandler
-from tests.support.crew import Child, Crew, WatchedHandler, lock_path, log_lines
+from tests.support.crew import Child, Crew, WatchedHandler, lock_path, log_lines, suffix_of_day
 from tests.support.hosts import Volume, gluster, sshfs
 from tests.support.load import Plan, run_load, suffix_of_seconds
 from tests.support.oracle import LINE_FORMAT, Report, audit, make_line
@@ -24,11 +24,6 @@ from tests.support.servers import wait_until
 
 # What GlusterFS needs to show a renamed file to the other hosts at once: docs/reference/file-systems.md.
 GLUSTER_OPTIONS = (["performance.stat-prefetch=off"], ["--direct-io-mode=enable"])
-
-
-def suffix_of_day(created: float) -> str:
-    """The backup suffix of when="D" in UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(created))
 
 
 @pytest.fixture

@@ -92,6 +92,11 @@ def wait_for_next_second() -> None:
     wait_until(lambda: int(time.time()) != second, "the next second")
 
 
+def suffix_of_day(created: float) -> str:
+    """The backup suffix of when="D" in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(created))
+
+
 def suffix_of_hour(created: float) -> str:
     """The backup suffix of when="H" in UTC."""
     return time.strftime("%Y-%m-%d_%H", time.gmtime(created))
