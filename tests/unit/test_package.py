@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -323,6 +324,14 @@ def test_a_module_imports_exactly_the_modules_that_its_line_names(room: str) -> 
 def test_every_line_is_about_a_module_that_there_is() -> None:
     assert IMPORTS.keys() == ROOMS.keys()
     assert ADAPTERS | INSIDE_ADAPTERS | {TOOLS} <= ROOMS.keys()
+
+
+def test_the_architecture_names_each_module_once() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md").read_text()
+    rows = page.partition("| module | responsibility |")[2].splitlines()
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.removeprefix("|").partition("|")[0])]
+    # The heading of the tools names their folder, which is a module as well.
+    assert sorted(named) == sorted({room.rpartition(".")[2] for room in ROOMS} - {"__init__"})
 
 
 def test_imports_have_no_cycle_and_lead_neither_into_an_adapter_nor_from_the_core_into_a_tool() -> None:
