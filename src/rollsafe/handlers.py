@@ -1146,11 +1146,15 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def _flush_stream(self) -> None:
         """Write the text that waits in `stream` for the end of its line, or in a text file that was assigned to it."""
-        if self.stream is None or self.stream.closed:
+        stream = self.stream
+        if stream is None or stream.closed:
             return
         try:
-            self.stream.flush()
+            stream.flush()
         except Exception as error:
+            if stream.closed:
+                # A signal handler that closes the handler (gunicorn's USR1) came in between, and has flushed it.
+                return
             self._report(f"text that was written to the stream of {self.baseFilename} is lost", error)
 
     def hand_over(self, uid: int, gid: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
+from tests.support.crew import WatchedHandler
 from tests.support.logs import log
 
 
@@ -298,3 +299,23 @@ print("still open")
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("still open\n")
     assert done.stderr == ""
+
+
+def test_a_signal_handler_that_closes_the_handler_inside_its_flush_is_no_lost_text(live: Path) -> None:
+    handler = WatchedHandler(live)
+
+    class Interrupted:
+        closed = False
+
+        def flush(self) -> None:
+            self.closed = True
+            raise ValueError("I/O operation on closed file")
+
+        def close(self) -> None:
+            """It is closed."""
+
+    opened, handler.stream = handler.stream, Interrupted()
+    handler._flush_stream()
+    handler.stream = opened
+    handler.close()
+    assert handler.reported == []
