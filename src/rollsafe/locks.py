@@ -146,8 +146,7 @@ class _Handle:
             left, identity = self.descriptor, self.identity
             # First, so that no other file gets the old number while somebody may still use it.
             self._open_anew()
-            if not _LOCKS_DESCRIPTION:
-                _close(left, identity)
+            _close(left, identity)
 
     def _open_anew(self) -> None:
         """Open the file that the path names, whatever was open."""
@@ -256,8 +255,11 @@ def _close(descriptor: int, identity: Identity | None) -> None:
     """Close the descriptor of a lock file, unless its number means another file by now.
 
     A daemon closes all that it inherits, and another file may have got the number since.
+
+    A sub-interpreter leaves it open, because a close would drop the POSIX locks of the main interpreter on the file
+    (fcntl(2), "Record locks"). So it keeps one descriptor more after each fork.
     """
-    if descriptor < 0:
+    if descriptor < 0 or _LOCKS_DESCRIPTION:
         return
     try:
         status = os.fstat(descriptor)

@@ -70,6 +70,34 @@ os.write(1, b"%d" % lock.acquire(0))
 """
 )
 
+FORK = (
+    SUB_INTERPRETERS
+    + """
+import ctypes, subprocess
+from rollsafe import FileLock
+
+TRY = '''
+import os
+from rollsafe import FileLock
+os.write(1, b"%d" % FileLock(path).acquire(0))
+'''
+
+made = create()
+# The descriptor of this one comes over the fork.
+run(made, "from rollsafe import FileLock\\nlock = FileLock(path)\\nassert lock.acquire(0)\\nlock.release()")
+# As uWSGI does: os.fork() would take the other interpreters away from the child.
+if child := ctypes.PyDLL(None).fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+lock = FileLock(path)
+lock.acquire()
+run(made, "assert not lock.acquire(0)")
+os.write(1, subprocess.check_output([sys.executable, "-c", f"path = {path!r}\\n" + TRY]))
+lock.release()
+run(made, "assert lock.acquire(0)")
+os._exit(0)
+"""
+)
+
 SECONDS = 5
 LOAD = (
     SUB_INTERPRETERS
@@ -133,6 +161,11 @@ def python(request: pytest.FixtureRequest) -> Path:
 def test_interpreters_of_one_process_exclude_each_other(tmp_path: Path, python: Path) -> None:
     answers = ran(python, EXCLUDE, tmp_path / ".app.log.lock")
     assert answers == "0000 000 11"
+
+
+def test_after_a_fork_no_interpreter_drops_the_lock_of_another(tmp_path: Path, python: Path) -> None:
+    """uWSGI forks its workers after it has made an interpreter for each application."""
+    assert ran(python, FORK, tmp_path / ".app.log.lock") == "0"
 
 
 def test_interpreters_of_one_process_keep_every_line_in_its_file(tmp_path: Path, python: Path) -> None:
