@@ -1,4 +1,4 @@
-"""What the file system says to the arguments of the handler that name a place in it, before anything is opened."""
+"""Checks of the arguments that name a place in the file system; they come before anything is opened."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class BoundedLock(FileLock):
         *,
         to_roll: bool = False,
     ) -> _Result:
-        """What `action` returns under the lock; where that was not free within the bound, what `otherwise` returns.
+        """Call `action` under the lock, or `otherwise` if the lock was not free within the bound; return its result.
 
         A signal handler may raise an exception between any two calls (Celery's soft time limit, KeyboardInterrupt).
         So the lock is taken inside the `try`, and given back as far as it is held: again, if that was interrupted.
@@ -104,11 +104,11 @@ class BoundedLock(FileLock):
         return result if taken else otherwise()
 
     def refuse(self) -> NoReturn:
-        """What is done where nothing can be done without the lock."""
+        """Raise LockBusy, for a step that cannot be taken without the lock."""
         raise self.busy()
 
     def busy(self) -> LockBusy:
-        """What to raise where the lock was not free."""
+        """The error for a lock that was not free within the bound."""
         return LockBusy(
             f"{self.path} could not be locked within {LOCK_WAIT} s; `rollsafe status` tells which process holds it"
         )

@@ -1,4 +1,4 @@
-"""What one handler notes of its live file in the lock file, and what it believes of what is noted there."""
+"""The note about the live file as one handler writes it, and how far it believes the one that is there."""
 
 from __future__ import annotations
 
@@ -18,12 +18,21 @@ class LiveNote:
 
     Args:
         lock: The rollover lock, in whose file it is.
+        interval_at: The interval that holds an instant (seconds since the epoch).
         describe: What is noted of the handler's settings, for tools: one line, without newline.
         shared: Other hosts write the live file too, whose devices have other numbers there.
     """
 
-    def __init__(self, lock: FileLock, describe: Callable[[], bytes], *, shared: bool) -> None:
+    def __init__(
+        self,
+        lock: FileLock,
+        interval_at: Callable[[float], Interval],
+        describe: Callable[[], bytes],
+        *,
+        shared: bool,
+    ) -> None:
         self._lock = lock
+        self._interval_at = interval_at
         self._describe = describe
         self._shared = shared
         self._made = int(1000 * time.time())
@@ -47,9 +56,7 @@ class LiveNote:
             return None
         return note.number if interval is None or note.start == int(interval.start) else None
 
-    def interval(
-        self, status: os.stat_result, interval_at: Callable[[float], Interval]
-    ) -> tuple[Interval | None, bool]:
+    def interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
         """The noted interval, if the note is about this file and the file agrees; and whether it has our settings.
 
         Newer settings than ours count as ours. Without the note, a process that starts just after the boundary would
@@ -59,7 +66,7 @@ class LiveNote:
         if note is None:
             return None, False
         described = note.settings == self._describe() or self._is_older_than(note)
-        return note.believed_interval(status, interval_at, self._shared), described
+        return note.believed_interval(status, self._interval_at, self._shared), described
 
     def write(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
         """Write into the lock file what the live file is, what the settings are, and the number of its backup.

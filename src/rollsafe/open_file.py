@@ -5,7 +5,7 @@ A lease permits lines without a look at the path. Each state, and each method th
     UNLEASED   No line may be written without a look before it and one after it.
     LEASED     A record created in [start, lease_expires) may be written. Its write is checked if it took very long.
     EXPIRED    The next line looks at the path before it is written.
-    LATE       It is the live file no more, or never was. A late line may go into it until `forget_at`.
+    LATE       It is not the live file. A late line may go into it until `forget_at`.
     CLOSED
 
     (opened) -> UNLEASED                        __init__

@@ -84,7 +84,7 @@ class Rollover:
         last_number: Callable[[str], int] | None = None,
     ) -> None:
         self.lock = BoundedLock(path, shared)
-        self._note = LiveNote(self.lock, describe, shared=shared)
+        self._note = LiveNote(self.lock, interval_at, describe, shared=shared)
         self.live = LivePath(path, self.lock, self._note, permissions=permissions, shared=shared)
         self.file_limit = FileLimit()
         self.shared_file = SharedFile(self.live, self.lock, self._open_piece, self.file_limit)
@@ -344,20 +344,20 @@ class Rollover:
             OSError: The disk has no space to note it. Other processes would tell another interval of the same file,
                 so no line may be written before; Btrfs, which writes nothing in place, is where that was seen.
         """
-        noted, described = self._note.interval(os.fstat(stream.fileno()), self._interval_at)
+        noted, described = self._note.interval(os.fstat(stream.fileno()))
         if noted is not None and described:
             return noted
 
         unnoted: OSError | None = None
 
         def is_noted() -> bool:
-            noted, described = self._note.interval(os.fstat(stream.fileno()), self._interval_at)
+            noted, described = self._note.interval(os.fstat(stream.fileno()))
             return noted is not None and described
 
         def told(locked: bool) -> Interval:
             nonlocal unnoted
             status = os.fstat(stream.fileno())
-            noted, described = self._note.interval(status, self._interval_at)
+            noted, described = self._note.interval(status)
             # A time stamp of the future is not believed, unless the clock is still to be set.
             written = min(status.st_mtime, now) if is_set(now) else status.st_mtime
             interval = noted or self._interval_at(written if status.st_size else now)
