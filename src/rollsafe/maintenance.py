@@ -1,8 +1,7 @@
 """What a handler has done with its backups, and when: at its start, after a rollover, again after a failure.
 
-One thread of the process does it for all its handlers (`_Worker`). It lives as long as there is something to do, or a
-file to be let go of at the next boundary; if it is not at work it ends for each fork, and at the exit. For each log,
-one process does it at a time, elected by a lock; another takes over should that end.
+One thread of the process does it for all its handlers (:mod:`rollsafe.maintenance_thread`). For each log, one process
+does it at a time, elected by a lock; another one takes over if that process ends.
 
 The handler's attributes and overridden methods are asked for each time, because an application may set them at any.
 What belongs to the application may raise anything: not even a `handleError` that raises ends the thread.
@@ -10,22 +9,19 @@ What belongs to the application may raise anything: not even a `handleError` tha
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
-import threading
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import Any, Final, Protocol
 
-from rollsafe.background import Ending, break_off, hurry, is_patched, lower_priority, new_lock, sleep, start_thread
+from rollsafe.background import Ending, is_patched
 from rollsafe.backups import IsElected, NotElected, Tending, Watch
 from rollsafe.codecs import Codec
 from rollsafe.ledger import Ledger
-from rollsafe.locks import GRACE, LEASE, TENDING_BYTE, FileLock
+from rollsafe.locks import LEASE, TENDING_BYTE, FileLock
+from rollsafe.maintenance_thread import join, thread_of_this_process
 from rollsafe.names import ROLLED_EXTENSION, Names
 from rollsafe.retention import Limits
 from rollsafe.schedule import Interval
@@ -37,13 +33,6 @@ _LONGEST_ELECTION_PAUSE: Final = 2.0
 # a file is rolled for its size or by hand, nobody knows when.
 _SHORTEST_LOOK: Final = 2.0
 _LONGEST_LOOK: Final = 600.0
-# Seconds that an exit waits for work that can begin, and for work that has begun.
-_EXIT_BEGIN: Final = LEASE + GRACE + 0.5
-_EXIT_END: Final = 5.0
-_EXIT_PAUSE: Final = 0.005
-# Seconds that an exit, and a fork, wait at most for the thread to end.
-_LEAVE_AT_EXIT: Final = 1.0
-_LEAVE_FOR_FORK: Final = 0.1
 
 
 class Maintained(Protocol):
@@ -102,7 +91,7 @@ class Maintenance:
         self._watch = Watch()
         self._was_disowned = False
         self.reset()
-        _members.append(weakref.ref(self))
+        join(self)
 
     def reset(self) -> None:
         """Begin anew, in a new process."""
@@ -147,13 +136,13 @@ class Maintenance:
 
     def leased(self) -> None:
         """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
-        worker = _worker_of_this_process()
+        thread = thread_of_this_process()
         is_starting, self._starting = self._starting, False
         if is_starting and self._has_duties():
             self.wake()
         if self.look_at == inf and not is_patched() and self._has_duties():
             self.look_at = time.monotonic() + _SHORTEST_LOOK
-            worker.call(self)
+            thread.call(self)
         if time.monotonic() >= self._watch.retry_at:
             self.wake()
 
@@ -175,20 +164,20 @@ class Maintenance:
     def closed(self) -> None:
         """The handler has no file open any more."""
         self.look_at = inf
-        _worker_of_this_process().alarm()
+        thread_of_this_process().alarm()
 
     def wake(self) -> None:
         """Have the backups tended soon; returns at once."""
-        worker = _worker_of_this_process()
+        thread = thread_of_this_process()
         self._asked = True
         self._is_called = True
-        worker.call(self)
+        thread.call(self)
 
     def stand_by(self) -> None:
         """Have what another process has begun to tend completed, should it end before; returns at once."""
-        worker = _worker_of_this_process()
+        thread = thread_of_this_process()
         self._is_called = True
-        worker.call(self)
+        thread.call(self)
 
     def step(self) -> None:
         """Do what can be done now, and set `due`; only the thread calls this."""
@@ -348,226 +337,3 @@ class Maintenance:
     def _has_rotator(self) -> bool:
         """Whether the application does more than rename."""
         return callable(self._handler.rotator) or self._handler._rotates_more()
-
-
-class _Worker:
-    """The thread that goes round the handlers of one process.
-
-    All that it shares with other threads are single stores and two locks of the operating system, whatever has become
-    of those of `threading`: one that the thread holds as long as it lives, and one that it sleeps on. The thread takes
-    the first, and not who starts it: a signal handler that raises there would leave it held by nobody.
-    """
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._life = new_lock()
-        self._alarm = new_lock()
-        self._alarm.acquire()
-        self._starter = 0
-        self._starting: list[bool] = []
-        self._thread: threading.Thread | None = None
-        # Handlers may be dropped without `close` while there is something to do for them.
-        self._called: set[Maintenance] = set()
-        self._steps = 0  # odd while a step is made
-        self._is_paused = False
-        self._has_finished = False
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether there is a thread, or one that is about to begin."""
-        # In this order: the thread takes the lock first.
-        return bool(self._starting) or self._life.locked()
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether a step is made."""
-        return self._steps % 2 == 1
-
-    def call(self, member: Maintenance) -> None:
-        """Have a step made soon."""
-        if self.pid == _standing_back:
-            return
-        self._called.add(member)
-        self._start()
-        self.alarm()
-
-    def alarm(self) -> None:
-        """Have the thread look what there is to do, if it is alive."""
-        # It is not held when the thread is about to look anyway.
-        with suppress(RuntimeError):
-            self._alarm.release()
-
-    def pause(self) -> None:
-        """Have no thread, unless it is at work; `resume` has one again."""
-        self._is_paused = True
-        self._leave(_LEAVE_FOR_FORK)
-
-    def resume(self) -> None:
-        """Have a thread again, if there is something to do."""
-        self._is_paused = False
-        if self._called or self._next() < inf:
-            self._start()
-
-    def finish(self) -> None:
-        """Wait, at the exit of the process, for what is under way and what can be done at once, but not for long.
-
-        Nobody else would do it where all processes are short-lived. What another process does is left to it. Then the
-        thread ends, because an interpreter within a process aborts the process if one is left (Py_EndInterpreter).
-        """
-        hurry()
-        # Who interrupts a program that ends already does not want to wait.
-        with suppress(KeyboardInterrupt):
-            self._wait_for_work()
-        self._has_finished = True
-        break_off()
-        self._leave(_LEAVE_AT_EXIT)
-
-    def _wait_for_work(self) -> None:
-        """Wait while something is done, or can be done soon, by this process."""
-        begin, end = time.monotonic() + _EXIT_BEGIN, time.monotonic() + _EXIT_END
-        while self.is_alive and time.monotonic() < end:
-            # Before the times: what begins after this look is due at the next one.
-            is_at_work = self.is_at_work
-            waits = [member.due for member in _living() if not member.is_waiting_for_election]
-            if not is_at_work and min(waits, default=inf) > begin:
-                return
-            sleep(_EXIT_PAUSE)
-
-    @property
-    def _is_to_end(self) -> bool:
-        """Whether the thread is to make no further step."""
-        return self._is_paused or self._has_finished
-
-    def _leave(self, seconds: float) -> None:
-        """Have the thread end, and wait for that, but no longer than so many seconds."""
-        self.alarm()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
-
-    def _start(self) -> None:
-        """Have the thread run."""
-        if self._is_to_end or self.is_alive:
-            return
-        try:
-            self._starting.append(True)
-            if not self._starter:
-                # Not at our import: it forgets then what was asked for before its process began.
-                _finish_with_multiprocessing()
-            self._starter = threading.get_native_id()
-            self._thread = start_thread(self._run, "rollsafe-maintenance")
-        except RuntimeError:
-            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
-            self._starting.clear()
-        except BaseException:
-            # Raised by a signal handler. If the thread runs all the same, the next one ends at once.
-            self._starting.clear()
-            raise
-
-    def _run(self) -> None:
-        """Go round until nothing is left to do."""
-        is_alive = self._life.acquire(False)
-        self._starting.clear()
-        if not is_alive:
-            return
-        try:
-            lower_priority(self._starter)
-            while is_alive:
-                wait = self._go_round()
-                if wait < inf and not self._is_to_end:
-                    self._alarm.acquire(True, wait)
-                    continue
-                is_alive = False
-                self._life.release()
-                # Who called before that has found the thread alive.
-                is_alive = not self._is_to_end and self._next() < inf and self._life.acquire(False)
-        finally:
-            if is_alive:
-                # Something of ours is wrong, and shows; the next call starts a new thread.
-                self._life.release()
-
-    def _go_round(self) -> float:
-        """Do what is due; seconds until something is due again, infinity for never."""
-        for member in sorted(_living(), key=lambda member: member.due):
-            if self._is_to_end:
-                break
-            if member.due <= time.monotonic():
-                self._steps += 1
-                member.step()
-                self._steps += 1
-            if member.wants_a_look:
-                member.look()
-            if member.is_idle:
-                self._called.discard(member)
-                if not member.is_idle:  # It was called in between.
-                    self._called.add(member)
-        next_due = self._next()
-        return next_due if next_due == inf else max(next_due - time.monotonic(), 0.0)
-
-    def _next(self) -> float:
-        """When something is due again; seconds of the monotonic clock."""
-        return min((min(member.due, member.look_at) for member in _living()), default=inf)
-
-
-# All that there is in this process, weakly: the thread must not keep a handler that the application has dropped.
-_members: list[weakref.ref[Maintenance]] = []
-_worker = _Worker()
-# The process in which no thread may start, if there is one.
-_standing_back: int | None = None
-
-
-def stand_back(wanted: bool) -> None:
-    """Let no thread start in this process, though in those that it forks; or, if that is not wanted, allow it again."""
-    global _standing_back
-    _standing_back = os.getpid() if wanted else None
-
-
-def _living() -> list[Maintenance]:
-    """All that there is."""
-    found = [(reference, reference()) for reference in _members[:]]
-    for reference, member in found:
-        if member is None:
-            with suppress(ValueError):
-                _members.remove(reference)
-    return [member for _, member in found if member is not None]
-
-
-def _worker_of_this_process() -> _Worker:
-    """The worker, a new one after a fork, which may be one in C that tells nobody."""
-    global _worker
-    if _worker.pid != os.getpid():
-        _worker = _Worker()
-        # What was to be done is the parent's to do.
-        for member in _living():
-            member.reset()
-    return _worker
-
-
-def _finish_with_multiprocessing() -> None:
-    """Have the exit of a process of `multiprocessing` do what any exit does; a forked one ends by os._exit."""
-    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-    if process is not None and util is not None and process.parent_process() is not None:
-        # After its own children have ended.
-        util.Finalize(None, _finish, exitpriority=-100)
-
-
-def _finish() -> None:
-    """At the exit of the interpreter, before `logging` closes the handlers."""
-    if _worker.pid == os.getpid():
-        _worker.finish()
-
-
-def _pause() -> None:
-    """Before a fork: a thread that the child lacks may leave it a lock that nobody gives back; Python 3.12 warns."""
-    if _worker.pid == os.getpid() and not _worker.is_at_work:
-        _worker.pause()
-
-
-def _resume() -> None:
-    """In the parent, after a fork. Early 3.13 and 3.14 count the threads only now, and warn of ours (gh-137109)."""
-    if _worker.pid == os.getpid():
-        _worker.resume()
-
-
-atexit.register(_finish)
-os.register_at_fork(before=_pause, after_in_parent=_resume)

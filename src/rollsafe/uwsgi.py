@@ -20,7 +20,7 @@ from typing import Any
 from rollsafe.environment import unseen_variables
 from rollsafe.handlers import end_leases
 from rollsafe.locks import renew_handles
-from rollsafe.maintenance import stand_back
+from rollsafe.maintenance_thread import forbid_thread
 
 __all__ = ["install"]
 
@@ -62,7 +62,7 @@ def install() -> bool:
             RuntimeWarning,
             stacklevel=2,
         )
-    stand_back(not uwsgi.has_threads or not _is_forked(uwsgi))
+    forbid_thread(not uwsgi.has_threads or not _is_forked(uwsgi))
     previous = getattr(uwsgi, _HOOK, None)
     uwsgi.__class__ = _ChainingModule
     setattr(uwsgi, _HOOK, previous)
@@ -96,7 +96,7 @@ def _prepare() -> None:
     import uwsgi
 
     global _prepared_in
-    stand_back(not uwsgi.has_threads)
+    forbid_thread(not uwsgi.has_threads)
     if _prepared_in == os.getpid():
         return
     _prepared_in = os.getpid()

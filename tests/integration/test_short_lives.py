@@ -14,11 +14,11 @@ from tests.support.servers import run_program
 
 PROGRAM = """
 import logging, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
 from tests.support.constants import set_constants
 
 # However busy the machine is.
-set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
+set_constants(maintenance_thread, _EXIT_BEGIN_S=60.0, _EXIT_END_S=60.0)
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="S", utc=True, **eval(sys.argv[2]))
 logging.getLogger().addHandler(handler)
 logging.warning("one")
@@ -56,11 +56,11 @@ def test_processes_of_multiprocessing_that_end_at_once_compress_what_they_have_r
     program.write_text(
         """
 import logging, multiprocessing, sys
-from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
 from tests.support.constants import set_constants
 
 def work():
-    set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
+    set_constants(maintenance_thread, _EXIT_BEGIN_S=60.0, _EXIT_END_S=60.0)
     handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz")
     logging.getLogger().addHandler(handler)
     logging.warning("one")
@@ -86,10 +86,10 @@ if __name__ == "__main__":
 def test_an_exit_waits_for_a_compression_that_has_begun_as_far_as_it_ends_soon(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
 from tests.support.constants import set_constants
 
-set_constants(maintenance, _EXIT_END=60.0)
+set_constants(maintenance_thread, _EXIT_END_S=60.0)
 
 def compress(source, target):
     pathlib.Path(sys.argv[2]).touch()
@@ -110,7 +110,7 @@ while not pathlib.Path(sys.argv[2]).exists():
 def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Path) -> None:
     program = """
 import logging, os, sys, time
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance_thread
 from rollsafe.locks import TENDING_BYTE
 from tests.support.constants import set_constants
 
@@ -130,8 +130,8 @@ handler.doRollover()
 while not handler._maintenance.is_waiting_for_election:
     time.sleep(0.01)
 waits = []
-set_constants(maintenance, sleep=waits.append)
-maintenance._finish()
+set_constants(maintenance_thread, sleep=waits.append)
+maintenance_thread._finish()
 os.kill(child, 9)
 os._exit(0 if not waits else 1)
 """
@@ -165,11 +165,11 @@ def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.M
 def test_a_rolled_file_of_an_earlier_run_is_told_of_by_a_process_that_ends_at_once(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, backups, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, backups, maintenance_thread
 from tests.support.constants import set_constants
 
 set_constants(backups, _OLD=-1.0)
-set_constants(maintenance, _EXIT_BEGIN=60.0, _EXIT_END=60.0)
+set_constants(maintenance_thread, _EXIT_BEGIN_S=60.0, _EXIT_END_S=60.0)
 
 def tell(path, interval):
     pathlib.Path(sys.argv[2]).write_text(path)
@@ -227,19 +227,19 @@ def test_an_exception_of_a_signal_handler_where_the_thread_is_started_does_not_e
 ) -> None:
     program = f"""
 import logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
 from tests.support.constants import set_constants
 
-start = maintenance.start_thread
+start = maintenance_thread.start_thread
 
 def interrupted(*arguments):
-    set_constants(maintenance, start_thread=start)
+    set_constants(maintenance_thread, start_thread=start)
     if {started}:
         start(*arguments)
     raise KeyboardInterrupt
 
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
-set_constants(maintenance, start_thread=interrupted)
+set_constants(maintenance_thread, start_thread=interrupted)
 try:
     handler._maintenance.wake()
 except KeyboardInterrupt:
@@ -357,10 +357,10 @@ threads = []
 # Called after those of the package, which are registered later (os.register_at_fork).
 os.register_at_fork(before=lambda: threads.append(threading.active_count()))
 import logging
-from rollsafe import SafeTimedRotatingFileHandler, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
 from tests.support.constants import set_constants
 
-set_constants(maintenance, _LEAVE_FOR_FORK=30.0)
+set_constants(maintenance_thread, _END_AT_FORK_S=30.0)
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
 logging.getLogger().addHandler(handler)
 logging.warning("a line")

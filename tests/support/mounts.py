@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import maintenance
+from rollsafe import maintenance_thread
 from rollsafe.handlers import living_handlers
 from tests.support.needs import require_command
 from tests.support.servers import wait_until
@@ -104,7 +104,7 @@ def enter_own_namespace() -> None:
     # unshare(2) moves the calling thread only: one that maintains backups would not see what is mounted from now on.
     for handler in living_handlers():
         handler.close()
-    wait_until(lambda: not maintenance._worker.is_alive, "no thread maintains backups")
+    wait_until(lambda: not maintenance_thread._thread.is_alive, "no thread maintains backups")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         pytest.skip(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}; {_REMEDY}")
     mount("--make-rprivate", "/")

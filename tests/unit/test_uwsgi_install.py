@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import rollsafe.uwsgi
-from rollsafe import maintenance
+from rollsafe import maintenance_thread
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def uwsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
     module.__dict__.update(has_threads=0, worker_id=lambda: 0, mule_id=lambda: 0)
     monkeypatch.setitem(sys.modules, "uwsgi", module)
     yield module
-    maintenance.stand_back(False)
+    maintenance_thread.forbid_thread(False)
 
 
 def test_it_does_nothing_outside_uwsgi() -> None:
@@ -31,7 +31,7 @@ def test_without_threads_it_says_that_nobody_tends_the_backups(uwsgi: types.Modu
     with pytest.warns(RuntimeWarning, match="set enable-threads = true"):
         assert rollsafe.uwsgi.install() is True
     uwsgi.post_fork_hook()
-    assert maintenance._standing_back == os.getpid()
+    assert maintenance_thread._threadless_pid == os.getpid()
 
 
 def test_a_second_call_adds_no_second_hook(uwsgi: types.ModuleType) -> None:
@@ -49,6 +49,6 @@ def test_a_second_call_adds_no_second_hook(uwsgi: types.ModuleType) -> None:
 def test_the_master_tends_nothing_and_the_forked_process_does(uwsgi: types.ModuleType) -> None:
     uwsgi.__dict__["has_threads"] = 1
     rollsafe.uwsgi.install()
-    assert maintenance._standing_back == os.getpid()
+    assert maintenance_thread._threadless_pid == os.getpid()
     uwsgi.post_fork_hook()
-    assert maintenance._standing_back is None
+    assert maintenance_thread._threadless_pid is None
