@@ -27,7 +27,7 @@ _CONFIGURATIONS = {
 _ACCESS, _ERROR = "gunicorn.access", "gunicorn.error"
 
 
-def unheeded_flags(cfg: Any, log: Any) -> Iterator[str]:
+def ignored_flags(cfg: Any, log: Any) -> Iterator[str]:
     """What the settings `cfg` ask of the logs and gunicorn's logger `log` does not do."""
     given = [setting for setting in _CONFIGURATIONS if getattr(cfg, setting)]
     for setting in given[1:]:

@@ -18,11 +18,11 @@ from gunicorn.instrument import statsd
 
 from rollsafe._options import PRESET, options_in
 from rollsafe.access import AccessFormatter, Line, compiled, one_line
+from rollsafe.conflicts import find_other_writers
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter, escape
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.overrides import is_replaced, original
-from rollsafe.wiring import look_for_neighbours
 
 MESSAGE_ONLY = "%(message)s"
 # What makes gunicorn's lines, and has to be called where a subclass has its own.
@@ -119,7 +119,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
             super()._set_handler(log, output, fmt, stream)
             return
         try:
-            look_for_neighbours(SafeTimedRotatingFileHandler(output, **{**self._rotation, "delay": True}))
+            find_other_writers(SafeTimedRotatingFileHandler(output, **{**self._rotation, "delay": True}))
             handler = SafeTimedRotatingFileHandler(output, **self._rotation)
         except (ConfigurationError, LogFileError) as error:
             # What gunicorn prints as one sentence.

@@ -13,12 +13,12 @@ import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe._options import ENVIRONMENT, OPTIONS, PRESET, Options, options_in, variable_of
+from rollsafe.conflicts import rotation_text
 from rollsafe.gunicorn import rotating_logger, rotating_logs
 from rollsafe.retention import Limits
 from rollsafe.settings import Settings
 from rollsafe.tools.configs import ConfiguredHandler
 from rollsafe.tools.prune import limits_in
-from rollsafe.wiring import _way
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
 
@@ -152,7 +152,7 @@ def test_two_handlers_that_roll_at_different_times_are_told_apart_by_each_option
 ) -> None:
     plain = SafeTimedRotatingFileHandler(tmp_path / "app.log", **{"delay": True, **WITH.get(option, {})})
     other = made(tmp_path, option)
-    assert _way(plain.settings()) != _way(other.settings())
+    assert rotation_text(plain.settings()) != rotation_text(other.settings())
     plain.close()
     other.close()
 

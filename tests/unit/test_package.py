@@ -18,7 +18,17 @@ from tests.support.modules import MODULES, PACKAGE
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = "tools"
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
-INSIDE_ADAPTERS = {"gunicorn_logger", "gunicorn_reload", "access", "wiring", "flags", "flask_files"}
+INSIDE_ADAPTERS = {
+    "gunicorn_arguments",
+    "gunicorn_logger",
+    "gunicorn_reload",
+    "gunicorn_workers",
+    "access",
+    "conflicts",
+    "wiring",
+    "flags",
+    "flask_files",
+}
 """Modules that only adapters and one another import."""
 PURE = [suffixes, schedule, names, retention]
 
@@ -47,20 +57,18 @@ IMPORTS: dict[str, set[str]] = {
     "flask": {"_options", "environment", "errors", "flask_files", "formatters", "handlers", "places"},
     "gunicorn": {
         "_options",
-        "arguments",
         "codecs",
         "errors",
-        "flags",
         "formatters",
+        "gunicorn_arguments",
         "gunicorn_logger",
         "gunicorn_reload",
+        "gunicorn_workers",
         "handlers",
         "locks",
-        "places",
         "records",
         "schedule",
         "stamps",
-        "wiring",
     },
     "metrics": {"errors", "events"},
     "uwsgi": {"environment", "handlers", "locks", "maintenance_thread"},
@@ -72,6 +80,7 @@ IMPORTS: dict[str, set[str]] = {
     "backups": {"archives", "background", "codecs", "ledger", "locks", "names", "retention", "scratch"},
     "bounded_lock": {"events", "locks"},
     "codecs": {"background", "errors", "places", "scratch"},
+    "conflicts": {"handlers", "locks", "note", "settings", "tools.status", "wiring"},
     "durations": set(),
     "environment": set(),
     "errors": set(),
@@ -82,8 +91,10 @@ IMPORTS: dict[str, set[str]] = {
     "formats": set(),
     "formatters": {"errors", "formats", "overrides", "stamps"},
     "fragments": set(),
-    "gunicorn_logger": {"_options", "access", "errors", "formatters", "handlers", "overrides", "wiring"},
-    "gunicorn_reload": set(),
+    "gunicorn_arguments": {"arguments", "conflicts", "errors", "handlers", "places"},
+    "gunicorn_logger": {"_options", "access", "conflicts", "errors", "formatters", "handlers", "overrides"},
+    "gunicorn_reload": {"_options"},
+    "gunicorn_workers": {"conflicts", "flags", "gunicorn_reload", "handlers", "places", "wiring"},
     "handlers": {
         "_options",
         "arguments",
@@ -159,7 +170,7 @@ IMPORTS: dict[str, set[str]] = {
     "stamps": set(),
     "streams": set(),
     "suffixes": set(),
-    "wiring": {"_options", "arguments", "errors", "handlers", "locks", "note", "places", "settings", "tools.status"},
+    "wiring": {"arguments", "errors", "handlers"},
     "tools": set(),
     "tools.authority": {"errors", "locks", "note", "places", "tools.catalog"},
     "tools.catalog": {"errors", "locks", "names", "note", "places", "schedule", "settings"},
