@@ -29,6 +29,7 @@ from rollsafe import (
     formats,
     formatters,
     fragments,
+    gunicorn_listeners,
     gunicorn_logger,
     handlers,
     late,
@@ -95,7 +96,10 @@ def files_of(*modules: ModuleType) -> str:
 
 # Part -> (function, file) of its frames; the frame nearest to the leaf that is one of some part's decides.
 PARTS = {
-    "the fields of the access line": (r".*", rf"gunicorn/glogging\.py|{files_of(gunicorn_logger, access)}"),
+    "the fields of the access line": (
+        r".*",
+        rf"gunicorn/glogging\.py|{files_of(gunicorn_logger, gunicorn_listeners, access)}",
+    ),
     "making the record: caller, thread, process": (
         r"makeRecord|LogRecord\.__init__|findCaller|_is_internal_frame|currentframe|<lambda>",
         r"logging/__init__\.py",

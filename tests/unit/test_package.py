@@ -20,6 +20,7 @@ TOOLS = "tools"
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 INSIDE_ADAPTERS = {
     "gunicorn_arguments",
+    "gunicorn_listeners",
     "gunicorn_logger",
     "gunicorn_reload",
     "gunicorn_workers",
@@ -92,7 +93,8 @@ IMPORTS: dict[str, set[str]] = {
     "formatters": {"errors", "formats", "overrides", "stamps"},
     "fragments": set(),
     "gunicorn_arguments": {"arguments", "conflicts", "errors", "handlers", "places"},
-    "gunicorn_logger": {"_options", "access", "conflicts", "errors", "formatters", "handlers", "overrides"},
+    "gunicorn_listeners": {"access", "formatters", "handlers", "overrides"},
+    "gunicorn_logger": {"_options", "access", "conflicts", "errors", "gunicorn_listeners", "handlers"},
     "gunicorn_reload": {"_options"},
     "gunicorn_workers": {"conflicts", "flags", "gunicorn_reload", "handlers", "places", "wiring"},
     "handlers": {
