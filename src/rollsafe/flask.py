@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
-import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flask import Flask, Request, Response, has_request_context, request
+from flask import Flask
 from flask.logging import default_handler
 
 from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
 from rollsafe.environment import unseen_variables
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.flask_fields import FIELDS, OUTSIDE, RequestFields, answer_id, request_id
 from rollsafe.flask_files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -24,14 +23,7 @@ from rollsafe.places import NotOurs, make_directory
 
 __all__ = ["RequestFields", "init_app", "request_id"]
 
-HEADER = "X-Request-ID"
-OUTSIDE = "-"
 LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] [%(request_id)s] %(name)s: %(message)s"
-
-_ENVIRON_KEY = "rollsafe.request_id"
-# What identifiers, UUIDs, base64 and trace ids are made of; no quotes, brackets, spaces or commas.
-_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 _HANDLER_KEYS = {variable_of(name): name for name in ("filename", *OPTIONS)}
 _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = map(variable_of, ("format", "datefmt", "defaults", "level"))
@@ -91,56 +83,8 @@ def init_app(app: Flask) -> None:
     for handler in _chain(logger):
         if not any(isinstance(each, RequestFields) for each in handler.filters):
             handler.addFilter(RequestFields())
-    app.after_request(_answer_id)
+    app.after_request(answer_id)
     app.extensions[HANDLER_NAME] = settings
-
-
-def request_id() -> str:
-    """The id of the current request; "-" outside requests."""
-    return _id_of(request) if has_request_context() else OUTSIDE
-
-
-class RequestFields(logging.Filter):
-    """A filter for handlers that gives each record the fields of the request in which it is logged.
-
-    `request_id`, `request_method`, `request_path`, `request_endpoint` and `remote_addr`; each is "-" outside requests.
-    What a record has already (through `extra`) is kept. No record is rejected.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Complete `record`; always True."""
-        here = request if has_request_context() else None
-        for name, value_of in _FIELDS.items():
-            if not hasattr(record, name):
-                setattr(record, name, OUTSIDE if here is None else value_of(here) or OUTSIDE)
-        if record.name == "werkzeug":
-            # The development server colours its lines wherever they go.
-            record.msg, record.args = _STYLE.sub("", record.getMessage()), ()
-        return True
-
-
-def _id_of(this: Request) -> str:
-    """The id of a request: made when it is first asked for, and kept in its environment."""
-    known = this.environ.get(_ENVIRON_KEY)
-    if known is None:
-        given = this.environ.get("HTTP_X_REQUEST_ID", "")
-        known = this.environ[_ENVIRON_KEY] = given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
-    return str(known)
-
-
-_FIELDS: Mapping[str, Callable[[Request], str | None]] = {
-    "request_id": _id_of,
-    "request_method": lambda this: this.method,
-    "request_path": lambda this: this.path,
-    "request_endpoint": lambda this: this.endpoint,
-    "remote_addr": lambda this: this.remote_addr,
-}
-
-
-def _answer_id(response: Response) -> Response:
-    """Tell the client the id of its request."""
-    response.headers[HEADER] = request_id()
-    return response
 
 
 def _warn_of_unseen_settings() -> None:
@@ -190,7 +134,7 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
     formatter = LineFormatter(
         settings.get(_FORMAT, LINE_FORMAT),
         settings.get(_DATEFMT),
-        defaults={**dict.fromkeys(_FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
+        defaults={**dict.fromkeys(FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
     )
     of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL)}
     same, gone = other_files(app, os.path.realpath(path), of_file)

@@ -28,6 +28,7 @@ INSIDE_ADAPTERS = {
     "conflicts",
     "wiring",
     "flags",
+    "flask_fields",
     "flask_files",
 }
 """Modules that only adapters and one another import."""
@@ -55,7 +56,7 @@ IMPORTS: dict[str, set[str]] = {
         "tools.verify",
         "tools.words",
     },
-    "flask": {"_options", "environment", "errors", "flask_files", "formatters", "handlers", "places"},
+    "flask": {"_options", "environment", "errors", "flask_fields", "flask_files", "formatters", "handlers", "places"},
     "gunicorn": {
         "_options",
         "codecs",
@@ -88,6 +89,7 @@ IMPORTS: dict[str, set[str]] = {
     "events": set(),
     "file_limit": {"locks", "open_file"},
     "flags": {"_options", "handlers", "wiring"},
+    "flask_fields": set(),
     "flask_files": {"_options", "handlers"},
     "formats": set(),
     "formatters": {"errors", "formats", "overrides", "stamps"},
