@@ -5,38 +5,26 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import itertools
 import json
 import os
 import re
-import select
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from math import inf
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 from rollsafe._options import checked_age, checked_size
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools import checks
-from rollsafe.tools.catalog import Log, logs_at
+from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
 from rollsafe.tools.configs import read_config
-from rollsafe.tools.follow import Follower
-from rollsafe.tools.lines import Entry, Snapshot, merged
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
-from rollsafe.tools.times import moment
 from rollsafe.tools.verify import verify as verify_logs
 from rollsafe.tools.words import (
     DOUBTED_CLOCK,
-    clock_text,
-    duration_text,
     printable,
-    printable_line,
     uncertain_words,
 )
 
@@ -45,6 +33,8 @@ try:
     from click.shell_completion import get_completion_class
 
     from rollsafe.tools import screen
+    from rollsafe.tools.line_commands import cat, tail
+    from rollsafe.tools.output import OutputClosedError, complain, echo, open_standard_streams, standard_output
     from rollsafe.tools.page import page_of
 except ImportError:
     sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
@@ -52,27 +42,7 @@ except ImportError:
 USAGE_ERROR = 2
 """The exit code of everything that could not be done as it was asked for."""
 
-# Seconds between looks for new lines.
-_POLL = 0.1
-# Bytes of lines that are written at once.
-_BATCH = 1 << 16
 _HELP_OPTIONS = ["-h", "--help"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _moment(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    """The time that an option gives."""
-    if value is None:
-        return None
-    now = time.time()
-    instant = moment(value, now)
-    if option.name == "since" and instant > now:
-        shown = f"{clock_text(instant)}, in {duration_text(instant - now)}"
-        _complain(
-            f"--since {value!r} is yet to come ({shown}), so that no line is as late; give a date for another day"
-        )
-    return instant
 
 
 def _spelling(name: str) -> str:
@@ -92,31 +62,6 @@ def _bare(name: str) -> str:
     return name if len(name) == 1 else name.replace("-", "").replace("_", "").lower()
 
 
-def reads_lines(command: Command) -> Command:
-    """Give a command what it takes to choose lines."""
-    for option in (
-        click.option(
-            "-r",
-            "--raw-control-chars",
-            "raw",
-            is_flag=True,
-            help="Write control characters to a terminal as they are, not as escapes. Pipes get them in any case.",
-        ),
-        click.option("-H", "--with-name", is_flag=True, help="Put the path of its log before each line."),
-        click.option("--until", metavar="TIME", callback=_moment, help="Only lines of before this time."),
-        click.option(
-            "--since",
-            metavar="TIME",
-            callback=_moment,
-            help="Only lines of this time or later: '2026-11-25 16:14', '16:14', '2026-11-25T16:14Z', yesterday,"
-            " '2 hours ago'.",
-        ),
-        click.argument("paths", nargs=-1, required=True, type=click.Path()),
-    ):
-        command = option(command)
-    return command
-
-
 @click.group(
     context_settings={
         "help_option_names": _HELP_OPTIONS,
@@ -127,6 +72,10 @@ def reads_lines(command: Command) -> Command:
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
 def rollsafe() -> None:
     """Questions about log files that several processes write, answered."""
+
+
+rollsafe.add_command(cat)
+rollsafe.add_command(tail)
 
 
 @rollsafe.command(short_help="Print the script that completes commands in your shell.")
@@ -153,9 +102,9 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
     openers = Openers()
     found = [status_of(log, openers) for log in logs_at(paths)]
     if as_json:
-        _echo(json.dumps([each.as_dict() for each in found], indent=2) + "\n")
+        echo(json.dumps([each.as_dict() for each in found], indent=2) + "\n")
     else:
-        with _output():
+        with standard_output():
             screen.show_status(screen.Screen(), found, time.time())
 
 
@@ -182,77 +131,11 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     else:
         findings = checks.check_logs(logs_at([path]))
     if as_json:
-        _echo(json.dumps([each.as_dict() for each in findings], indent=2) + "\n")
+        echo(json.dumps([each.as_dict() for each in findings], indent=2) + "\n")
     else:
-        with _output():
+        with standard_output():
             screen.show_findings(screen.Screen(), findings)
     return max(checks.LEVELS.index(each.level) for each in findings)
-
-
-@rollsafe.command(short_help="Print all lines in the order of time.")
-@reads_lines
-def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> int:
-    """Print the lines of logs in the order of time: backups, archives, live file.
-
-    PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
-    hosts, are merged by the times of their lines; lines that tell no time stay with the one before. The exit code is 1
-    if something could not be read.
-    """
-    _check_range(since, until)
-    complaints = _Complaints()
-    snapshots = [Snapshot(log) for log in logs_at(paths)]
-    complaints.of(snapshots)
-    if len(snapshots) == 1 and since is None and until is None:
-        streams = [snapshots[0].lines(complaints)]
-    else:
-        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
-    _print(merged(_named(streams, snapshots, with_name)), raw)
-    return 1 if complaints.any else 0
-
-
-@rollsafe.command(short_help="Print the last lines, and follow the logs.")
-@click.option(
-    "-n", "--lines", "count", type=click.IntRange(0, sys.maxsize), help="How many lines; 10, or all with --since."
-)
-@click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
-@reads_lines
-def tail(
-    paths: tuple[str, ...],
-    since: float | None,
-    until: float | None,
-    with_name: bool,
-    raw: bool,
-    count: int | None,
-    follow: bool,
-) -> int:
-    """Print the last lines of logs, across backups and archives; go on with new ones.
-
-    PATHS are as for cat, which also says how several logs are merged, and what the exit code is.
-    """
-    if follow and until is not None:
-        raise click.UsageError("--follow and --until exclude each other; leave one out")
-    _check_range(since, until)
-    logs = logs_at(paths)
-    complaints = _Complaints()
-    followers = [Follower(log, complaints) for log in logs] if follow else []
-    snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
-    complaints.of(snapshots)
-    streams: list[Iterable[Entry]]
-    if since is None and until is None:
-        count = 10 if count is None else count
-        streams = [each.last_entries(count, complaints) for each in snapshots]
-    else:
-        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
-    lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
-    _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
-    # Control-C is how one leaves.
-    with suppress(KeyboardInterrupt):
-        while followers:
-            new = [[(0.0, line) for line in each.poll()] for each in followers]
-            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
-            if _is_forsaken(_POLL):
-                break
-    return 1 if complaints.any else 0
 
 
 @rollsafe.command(short_help="Prove that no line is missing, doubled, torn or misplaced.")
@@ -271,9 +154,9 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     with click.progressbar(length=total, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         report = verify_logs(logs, bar.update, jobs=os.cpu_count() or 1)
     if as_json:
-        _echo(json.dumps(report.as_dict(), indent=2) + "\n")
+        echo(json.dumps(report.as_dict(), indent=2) + "\n")
     else:
-        with _output():
+        with standard_output():
             screen.show_report(screen.Screen(), report)
     if html is not None:
         with open(html, "w", encoding="utf-8") as file:
@@ -309,9 +192,9 @@ def prune(
     }
     failures: list[str] = []
 
-    def complain(sentence: str) -> None:
+    def fail(sentence: str) -> None:
         failures.append(sentence)
-        _complain(sentence)
+        complain(sentence)
 
     logs = logs_at(paths)
     for log in logs:
@@ -319,16 +202,16 @@ def prune(
             limits_of(log), **{name: value for name, value in given.items() if value is not None}
         )
         try:
-            gone = removals_by_author(log, limits) if dry_run else remove(log, limits, complain)
+            gone = removals_by_author(log, limits) if dry_run else remove(log, limits, fail)
             kept = [uncertain_words(files)] if (files := uncertain(log)) else []
             kept += [DOUBTED_CLOCK] if doubts_clock(log, limits) else []
         except (ConfigurationError, OSError) as error:
             if len(logs) == 1 or isinstance(error, BrokenPipeError):
                 raise
             # One log of a directory keeps no other one from its limits.
-            complain(_sentence(error))
+            fail(_sentence(error))
             continue
-        with _output():
+        with standard_output():
             screen.show_removals(screen.Screen(), log, limits, gone, kept, dry_run=dry_run)
     return 1 if failures else 0
 
@@ -358,12 +241,12 @@ def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: 
             for log in logs
             for found in logs_at([log.path])
         ]
-    _echo(configuration(engine, logs, to, state))
+    echo(configuration(engine, logs, to, state))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what cannot be done ends with one sentence on standard error and exit code 2."""
-    _open_standard_streams()
+    open_standard_streams()
     try:
         code = rollsafe.main(arguments, prog_name="rollsafe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -373,53 +256,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = _refused(error.format_message())
     except click.Abort:
         code = _refused("interrupted")
-    except _ForsakenError:
+    except OutputClosedError:
         code = 0
     except (ConfigurationError, OSError) as error:
         code = _refused(_sentence(error))
     sys.exit(code)
-
-
-def _open_standard_streams() -> None:
-    """Open what a shell has closed (`>&-`): a log file that is opened would get its number, and be written."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_RDWR)
-            if descriptor != number:
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-            setattr(sys, name, open(number, mode, closefd=False))
-
-
-class _ForsakenError(Exception):
-    """Who reads standard output has seen enough (`| head`): no error, and no reason to go on."""
-
-
-@contextmanager
-def _output() -> Iterator[BinaryIO]:
-    """Standard output, for bytes; all is written at the end.
-
-    Raises:
-        _ForsakenError: Nobody reads it any more.
-        OSError: It cannot be written; with a name, which the error of a write(2) does not have.
-    """
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        # What is left goes nowhere: the interpreter would complain of it when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise _ForsakenError from error
-        raise OSError(error.errno, error.strerror, "standard output") from error
-
-
-def _echo(text: str) -> None:
-    """Write a text, as it is; if nobody reads it, the command still has its exit code to give."""
-    with suppress(_ForsakenError):
-        _write([text.encode("utf-8", "surrogateescape")])
 
 
 def _sentence(error: Exception) -> str:
@@ -443,109 +284,9 @@ def help_pages() -> str:
     return "".join(pages)
 
 
-def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:
-    """The streams, each line with the path of its log before it if that is wanted."""
-    if not with_name:
-        return list(streams)
-    return [_with_name(stream, snapshot.log) for stream, snapshot in zip(streams, snapshots, strict=True)]
-
-
-def _with_name(stream: Iterable[Entry], log: Log) -> Iterable[Entry]:
-    """One stream with the path of its log before each line."""
-    name = f"{printable(os.path.relpath(log.live))}: ".encode()
-    for when, text in stream:
-        yield when, b"".join(name + line for line in _split(text))
-
-
-def _split(text: bytes) -> list[bytes]:
-    """The lines of an entry."""
-    return [line + b"\n" for line in text[:-1].split(b"\n")]
-
-
-def _print(entries: Iterable[Entry], raw: bool) -> None:
-    """Write lines to standard output; to a terminal, which would obey them, as `printable_line`."""
-    encoding = sys.stdout.encoding if sys.stdout.isatty() and not raw else None
-    batch: list[bytes] = []
-    size = 0
-    # Reading is done outside of `_output`, which takes each error without a name for one of writing.
-    try:
-        for _, text in entries:
-            batch.append(
-                text if encoding is None else b"".join(printable_line(line, encoding) for line in _split(text))
-            )
-            size += len(text)
-            if size >= _BATCH:
-                taken, batch, size = batch, [], 0
-                _write(taken)
-    finally:
-        _write(batch)
-
-
-def _write(texts: Iterable[bytes]) -> None:
-    """Write some texts to standard output, and see them off."""
-    with _output() as output:
-        output.writelines(texts)
-
-
-def _is_forsaken(seconds: float) -> bool:
-    """Whether nobody reads standard output any more, asked for so many seconds.
-
-    A write would tell too, but there may be no line to write for days (poll(2): POLLERR for a pipe without reader).
-    """
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    asked = time.monotonic()
-    forsaken = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(1000 * seconds))
-    if not forsaken:
-        # What cannot be polled (a closed descriptor) is answered at once.
-        time.sleep(max(0.0, asked + seconds - time.monotonic()))
-    return forsaken
-
-
-def _complain(sentence: str) -> None:
-    """Say on standard error what could not be read; what can be read is printed all the same."""
-    click.echo(f"rollsafe: {printable(sentence)}", err=True)
-
-
-class _Complaints:
-    """Says what could not be read; what can be read is printed all the same.
-
-    Attributes:
-        any: Whether there was something.
-    """
-
-    def __init__(self) -> None:
-        self.any = False
-
-    def __call__(self, sentence: str) -> None:
-        self.any = True
-        _complain(sentence)
-
-    def of(self, snapshots: Iterable[Snapshot]) -> None:
-        """Say which directories of backups could not be read, and of which logs that is not known."""
-        for snapshot in snapshots:
-            if snapshot.log.unread:
-                self(snapshot.log.unread)
-            if snapshot.log.untold:
-                _complain(snapshot.log.untold)
-
-
 def _number(text: str | None) -> int | str | None:
     """A number that somebody typed, if it is one; digits without end are none."""
     return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text) else text
-
-
-def _check_range(since: float | None, until: float | None) -> None:
-    """Refuse a range in which no line can be."""
-    if since is not None and until is not None and since >= until:
-        raise click.UsageError(
-            f"--since {clock_text(since)} is not before --until {clock_text(until)}, so that no line is between them"
-        )
-
-
-def _or(value: float | None, default: float) -> float:
-    """`value`, or the default for None."""
-    return default if value is None else value
 
 
 def _refused(sentence: str) -> int:

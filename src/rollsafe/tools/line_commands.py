@@ -1,0 +1,206 @@
+"""The commands that print lines, `rollsafe cat` and `rollsafe tail`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from math import inf
+from typing import Any, TypeVar
+
+import click
+
+from rollsafe.tools.catalog import Log, logs_at
+from rollsafe.tools.follow import Follower
+from rollsafe.tools.lines import Entry, Snapshot, merged
+from rollsafe.tools.output import complain, is_output_closed, write
+from rollsafe.tools.times import moment
+from rollsafe.tools.words import clock_text, duration_text, printable, printable_line
+
+# Seconds between looks for new lines.
+_POLL = 0.1
+# Bytes of lines that are written at once.
+_BATCH = 1 << 16
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _moment(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """The time that an option gives."""
+    if value is None:
+        return None
+    now = time.time()
+    instant = moment(value, now)
+    if option.name == "since" and instant > now:
+        shown = f"{clock_text(instant)}, in {duration_text(instant - now)}"
+        complain(f"--since {value!r} is yet to come ({shown}), so that no line is as late; give a date for another day")
+    return instant
+
+
+def reads_lines(command: Command) -> Command:
+    """Give a command what it takes to choose lines."""
+    for option in (
+        click.option(
+            "-r",
+            "--raw-control-chars",
+            "raw",
+            is_flag=True,
+            help="Write control characters to a terminal as they are, not as escapes. Pipes get them in any case.",
+        ),
+        click.option("-H", "--with-name", is_flag=True, help="Put the path of its log before each line."),
+        click.option("--until", metavar="TIME", callback=_moment, help="Only lines of before this time."),
+        click.option(
+            "--since",
+            metavar="TIME",
+            callback=_moment,
+            help="Only lines of this time or later: '2026-11-25 16:14', '16:14', '2026-11-25T16:14Z', yesterday,"
+            " '2 hours ago'.",
+        ),
+        click.argument("paths", nargs=-1, required=True, type=click.Path()),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Print all lines in the order of time.")
+@reads_lines
+def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> int:
+    """Print the lines of logs in the order of time: backups, archives, live file.
+
+    PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
+    hosts, are merged by the times of their lines; lines that tell no time stay with the one before. The exit code is 1
+    if something could not be read.
+    """
+    _check_range(since, until)
+    complaints = _Complaints()
+    snapshots = [Snapshot(log) for log in logs_at(paths)]
+    complaints.of(snapshots)
+    if len(snapshots) == 1 and since is None and until is None:
+        streams = [snapshots[0].lines(complaints)]
+    else:
+        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
+    _print(merged(_named(streams, snapshots, with_name)), raw)
+    return 1 if complaints.any else 0
+
+
+@click.command(short_help="Print the last lines, and follow the logs.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0, sys.maxsize), help="How many lines; 10, or all with --since."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
+@reads_lines
+def tail(
+    paths: tuple[str, ...],
+    since: float | None,
+    until: float | None,
+    with_name: bool,
+    raw: bool,
+    count: int | None,
+    follow: bool,
+) -> int:
+    """Print the last lines of logs, across backups and archives; go on with new ones.
+
+    PATHS are as for cat, which also says how several logs are merged, and what the exit code is.
+    """
+    if follow and until is not None:
+        raise click.UsageError("--follow and --until exclude each other; leave one out")
+    _check_range(since, until)
+    logs = logs_at(paths)
+    complaints = _Complaints()
+    followers = [Follower(log, complaints) for log in logs] if follow else []
+    snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
+    complaints.of(snapshots)
+    streams: list[Iterable[Entry]]
+    if since is None and until is None:
+        count = 10 if count is None else count
+        streams = [each.last_entries(count, complaints) for each in snapshots]
+    else:
+        streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
+    lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
+    _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
+    # Control-C is how one leaves.
+    with suppress(KeyboardInterrupt):
+        while followers:
+            new = [[(0.0, line) for line in each.poll()] for each in followers]
+            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
+            if is_output_closed(_POLL):
+                break
+    return 1 if complaints.any else 0
+
+
+def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:
+    """The streams, each line with the path of its log before it if that is wanted."""
+    if not with_name:
+        return list(streams)
+    return [_with_name(stream, snapshot.log) for stream, snapshot in zip(streams, snapshots, strict=True)]
+
+
+def _with_name(stream: Iterable[Entry], log: Log) -> Iterable[Entry]:
+    """One stream with the path of its log before each line."""
+    name = f"{printable(os.path.relpath(log.live))}: ".encode()
+    for when, text in stream:
+        yield when, b"".join(name + line for line in _split(text))
+
+
+def _split(text: bytes) -> list[bytes]:
+    """The lines of an entry."""
+    return [line + b"\n" for line in text[:-1].split(b"\n")]
+
+
+def _print(entries: Iterable[Entry], raw: bool) -> None:
+    """Write lines to standard output; to a terminal, which would obey them, as `printable_line`."""
+    encoding = sys.stdout.encoding if sys.stdout.isatty() and not raw else None
+    batch: list[bytes] = []
+    size = 0
+    # Reading is done outside of `_output`, which takes each error without a name for one of writing.
+    try:
+        for _, text in entries:
+            batch.append(
+                text if encoding is None else b"".join(printable_line(line, encoding) for line in _split(text))
+            )
+            size += len(text)
+            if size >= _BATCH:
+                taken, batch, size = batch, [], 0
+                write(taken)
+    finally:
+        write(batch)
+
+
+class _Complaints:
+    """Says what could not be read; what can be read is printed all the same.
+
+    Attributes:
+        any: Whether there was something.
+    """
+
+    def __init__(self) -> None:
+        self.any = False
+
+    def __call__(self, sentence: str) -> None:
+        self.any = True
+        complain(sentence)
+
+    def of(self, snapshots: Iterable[Snapshot]) -> None:
+        """Say which directories of backups could not be read, and of which logs that is not known."""
+        for snapshot in snapshots:
+            if snapshot.log.unread:
+                self(snapshot.log.unread)
+            if snapshot.log.untold:
+                complain(snapshot.log.untold)
+
+
+def _check_range(since: float | None, until: float | None) -> None:
+    """Refuse a range in which no line can be."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(
+            f"--since {clock_text(since)} is not before --until {clock_text(until)}, so that no line is between them"
+        )
+
+
+def _or(value: float | None, default: float) -> float:
+    """`value`, or the default for None."""
+    return default if value is None else value
