@@ -14,10 +14,11 @@ from typing import Any
 
 from rollsafe._options import checked_age, checked_size
 from rollsafe.errors import ConfigurationError
-from rollsafe.tools import checks
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
+from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config
+from rollsafe.tools.findings import LEVELS
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
@@ -125,17 +126,17 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     The exit code is 0 if all is well, 1 if there are warnings, 2 if there are errors.
     """
     if path.endswith(".py"):
-        findings = checks.check_config(read_config(path, arguments))
+        findings = check_config(read_config(path, arguments))
     elif arguments:
         raise click.UsageError(f"{path!r} is no gunicorn.conf.py, so that nothing may follow it")
     else:
-        findings = checks.check_logs(logs_at([path]))
+        findings = check_logs(logs_at([path]))
     if as_json:
         echo(json.dumps([each.as_dict() for each in findings], indent=2) + "\n")
     else:
         with standard_output():
             screen.show_findings(screen.Screen(), findings)
-    return max(checks.LEVELS.index(each.level) for each in findings)
+    return max(LEVELS.index(each.level) for each in findings)
 
 
 @rollsafe.command(short_help="Prove that no line is missing, doubled, torn or misplaced.")

@@ -16,8 +16,9 @@ from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
 from rollsafe.renames import is_mount_point
 from rollsafe.tools.catalog import logs_at
-from rollsafe.tools.checks import ERROR, OK, Finding, check_config, check_logs
+from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config
+from rollsafe.tools.findings import ERROR, OK, Finding
 from tests.support.crew import WatchedHandler
 from tests.support.logs import write_log
 from tests.support.mounts import enter_own_namespace, mount, run

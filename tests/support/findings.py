@@ -12,8 +12,9 @@ import pytest
 
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import logs_at
-from rollsafe.tools.checks import OK, Finding, check_config, check_logs
+from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config
+from rollsafe.tools.findings import OK, Finding
 from rollsafe.tools.trials import User
 from tests.support.logs import write_log
 

@@ -20,8 +20,9 @@ from rich.text import Text
 
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
-from rollsafe.tools import checks
 from rollsafe.tools.catalog import Log
+from rollsafe.tools.findings import ERROR, LEVELS, OK, WARNING
+from rollsafe.tools.findings import Finding as CheckFinding
 from rollsafe.tools.status import FileStatus, Lock, Process, Status
 from rollsafe.tools.times import zone_named
 from rollsafe.tools.verify import Finding, Report
@@ -32,7 +33,7 @@ _ROWS = 24
 _BAR = 32
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
-_MARKS = {checks.OK: ("green", "ok"), checks.WARNING: ("yellow", "warning"), checks.ERROR: ("bold red", "error")}
+_MARKS = {OK: ("green", "ok"), WARNING: ("yellow", "warning"), ERROR: ("bold red", "error")}
 _UNITS = {"S": "second", "M": "minute", "H": "hour", "D": "day", "W": "week"}
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _BACKLOG_WORDS = {
@@ -134,16 +135,16 @@ def _told(finding: Finding) -> str:
     return finding.text
 
 
-def show_findings(console: Console, findings: Sequence[checks.Finding]) -> None:
+def show_findings(console: Console, findings: Sequence[CheckFinding]) -> None:
     """Print what a check has found, the worst last."""
-    for finding in sorted(findings, key=lambda each: checks.LEVELS.index(each.level)):
+    for finding in sorted(findings, key=lambda each: LEVELS.index(each.level)):
         style, mark = _MARKS[finding.level]
         head = _text((f"{mark:<8}", style), (f"{finding.about}: ", "bold"), f"{finding.where}: {finding.what}")
         console.print(head, soft_wrap=True)
         for name, text in (("why", finding.why), ("remedy", finding.remedy)):
             if text:
                 console.print(_text((f"        {name:<7} ", "dim"), text), soft_wrap=True)
-    counts = [sum(each.level == level for each in findings) for level in checks.LEVELS]
+    counts = [sum(each.level == level for each in findings) for level in LEVELS]
     console.print(
         _text(f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}")
     )

@@ -10,6 +10,7 @@ All that is made is removed again. The processes are forked, and leave by `os._e
 from __future__ import annotations
 
 import errno
+import grp
 import json
 import os
 import pwd
@@ -56,6 +57,25 @@ def user_of(uid: int, gid: int, *, with_groups: bool = True) -> User:
         with suppress(KeyError, OSError):
             groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     return User(uid, gid, tuple(group for group in groups if group != gid))
+
+
+def user_name(user: User | None) -> str:
+    """A user and a group as chown(1) takes them; None is the user who asks."""
+    uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return f"{name}:{group}"
+
+
+def tried_as(user: User | None) -> User | None:
+    """The user as whom a trial can be made: only root can make it as another user."""
+    return user if os.geteuid() == 0 else None
 
 
 def append_faults(directory: str, user: User | None = None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.tools.checks import WARNING
+from rollsafe.tools.findings import WARNING
 from tests.support.commands import run
 from tests.support.findings import PRESET, bad, of_config, of_log, with_backups_of
 from tests.support.servers import server_environment

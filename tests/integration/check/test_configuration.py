@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.tools.checks import ERROR, OK, WARNING, Finding
+from rollsafe.tools.findings import ERROR, OK, WARNING, Finding
 from tests.support.findings import PRESET, as_root, bad, of_config
 
 APPLICATION = """

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe.settings import Settings
-from rollsafe.tools.checks import ERROR, OK, WARNING, Finding, Target, check_clock, check_file_system
+from rollsafe.tools.check_directories import check_clock, check_file_system
+from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
 from tests.support.faulty_fs import mounted
 from tests.support.findings import PRESET, bad, of_config, of_log, the_only
 from tests.support.logs import write_log

@@ -11,7 +11,9 @@ import pytest
 
 from rollsafe.tools import trials
 from rollsafe.tools.catalog import logs_at
-from rollsafe.tools.checks import ERROR, OK, WARNING, Target, check_logrotate, check_logs
+from rollsafe.tools.check_files import check_logrotate
+from rollsafe.tools.checks import check_logs
+from rollsafe.tools.findings import ERROR, OK, WARNING, Target
 from rollsafe.tools.logrotate import rules
 from tests.support.commands import process
 from tests.support.findings import NOBODY, as_root, bad, of_log, owned_by_nobody, the_only

@@ -13,7 +13,8 @@ import pytest
 
 from rollsafe.settings import Settings
 from rollsafe.tools import trials
-from rollsafe.tools.checks import ERROR, OK, WARNING, Target, check_permissions, check_rollover
+from rollsafe.tools.check_directories import check_permissions, check_rollover
+from rollsafe.tools.findings import ERROR, OK, WARNING, Target
 from rollsafe.tools.trials import User
 from tests.support.findings import NOBODY, PRESET, as_root, bad, of_config, of_log, owned_by_nobody, the_only
 from tests.support.logs import write_log

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.tools.checks import ERROR
+from rollsafe.tools.findings import ERROR
 from tests.support.findings import PRESET, bad, of_config
 
 TRACED = PRESET.replace("backupCount=7", "backupCount=7, format='%(otelTraceID)s %(message)s'")

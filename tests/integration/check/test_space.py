@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe.tools import trials
-from rollsafe.tools.checks import ERROR, OK, WARNING
+from rollsafe.tools.findings import ERROR, OK, WARNING
 from tests.support.findings import PRESET, bad, of_config, of_log, the_only, with_backups_of
 
 

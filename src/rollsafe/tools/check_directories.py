@@ -1,0 +1,212 @@
+"""Checks of the directory of a log: file system, permissions, renames, clock; each is tried there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from rollsafe.locks import lock_path
+from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe.renames import is_mount_point
+from rollsafe.tools import trials
+from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
+from rollsafe.tools.trials import TrialFailed, User, tried_as, user_name
+
+# Seconds by which clocks may differ before it is worth a word.
+_CLOCKS_AGREE = 2.0
+
+
+def check_file_system(directory: str, user: User | None = None) -> Iterator[Finding]:
+    """Whether appends are whole and locks exclude there, tried by several processes."""
+    kind = None
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        kind = type_of(os.path.realpath(directory), file.read())
+    shown = kind or "of unknown kind"
+    if kind in LOCKED_ON_ONE_HOST:
+        yield Finding(
+            WARNING,
+            "file system",
+            directory,
+            f"{shown}: its locks may hold on one host only",
+            "two hosts that share this log would both roll it, and tear each other's lines",
+            "let no other host write here; see the reference page on file systems",
+        )
+    elif kind in SHARED:
+        yield Finding(
+            WARNING,
+            "file system",
+            directory,
+            f"{shown}, which several hosts can share: each line is written under the lock",
+            "a line costs milliseconds instead of microseconds",
+            "log to a local disk and ship the files; or say lock_writes=False if no other host writes here",
+        )
+    else:
+        yield Finding(OK, "file system", directory, f"{shown}, none that several hosts share")
+    try:
+        torn = trials.append_faults(directory, user)
+        if torn and kind in SHARED:
+            yield Finding(OK, "append", directory, f"{torn} appended lines were torn, hence the lock for each line")
+        elif torn:
+            yield Finding(
+                ERROR,
+                "append",
+                directory,
+                f"{torn} lines that {trials.PROCESSES} processes appended at once were lost or torn",
+                "lines of different workers would tear each other",
+                "log to a local disk, or say lock_writes=True to write each line under the lock",
+            )
+        else:
+            yield Finding(
+                OK, "append", directory, f"{trials.PROCESSES} processes appended at once, and no line was torn"
+            )
+        wrong = trials.lock_faults(directory, user)
+    except (TrialFailed, OSError) as error:
+        wrong = str(error)
+    if wrong:
+        yield Finding(
+            ERROR,
+            "lock",
+            directory,
+            f"locks do not exclude: {wrong}",
+            "two processes would roll the same file at the same time",
+            "log to a local disk; for NFS see that the lock daemon runs (rpc.statd, and no mount option nolock)",
+        )
+    else:
+        yield Finding(OK, "lock", directory, "a lock of one process excludes the others")
+
+
+def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> Iterator[Finding]:
+    """Whether the user who writes may roll over in a directory, and write the files that are there."""
+    user = of.user
+    who = user_name(user)
+    if user is not None and os.geteuid() != 0:
+        yield Finding(
+            WARNING,
+            "permission",
+            directory,
+            f"whether user {who} may write here was not tried",
+            "only root can try it as another user",
+            "run the check as root",
+        )
+        return
+    refusal = _refusal(trials.rename_refusal, directory, directory, user)
+    if refusal:
+        yield Finding(
+            ERROR,
+            "permission",
+            directory,
+            f"user {who} may not make and rename files in it: {refusal}",
+            "a rollover renames the file; without it the live file grows for ever",
+            f"give the directory to that user: chown {who} {shlex.quote(directory)}",
+        )
+        return
+    refused = False
+    for target in targets:
+        if target.handed_over:
+            continue
+        for path in (target.live, lock_path(target.live)):
+            if os.path.lexists(path) and (reason := _refusal(trials.write_refusal, path, user)):
+                refused = True
+                yield Finding(
+                    ERROR,
+                    "permission",
+                    path,
+                    f"user {who} may not write it: {reason}",
+                    "the lines of that user wait in memory until it may, and are lost when the process ends",
+                    f"give the file to that user: chown {who} {shlex.quote(path)}",
+                )
+    if not refused:
+        yield Finding(OK, "permission", directory, f"user {who} may write and roll over")
+
+
+def check_rollover(target: Target) -> Iterator[Finding]:
+    """Whether the live file can be renamed to a backup: tried, because no look at files and directories tells."""
+    user = target.user
+    if (user is not None and os.geteuid() != 0) or not all(
+        map(os.path.isdir, (target.directory, target.backup_directory))
+    ):
+        return  # said by others
+    who = user_name(user)
+    why = "no rollover can be made; the live file grows for ever"
+    if target.directory != target.backup_directory:
+        refusal = _refusal(trials.rename_refusal, target.directory, target.backup_directory, user)
+        if refusal:
+            yield Finding(
+                ERROR,
+                "rollover",
+                target.live,
+                f"user {who} cannot rename a file from its directory to {target.backup_directory}: {refusal}",
+                why,
+                "give an archive_dir on the same file system and on the same mount of it, which that user may write; or"
+                " move backups there in on_rollover",
+            )
+            return
+    refusal = None
+    if os.path.isfile(target.live):
+        as_root = target.handed_over and not is_mount_point(target.live)
+        refusal = None if as_root else _refusal(trials.roll_refusal, target.live, target.backup_directory, user)
+    if refusal:
+        yield Finding(
+            ERROR,
+            "rollover",
+            target.live,
+            f"user {who} cannot rename it: {refusal}",
+            why,
+            "mount its directory instead of the file; in a sticky directory (such as /tmp) give the file to that user;"
+            " take off the attributes that chattr has set (lsattr shows them)",
+        )
+        return
+    yield Finding(OK, "rollover", target.live, f"user {who} can rename it to a backup")
+
+
+def _refusal(trial: Callable[..., str | None], *arguments: Any) -> str | None:
+    """Why something is refused, None if it is not; also where it could not be tried to its end."""
+    try:
+        return trial(*arguments)
+    except TrialFailed as error:
+        return str(error)
+
+
+def check_clock(directory: str, target: Target) -> Iterator[Finding]:
+    """Whether the clock that stamps files agrees with ours, and no file is of the future."""
+    try:
+        difference = trials.clock_difference(directory, tried_as(target.user))
+    except TrialFailed as error:
+        yield Finding(
+            WARNING,
+            "clock",
+            directory,
+            f"the clock that stamps files there was not asked: {error}",
+            "a file that an earlier run has left is given the interval of its last write, by that clock",
+            "see what else is said of this directory",
+        )
+        return
+    if abs(difference) > _CLOCKS_AGREE:
+        side = "ahead" if difference > 0 else "behind"
+        yield Finding(
+            WARNING,
+            "clock",
+            directory,
+            f"the clock that stamps files there is {abs(difference):.0f} s {side} of this machine's",
+            "a file that an earlier run has left is given the interval of its last write, by that clock",
+            "run NTP on both machines",
+        )
+        return
+    now = time.time()
+    with suppress(OSError):
+        ahead = os.stat(target.live).st_mtime - now
+        if ahead > _CLOCKS_AGREE:
+            yield Finding(
+                WARNING,
+                "clock",
+                target.live,
+                f"it was last written {ahead:.0f} s in the future",
+                "lines go to the file of a later interval until the clock has caught up",
+                "see that the clock of this machine is right; then the next line rolls the file",
+            )
+            return
+    yield Finding(OK, "clock", directory, "files are stamped with this machine's time")
