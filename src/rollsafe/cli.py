@@ -64,19 +64,16 @@ def _bare(name: str) -> str:
 
 
 @click.group(
+    commands=[cat, tail],
     context_settings={
         "help_option_names": _HELP_OPTIONS,
         "max_content_width": 100,
         "token_normalize_func": _spelling,
-    }
+    },
 )
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
 def rollsafe() -> None:
     """Questions about log files that several processes write, answered."""
-
-
-rollsafe.add_command(cat)
-rollsafe.add_command(tail)
 
 
 @rollsafe.command(short_help="Print the script that completes commands in your shell.")
