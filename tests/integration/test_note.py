@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.note import Note, read_note
 from rollsafe.tools.catalog import logs_at
+from tests.support.clock import StandingClock
 from tests.support.crew import Child, lock_path
-from tests.support.logs import log, suffix_of, wait_for_second_after, write_log
+from tests.support.logs import log, suffix_of, write_log
 
 NONSENSE = [
     b'{"when":["x"],"interval":{}}',
@@ -55,19 +55,21 @@ def test_a_start_that_cannot_be_right_loses_no_line(start: int, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["app.log"]
 
 
-def test_a_writer_of_the_note_that_is_killed_before_it_cuts_the_file_leaves_no_number(tmp_path: Path) -> None:
+def test_a_writer_of_the_note_that_is_killed_before_it_cuts_the_file_leaves_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StandingClock(monkeypatch)
     live = tmp_path / "app.log"
 
     def handler() -> SafeTimedRotatingFileHandler:
         return SafeTimedRotatingFileHandler(live, when="S", utc=True, maxBytes=10)
 
     first = handler()
-    wait_for_second_after(time.time())
     for _ in range(4):
-        created = log(first, "12345678")
+        log(first, "12345678")
     first.close()
     assert note_of(live).number == 3
-    wait_for_second_after(created)
+    clock.go_on(1)
 
     def killed() -> None:
         os.ftruncate = lambda *arguments: os._exit(0)

@@ -32,6 +32,22 @@ def instant(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+class StandingClock:
+    """A wall clock for the process of the test and those that it forks, which stands until the test sets it on.
+
+    For steps that must fall into one interval: on a busy machine the next second may begin between any two. The
+    monotonic clock and the times of files stay real.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = time.time()
+        monkeypatch.setattr(time, "time", lambda: self._now)
+
+    def go_on(self, seconds: float) -> None:
+        """Let it be so many seconds later."""
+        self._now += seconds
+
+
 class Clock:
     """
     A wall clock for other processes, which can be set while they run.

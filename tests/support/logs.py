@@ -6,6 +6,8 @@ import gzip
 import importlib
 import logging
 import lzma
+import math
+import os
 import shutil
 import sys
 import time
@@ -34,10 +36,27 @@ Make = Callable[..., WatchedHandler]
 
 
 def log(handler: logging.Handler, message: str, created: float | None = None) -> float:
-    """Have `handler` handle a record; returns its time."""
-    record = logging.makeLogRecord({"msg": message, "created": time.time() if created is None else created})
+    """Have `handler` handle a record of now, or of `created`; returns its time.
+
+    Of now, the first line of an open file belongs to the interval of that file: on a busy machine the next second may
+    begin between the two, and the line would roll over an empty file first.
+    """
+    if created is None:
+        created = time.time()
+        if isinstance(handler, SafeTimedRotatingFileHandler) and is_open_and_empty(handler):
+            created = min(created, math.nextafter(handler.rolloverAt, 0))
+    record = logging.makeLogRecord({"msg": message, "created": created})
     handler.handle(record)
     return record.created
+
+
+def is_open_and_empty(handler: SafeTimedRotatingFileHandler) -> bool:
+    """Whether the handler has its live file open, and no line is in that."""
+    try:
+        return handler.stream is not None and os.fstat(handler.stream.fileno()).st_size == 0
+    except (OSError, ValueError):
+        # Closed, or no file at all.
+        return False
 
 
 def suffix_of(created: float, when: str = "S") -> str:
