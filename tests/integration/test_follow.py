@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from rollsafe.tools import follow
+from rollsafe.tools import follow, source
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.follow import QUIET, Follower
 from tests.support.crew import log_lines
@@ -395,8 +395,8 @@ def test_a_long_line_that_grows_is_read_once_and_told_whole(tmp_path: Path, monk
     live = tmp_path / "app.log"
     live.write_bytes(b"before\n")
     follower = Follower(logs_at([live])[0], print)
-    monkeypatch.setattr(follow, "_CHUNK", 4096)
-    monkeypatch.setattr(follow, "_AT_ONCE", 16384)
+    monkeypatch.setattr(source, "_CHUNK", 4096)
+    monkeypatch.setattr(source, "_AT_ONCE", 16384)
     real = os.pread
     read: list[int] = []
 

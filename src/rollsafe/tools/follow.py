@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import FileIO
 
 from rollsafe.errors import LogFileError
@@ -23,6 +22,7 @@ from rollsafe.note import noted_identity, read_note
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
+from rollsafe.tools.source import Key, Source, end_of_last_line
 
 # Seconds. A rolled file is closed when it has not grown for so long.
 QUIET = LATE + LEASE + GRACE + 1.0
@@ -31,38 +31,8 @@ _ROUND = 1.0
 # Seconds within which a directory may change again without a new time (the kernel's clock for files is coarse).
 _COARSE = 0.1
 _CHUNK = 1 << 20
-# Bytes of one file that are held in memory, unless one line is longer.
-_AT_ONCE = 16 << 20
-# Bytes by which a file and its archive are recognised as the same.
+# An archive is of a file if it begins with the same bytes, so many of them.
 _BEGINNING = 4096
-
-Key = str
-"""The name of a backup without what tells its state: the same for a file and its archive."""
-
-
-@dataclass
-class _Source:
-    """A plain file that lines come from.
-
-    Attributes:
-        path: Its name as last seen.
-        offset: All before it has been told; the start of a line.
-        stream: Open while lines may come soon.
-        key: Which backup it is; None while it is the live file.
-        grew_at: When it was last seen to be longer; seconds of the monotonic clock.
-        cut: A last line without newline was told with one; if one comes, it is that.
-        searched: Up to here and from `offset` on there is no newline, so that a line that grows slowly is not read from
-            its start at each look. Means nothing where it is less than `offset`.
-    """
-
-    identity: Identity
-    path: str
-    offset: int
-    stream: FileIO | None = None
-    key: Key | None = None
-    grew_at: float = field(default_factory=time.monotonic)
-    cut: bool = False
-    searched: int = 0
 
 
 class Follower:
@@ -83,7 +53,7 @@ class Follower:
         self._settings = self.snapshot.log.settings
         self._recogniser = Recogniser(log.live, self._settings)
         self._files: dict[str, LogFile | None] = {}
-        self._sources: dict[Identity, _Source] = {}
+        self._sources: dict[Identity, Source] = {}
         self._archived: set[Key] = set()
         self._listed_at: dict[str, int] = {}
         self._next_round = 0.0
@@ -105,16 +75,16 @@ class Follower:
             # Its archive takes its place, or nothing.
             self._archived.add(_key(file))
             return
-        source = self._opened(stream, file.path, None if file.is_live else _key(file))
-        source.offset = self.snapshot.sizes[file.path] = _end_of_last_line(stream)
+        end = self.snapshot.sizes[file.path] = end_of_last_line(stream)
+        source = self._opened(stream, file.path, None if file.is_live else _key(file), end)
         if not file.is_live and not file.path.endswith(ROLLED_EXTENSION):
-            self._close(source)
+            source.close()
 
     def close(self) -> None:
         """Close all files."""
         self.snapshot.close()
         for source in self._sources.values():
-            self._close(source)
+            source.close()
 
     def poll(self) -> Iterator[bytes]:
         """The whole lines that have come since the last time; rolled files before the live one."""
@@ -126,7 +96,7 @@ class Follower:
         ready = [
             source
             for source in self._sources.values()
-            if source.stream is not None or (everything and self._has_grown(source))
+            if source.stream is not None or (everything and source.has_grown())
         ]
         for source in sorted(ready, key=self._order):
             yield from self._read(source)
@@ -180,7 +150,7 @@ class Follower:
     def _is_archive_missed(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> bool:
         """Whether a file has lost its name, and no archive was seen that might have taken its place."""
         return any(
-            source.key not in archives and (source.stream is None or not os.fstat(source.stream.fileno()).st_nlink)
+            source.key not in archives and (source.stream is None or source.is_unlinked)
             for identity, source in self._sources.items()
             if identity not in plain
         )
@@ -223,17 +193,16 @@ class Follower:
                 del self._sources[identity]
                 continue
             if source.path != file.path:
-                source.path, source.key = file.path, None if file.is_live else _key(file)
-                source.grew_at = time.monotonic()
+                source.rename(file.path, None if file.is_live else _key(file))
 
     def _finish(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> Iterator[bytes]:
         """Tell the rest of files that have no name any more, and forget them."""
         for identity, source in list(self._sources.items()):
             if identity in plain:
                 continue
-            if source.stream is not None and os.fstat(source.stream.fileno()).st_nlink:
-                # Moved elsewhere, and read until it is quiet; or just now being renamed.
-                source.path = ""
+            if source.stream is not None and not source.is_unlinked:
+                # It was moved elsewhere, and is read until it is quiet; or a rename is under way.
+                source.lose_name()
                 continue
             if source.stream is not None:
                 archive = archives.get(source.key) if source.key else self._archive_of(source, archives)
@@ -243,17 +212,17 @@ class Follower:
             elif source.key in archives:
                 yield from self._rest_of_archive(source, archives[source.key])
                 self._archived.add(source.key)
-            self._close(source)
+            source.close()
             del self._sources[identity]
             self._adopt_copy(source, plain)
 
-    def _adopt_copy(self, source: _Source, plain: dict[Identity, LogFile]) -> None:
+    def _adopt_copy(self, source: Source, plain: dict[Identity, LogFile]) -> None:
         """Where a rotator of the application has put a copy in the place of a file: that is told already."""
         for identity, file in plain.items():
             if source.key and not file.is_live and identity not in self._sources and _key(file) == source.key:
                 with suppress(FileNotFoundError):
                     size = os.stat(file.path).st_size
-                    self._sources[identity] = _Source(identity, file.path, size, None, source.key)
+                    self._sources[identity] = Source(identity, file.path, size, None, source.key)
 
     def _meet(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> None:
         """Begin with files that are new."""
@@ -276,7 +245,7 @@ class Follower:
                 with suppress(FileNotFoundError), open_log(path) as stream:
                     yield from lines_of(stream, path, self._complain)
 
-    def _archive_of(self, source: _Source, archives: dict[Key, str]) -> str | None:
+    def _archive_of(self, source: Source, archives: dict[Key, str]) -> str | None:
         """The archive of a file that was rolled and archived between two looks: it begins with the same bytes."""
         assert source.stream is not None
         beginning = os.pread(source.stream.fileno(), _BEGINNING, 0)
@@ -287,7 +256,7 @@ class Follower:
                         return path
         return None
 
-    def _rest(self, source: _Source, archive: str | None) -> Iterator[bytes]:
+    def _rest(self, source: Source, archive: str | None) -> Iterator[bytes]:
         """What has not been told of a file that was removed, or became an archive."""
         assert source.stream is not None
         status = os.fstat(source.stream.fileno())
@@ -295,8 +264,8 @@ class Follower:
         if archive is not None and not self._is_archived_wholly(status):
             yield from self._rest_of_archive(source, archive)
             return
-        yield from self._lines_to(source, status.st_size)
-        yield from self._last_line(source)
+        yield from source.lines_to(status.st_size)
+        yield from source.last_line()
 
     def _is_archived_wholly(self, status: os.stat_result) -> bool:
         """Whether an archive was made of a file of this status as it is now."""
@@ -305,7 +274,7 @@ class Follower:
         entries = note.archived if note is not None else ()
         return any(entry.identity in identities and entry.size == status.st_size for entry in entries)
 
-    def _rest_of_archive(self, source: _Source, archive: str) -> Iterator[bytes]:
+    def _rest_of_archive(self, source: Source, archive: str) -> Iterator[bytes]:
         """What an archive has beyond what was told of its file."""
         with suppress(FileNotFoundError), open_log(archive) as stream:
             left = source.offset
@@ -317,119 +286,40 @@ class Follower:
                 return
             yield from lines_of(stream, archive, self._complain)
 
-    def _read(self, source: _Source) -> Iterator[bytes]:
+    def _read(self, source: Source) -> Iterator[bytes]:
         """The new whole lines of a file."""
-        if source.stream is None:
-            try:
-                source.stream = FileIO(source.path)
-            except FileNotFoundError:
-                return
-            if identity_of(os.fstat(source.stream.fileno())) != source.identity:
-                self._close(source)
-                return
-        status = os.fstat(source.stream.fileno())
-        if not status.st_nlink:
-            # What is here may have been written again elsewhere: the next look decides.
+        if source.stream is None and not source.reopen():
+            return
+        if source.is_unlinked:
+            # Its writer may have written these lines again elsewhere: the next look decides.
             self._listed_at = {}
             return
-        if status.st_size < source.offset:
-            self._complain(f"{source.path} was truncated; it is read from its start again")
-            source.offset = 0
-        if status.st_size < source.searched:
-            source.searched = 0
-        lines = list(self._lines_to(source, min(status.st_size, source.offset + _AT_ONCE)))
-        if not lines and status.st_size > source.offset + _AT_ONCE:
-            lines = list(self._lines_to(source, status.st_size))
-        if not os.fstat(source.stream.fileno()).st_nlink and lines:
-            # It became an archive in this moment, perhaps without the last of these.
-            source.offset -= sum(map(len, lines))
-            source.searched = 0
+        lines = source.new_lines(self._complain)
+        if lines and source.is_unlinked:
+            # It became an archive in this moment, perhaps without the last of these lines.
+            source.take_back(lines)
             self._listed_at = {}
             return
         if lines:
-            source.grew_at = time.monotonic()
             yield from lines
             return
         awaits_rotator = source.path.endswith(ROLLED_EXTENSION)
         if source.path != self._live and not awaits_rotator and time.monotonic() - source.grew_at > QUIET:
-            yield from self._last_line(source)
-            self._close(source)
+            yield from source.last_line()
+            source.close()
 
-    def _lines_to(self, source: _Source, end: int) -> Iterator[bytes]:
-        """The whole lines from where we are up to `end`."""
-        assert source.stream is not None
-        position = source.offset
-        if source.searched > position and not self._ends_line(source, end):
-            return
-        # Joined once for each line: adding each block to what there is would copy a long line again and again.
-        parts: list[bytes] = []
-        while position < end:
-            block = os.pread(source.stream.fileno(), min(_CHUNK, end - position), position)
-            if not block:
-                return
-            position += len(block)
-            parts.append(block)
-            if b"\n" not in block:
-                continue
-            *lines, rest = b"".join(parts).split(b"\n")
-            parts = [rest]
-            for line in lines:
-                source.offset += len(line) + 1
-                if source.cut:
-                    source.cut = False
-                    if not line:
-                        continue
-                yield line + b"\n"
-        source.searched = position
-
-    def _ends_line(self, source: _Source, end: int) -> bool:
-        """Whether the line that has begun at `offset` ends before `end`; looked for where that was not done yet."""
-        assert source.stream is not None
-        while source.searched < end:
-            block = os.pread(source.stream.fileno(), min(_CHUNK, end - source.searched), source.searched)
-            if not block or b"\n" in block:
-                return bool(block)
-            source.searched += len(block)
-        return False
-
-    def _last_line(self, source: _Source) -> Iterator[bytes]:
-        """What stands behind the last newline of a file that nobody writes any more."""
-        assert source.stream is not None
-        blocks: list[bytes] = []
-        end = source.offset
-        while block := os.pread(source.stream.fileno(), _CHUNK, end):
-            blocks.append(block)
-            end += len(block)
-        if blocks:
-            source.offset = end
-            source.cut = True
-            yield b"".join((*blocks, b"\n"))
-
-    def _has_grown(self, source: _Source) -> bool:
-        """Whether a file that is closed has more than was told."""
-        try:
-            return os.stat(source.path).st_size > source.offset
-        except FileNotFoundError:
-            return False
-
-    def _order(self, source: _Source) -> tuple[object, ...]:
+    def _order(self, source: Source) -> tuple[object, ...]:
         """Sort key: backups in the order of time, then the live file."""
         file = self._file_at(source.path)
         if file is None or file.backup is None:
             return (1,)
         return (0, *self._recogniser.order(file))
 
-    def _opened(self, stream: FileIO, path: str, key: Key | None) -> _Source:
-        """Begin to read a file at its start."""
-        source = _Source(identity_of(os.fstat(stream.fileno())), path, 0, stream, key)
+    def _opened(self, stream: FileIO, path: str, key: Key | None, offset: int = 0) -> Source:
+        """Begin to read a file."""
+        source = Source(identity_of(os.fstat(stream.fileno())), path, offset, stream, key)
         self._sources[source.identity] = source
         return source
-
-    def _close(self, source: _Source) -> None:
-        """Read no further for now."""
-        if source.stream is not None:
-            source.stream.close()
-            source.stream = None
 
 
 def _key(file: LogFile) -> Key:
@@ -452,15 +342,3 @@ def _changed_at(folder: str) -> int | None:
         return os.stat(folder).st_mtime_ns
     except FileNotFoundError:
         return None
-
-
-def _end_of_last_line(stream: FileIO) -> int:
-    """How many bytes the whole lines of a file are."""
-    end = os.fstat(stream.fileno()).st_size
-    while end > 0:
-        begin = max(0, end - _CHUNK)
-        newline = os.pread(stream.fileno(), end - begin, begin).rfind(b"\n")
-        if newline >= 0:
-            return begin + newline + 1
-        end = begin
-    return 0
