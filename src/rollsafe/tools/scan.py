@@ -95,8 +95,49 @@ class Oddity:
 
 
 @dataclass
+class Times:
+    """The times that the lines of one file have, in seconds since the epoch.
+
+    Attributes:
+        found: Whether lines have a time.
+        first, last: The first and the last one, in the order of the lines; None if there is none.
+        earliest, latest: The least and the greatest one, to the second.
+        begins, ends: The times of the first and of the last line, with their fractions; None if those lines have none.
+        early: How many seconds the times of lines may be before those of their records.
+    """
+
+    found: bool = False
+    first: float | None = None
+    last: float | None = None
+    earliest: float = inf
+    latest: float = -inf
+    begins: float | None = None
+    ends: float | None = None
+    early: float = 0.0
+
+    def begin_in(self, interval: Interval) -> bool:
+        """Whether none is before an interval."""
+        return interval.start < self.earliest + 1 + self.early
+
+    def fit(self, interval: Interval) -> bool:
+        """Whether all are in an interval."""
+        return self.begin_in(interval) and self.latest < interval.end
+
+    def add(self, since: float | None, until: float | None) -> None:
+        """Add the times of the first and the last one of some lines."""
+        if since is not None and self.first is None:
+            self.first = since
+        if until is not None:
+            self.last = until
+
+    def widen(self, least: float, greatest: float) -> None:
+        """Add the least and the greatest time of some lines."""
+        self.earliest, self.latest = min(self.earliest, least), max(self.latest, greatest)
+
+
+@dataclass
 class Scan:
-    """What one file holds. Lines are counted; times are in seconds since the epoch.
+    """The contents of one file, as counts of its lines.
 
     Attributes:
         bytes: After decompression.
@@ -108,10 +149,6 @@ class Scan:
         runs: Stream -> its numbers, in the order of the lines.
         found: Kind -> how many.
         oddities: The first SHOWN of each kind.
-        timed: Whether lines tell a time.
-        earliest, latest: The least and the greatest time that a line tells, to the second.
-        begins, ends: The times of the first and of the last line, as precise as they are told; None if they tell none.
-        early: How many seconds the times of lines may be before those of their records.
     """
 
     bytes: int = 0
@@ -121,25 +158,10 @@ class Scan:
     blanked: int = 0
     notices: int = 0
     dropped: int = 0
-    first_time: float | None = None
-    last_time: float | None = None
+    times: Times = field(default_factory=Times)
     runs: dict[str, list[Run]] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     oddities: list[Oddity] = field(default_factory=list)
-    timed: bool = False
-    earliest: float = inf
-    latest: float = -inf
-    begins: float | None = None
-    ends: float | None = None
-    early: float = 0.0
-
-    def begins_in(self, interval: Interval) -> bool:
-        """Whether no line is of a time before an interval."""
-        return interval.start < self.earliest + 1 + self.early
-
-    def fits(self, interval: Interval) -> bool:
-        """Whether all lines are of an interval."""
-        return self.begins_in(interval) and self.latest < interval.end
 
     def note(self, oddity: Oddity) -> None:
         """Count an oddity, and keep it if it is one of the first of its kind."""
@@ -275,22 +297,22 @@ class _Reader:
             self._read_lines(chunk)
             lines += not chunk.endswith(b"\n")
         if not self.scan.lines:
-            self.scan.begins = self._clock.time(chunk[: chunk.find(b"\n") + 1 or len(chunk)])
+            self.scan.times.begins = self._clock.time(chunk[: chunk.find(b"\n") + 1 or len(chunk)])
         self._last = chunk
         self.scan.lines += lines
         self.scan.bytes += len(chunk)
 
     def end(self) -> None:
         """Take note of the last line, when all is read."""
-        self.scan.ends = self._clock.time(self._last[self._last.rfind(b"\n", 0, -1) + 1 :])
+        self.scan.times.ends = self._clock.time(self._last[self._last.rfind(b"\n", 0, -1) + 1 :])
 
     def _look_how_lines_are_made(self, chunk: bytes) -> None:
         """Find out where the lines have time and stamp, by the first ones of the chunk."""
         sample = chunk.split(b"\n", _SAMPLE)[:_SAMPLE]
         if self._head == "none":
             self._head = _most(_HEADS, sample)
-            self.scan.timed = self._head != "none"
-            self.scan.early = 1.0 if self._head == "access" else 0.0
+            self.scan.times.found = self._head != "none"
+            self.scan.times.early = 1.0 if self._head == "access" else 0.0
         if self._tail == "none" and STAMP.search(chunk):
             at = STAMP.search(chunk)
             assert at is not None
@@ -317,8 +339,8 @@ class _Reader:
         if self._tail != "none" and not self._numbers_go_on(found):
             return False
         if moments:
-            self.scan.earliest, self.scan.latest = min(self.scan.earliest, since), max(self.scan.latest, until)
-        self._note_times(found.time_of(0), found.time_of(count - 1))
+            self.scan.times.widen(since, until)
+        self.scan.times.add(found.time_of(0), found.time_of(count - 1))
         return True
 
     def _quickly(self, chunk: bytes, count: int, pattern: re.Pattern[bytes]) -> _Found | None:
@@ -428,8 +450,8 @@ class _Reader:
             self._read_other(row, line)
             return
         if moment is not None:
-            self._note_times(moment, moment)
-            scan.earliest, scan.latest = min(scan.earliest, moment), max(scan.latest, moment)
+            scan.times.add(moment, moment)
+            scan.times.widen(moment, moment)
             if not self._is_placed(moment):
                 self._note("misplaced", row, moment, f"a line of another interval: {_shown(line)}")
         if self._tail != "none":
@@ -469,15 +491,7 @@ class _Reader:
 
     def _is_placed(self, second: float) -> bool:
         """Whether a line of this second belongs here."""
-        return self._start < second + 1 + self.scan.early and second < self._end
-
-    def _note_times(self, since: float | None, until: float | None) -> None:
-        """Take note of the times of first and last line."""
-        scan = self.scan
-        if since is not None and scan.first_time is None:
-            scan.first_time = since
-        if until is not None:
-            scan.last_time = until
+        return self._start < second + 1 + self.scan.times.early and second < self._end
 
     def _note(self, kind: str, row: int, moment: float | None, text: str) -> None:
         """Take note of an oddity."""

@@ -25,7 +25,7 @@ from rollsafe.settings import Settings
 from rollsafe.stamps import birth_of
 from rollsafe.tools.catalog import Log, LogFile
 from rollsafe.tools.lines import Snapshot, clock_of, open_now
-from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, scan
+from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, Times, scan
 from rollsafe.tools.words import counted
 
 KINDS = ("gap", "dropped", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
@@ -253,13 +253,13 @@ class _Verification:
         The lock file tells the settings of today. Where they were changed, older files have intervals that nothing
         tells: longer ones, or those of another zone.
         """
-        timed = [(file, read) for file, read, _ in self._scans.values() if read.latest >= read.earliest]
+        timed = [(file, read) for file, read, _ in self._scans.values() if read.times.latest >= read.times.earliest]
         others = 0
         for place, (file, read) in enumerate(timed):
-            if file.is_live or file.interval is None or read.fits(file.interval):
+            if file.is_live or file.interval is None or read.times.fit(file.interval):
                 continue
             doubt = _Doubt.NONE
-            if read.latest < log.made:
+            if read.times.latest < log.made:
                 doubt = _doubt_about(file.interval, timed, place, log.settings)
             if doubt is _Doubt.ABOUT_ALL:
                 others += 1
@@ -296,8 +296,8 @@ class _Verification:
                     unstamped=read.unstamped,
                     blanked=read.blanked,
                     notices=read.notices,
-                    first_time=read.first_time,
-                    last_time=read.last_time,
+                    first_time=read.times.first,
+                    last_time=read.times.last,
                     found=dict(read.found),
                     streams={
                         stream: sum(run.last - run.first + 1 for run in found) for stream, found in read.runs.items()
@@ -384,7 +384,7 @@ class _Verification:
             )
         elif unstamped := sum(read.unstamped for _, read in files):
             report.notes.append(f"{log.live}: {unstamped} lines are older than the first stamp of their file")
-        if any(not read.timed for _, read in files):
+        if any(not read.times.found for _, read in files):
             report.notes.append(
                 f"{log.live}: lines of some files tell no time, so misplaced lines cannot be told there"
             )
@@ -434,22 +434,22 @@ def _doubt_about(interval: Interval, timed: Sequence[tuple[LogFile, Scan]], plac
         place: Where among them the backup is.
         settings: Those of today.
     """
-    file, read = timed[place]
+    file, times = timed[place][0], timed[place][1].times
     after = _next_of(interval, (timed[other] for other in range(place + 1, len(timed))))
     if after is None:
         return _Doubt.NONE
-    if read.begins_in(interval):
-        if read.latest - interval.end < min(_LATE, _LATE_INTERVALS * (interval.end - interval.start)):
+    if times.begin_in(interval):
+        if times.latest - interval.end < min(_LATE, _LATE_INTERVALS * (interval.end - interval.start)):
             return _Doubt.NONE
-        if read.latest < after.earliest:
+        if times.latest < after.earliest:
             return _Doubt.ABOUT_ALL
         # The server was restarted with new settings, and logged on within the second.
-        if read.latest == after.earliest and _is_before(read.ends, after.begins):
-            return _Doubt.ABOUT_ALL if read.earliest >= interval.end else _Doubt.ABOUT_MANY
+        if times.latest == after.earliest and _is_before(times.ends, after.begins):
+            return _Doubt.ABOUT_ALL if times.earliest >= interval.end else _Doubt.ABOUT_MANY
         return _Doubt.NONE
     before = _next_of(interval, (timed[other] for other in range(place - 1, -1, -1)))
-    in_order = (before is None or before.latest < read.earliest) and read.latest < after.earliest
-    fits = any(read.fits(other) for other in _in_other_zones(file, settings))
+    in_order = (before is None or before.latest < times.earliest) and times.latest < after.earliest
+    fits = any(times.fit(other) for other in _in_other_zones(file, settings))
     return _Doubt.ABOUT_ALL if in_order and fits else _Doubt.NONE
 
 
@@ -466,9 +466,9 @@ def _in_other_zones(file: LogFile, settings: Settings) -> Iterator[Interval]:
             yield from map(schedule.interval, schedule.instants(file.backup.suffix))
 
 
-def _next_of(interval: Interval, others: Iterable[tuple[LogFile, Scan]]) -> Scan | None:
-    """The first of some files that is of another interval."""
-    return next((read for file, read in others if file.interval != interval), None)
+def _next_of(interval: Interval, others: Iterable[tuple[LogFile, Scan]]) -> Times | None:
+    """The times of the first of some files that is of another interval."""
+    return next((read.times for file, read in others if file.interval != interval), None)
 
 
 def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
