@@ -1,7 +1,7 @@
 """The same load on two log handlers: `python -m example_app.demo`, from the top of the repository.
 
 Four gunicorn workers serve the example application, first with the standard library's TimedRotatingFileHandler, then
-with rollsafe, and roll their log over each second. Then the oracle of the test suite counts the lines.
+with rollsafe, and roll their log over each second. Then the oracle (tests/support) counts the lines.
 """
 
 from __future__ import annotations
