@@ -18,7 +18,7 @@ from statistics import median
 
 from bench.measuring import in_a_process, parser_of, shuffled, write
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.archives import archive, sign_of
+from rollsafe.archives import archive, fingerprint_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
 from rollsafe.tools.catalog import logs_at
@@ -115,7 +115,7 @@ def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:
         if codec := codec_for(compress or None, None):
             compressed = path.with_name(f"{path.name}.{compress}")
             lock = FileLock(path.with_name("lock"))
-            archive(str(path), str(compressed), sign_of(path.stat()), codec, Ledger(lock))
+            archive(str(path), str(compressed), fingerprint_of(path.stat()), codec, Ledger(lock))
             lock.close()
             path = compressed
         for turn in range(rounds):

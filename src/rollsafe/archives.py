@@ -33,14 +33,14 @@ from rollsafe.renames import rename_new_at
 from rollsafe.scratch import NO_LINKS, Scratch, claimed, opened, scratch_beside
 
 # What an archive has behind its name as a second one, until the application has been told of it.
-UNTOLD_EXTENSION: Final = ".tmp"
+UNANNOUNCED_EXTENSION: Final = ".tmp"
 
-Sign = tuple[int, int, int, int]
+Fingerprint = tuple[int, int, int, int]
 """What changes when a file is written, renamed or replaced: device, inode, size, ctime in nanoseconds."""
 
 
-def sign_of(status: os.stat_result) -> Sign:
-    """The sign of a file."""
+def fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """The fingerprint of a file."""
     return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
@@ -52,29 +52,28 @@ def _content_of(status: os.stat_result) -> tuple[int, int]:
 def archive(
     source_path: str,
     final_path: str,
-    sign: Sign,
+    fingerprint: Fingerprint,
     codec: Codec,
     ledger: Ledger,
     *,
     is_elected: Callable[[], bool] = lambda: True,
-    tells: bool = False,
+    announces: bool = False,
 ) -> None:
     """Make `final_path` of `source_path`, which goes.
 
     Args:
-        source_path: A backup that was found quiet with this `sign`: whoever writes to it later looks, under the lock
-            of the rollover, whether it still has a name.
+        source_path: A backup that was found quiet with this `fingerprint`: each process that writes to it later asks,
+            under the lock of the rollover, whether it still has a name.
         final_path: The archive; nothing may have that name.
-        sign: Of the source.
+        fingerprint: Of the source.
         codec: How to compress.
         ledger: Of the log.
         is_elected: Whether this process tends the backups still. Asked before the first step that cannot be undone,
             where the source could not be claimed.
-        tells: Whether the application is to be told of the archive: then it has a second name until that is done.
+        announces: Whether the application is to be told of the archive: then it has a second name until that is done.
 
     Raises:
-        Changed: The source is not the file of that sign any more, or this process is not to do it any more; nothing
-            was done.
+        Changed: The source has another fingerprint now, or this process is not elected any more; nothing was done.
         Taken: Another process is at it.
         FileExistsError: There is something under the final name, which is left alone.
         OSError: Anything else; the source is untouched.
@@ -87,7 +86,7 @@ def archive(
         claimed(source) as is_claimed,
     ):
         status = os.fstat(source)
-        if sign_of(status) != sign:
+        if fingerprint_of(status) != fingerprint:
             raise Changed(source_path)
         if exists(final_path):
             raise FileExistsError(errno.EEXIST, "it exists beside the file that it would be made of", final_path)
@@ -98,7 +97,7 @@ def archive(
             with ledger.held():
                 if not (is_claimed or is_elected()) or not _is_unchanged(place, source, status):
                     raise Changed(source_path)
-                _commit(place, final, source, draft, scratch, ledger, tells)
+                _commit(place, final, source, draft, scratch, ledger, announces)
 
 
 def _written(codec: Codec, source: int, place: Place, scratch: Scratch) -> int:
@@ -121,13 +120,15 @@ def _is_unchanged(place: Place, source: int, status: os.stat_result) -> bool:
     return _content_of(os.fstat(source)) == _content_of(status) and _names(place, identity_of(status))
 
 
-def _commit(place: Place, final: Place, source: int, draft: int, scratch: Scratch, ledger: Ledger, tells: bool) -> None:
+def _commit(
+    place: Place, final: Place, source: int, draft: int, scratch: Scratch, ledger: Ledger, announces: bool
+) -> None:
     """Have the archive take the place of its source; only under the lock."""
     before = os.fstat(source)
     archive = os.fstat(draft)
     name = os.path.basename(place.path) + final.path.removeprefix(place.path)
     ledger.record(before, before.st_size, archive)
-    names = [_longer(final, UNTOLD_EXTENSION), final] if tells else [final]
+    names = [_longer(final, UNANNOUNCED_EXTENSION), final] if announces else [final]
     try:
         for new in names:
             _publish(scratch, name, identity_of(archive), new, is_last=new is final)
@@ -232,29 +233,29 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
                     return
                 # Late lines have come to the source since: it is archived again, all of it.
                 os.unlink(final.name, dir_fd=final.dir_fd)
-            untold = _longer(final, UNTOLD_EXTENSION)
-            if _names(untold, archive):
-                os.unlink(untold.name, dir_fd=untold.dir_fd)
+            unannounced = _longer(final, UNANNOUNCED_EXTENSION)
+            if _names(unannounced, archive):
+                os.unlink(unannounced.name, dir_fd=unannounced.dir_fd)
         ledger.withdraw(source)
 
 
-def give_name(path: str, final_path: str, sign: Sign, ledger: Ledger) -> None:
-    """Give a file that was found quiet with this sign a second, final name.
+def give_name(path: str, final_path: str, fingerprint: Fingerprint, ledger: Ledger) -> None:
+    """Give a file that was found quiet with this fingerprint a second, final name.
 
     Where the file system has no hard links the first name goes.
 
     Raises:
-        Changed: It is not the file of that sign any more, or the lock excludes nobody.
+        Changed: It is not the file of that fingerprint any more, or the lock excludes nobody.
         FileExistsError: There is something under the final name, which is left alone.
         OSError: It was refused.
     """
     with ledger.held(), place_of(path) as place, place_of(final_path) as final:
-        if sign_of(place.status()) != sign:
+        if fingerprint_of(place.status()) != fingerprint:
             raise Changed(path)
         try:
             os.link(place.name, final.name, src_dir_fd=place.dir_fd, dst_dir_fd=final.dir_fd, follow_symlinks=False)
         except FileExistsError:
-            if not _names(final, sign[:2]):
+            if not _names(final, fingerprint[:2]):
                 raise
         except OSError as error:
             if error.errno not in NO_LINKS:

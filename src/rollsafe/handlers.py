@@ -27,13 +27,13 @@ from typing import Any
 
 from rollsafe._options import OPTIONS, Options
 from rollsafe.arguments import checked_archive_dir, checked_path, decided_lock_writes
-from rollsafe.backups import directories_below
 from rollsafe.bounded_lock import LockBusy
 from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.events import tell
 from rollsafe.fragments import IN_PAGE
 from rollsafe.late import LateFiles
+from rollsafe.listing import directories_below
 from rollsafe.maintenance import Maintenance
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, spread_of
 from rollsafe.open_file import NoRoom, OpenFile
@@ -240,7 +240,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             path,
             self._interval_at,
             self._backup_path,
-            lambda: self._maintenance.extension(),
+            lambda: self._maintenance.duties.rolled_extension(),
             self.permissions,
             lambda: self.settings().line(),
             self._names().extensions,
@@ -822,7 +822,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._say_once("a late line", error)
             else:
                 self._late.keep(piece)
-                self._maintenance.opened_piece()
+                self._maintenance.opened_part()
                 return piece
         return live
 
@@ -928,8 +928,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
         Only files whose names this handler makes, or one like it with another `when` and the default suffix.
         """
-        limits = self._maintenance.limits()
-        return self._maintenance.tending().expired(self._recognisers(), limits) if limits.any else []
+        return self._maintenance.expired()
 
     @property
     def suffix(self) -> str:

@@ -43,6 +43,10 @@ LEASE = 1.0
 GRACE = 1.0
 # Seconds that the file of an interval that is over is kept open for late lines.
 LATE = 5.0
+# A file that was seen unchanged for so many seconds is quiet: every process that writes to it later rechecks.
+QUIET_S = LEASE + GRACE
+# After so many seconds without a change, no process has a file open that is not the live one.
+UNUSED_S = LATE + QUIET_S
 
 ROLLOVER_BYTE = 0
 TENDING_BYTE = 1

@@ -211,7 +211,7 @@ def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup 
     return recognisers[0], None
 
 
-def expired(backups: Sequence[Stored], limits: Limits, now: float, free: float = inf) -> list[Removal]:
+def select_expired(backups: Sequence[Stored], limits: Limits, now: float, free: float = inf) -> list[Removal]:
     """The backups that exceed the limits, oldest first, each with the first limit that it exceeds.
 
     Args:

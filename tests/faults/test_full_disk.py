@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, backups, handlers
+from rollsafe import SafeTimedRotatingFileHandler, failures, handlers
 from rollsafe.note import read_note
 from tests.support.crew import Crew, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds
@@ -374,7 +374,7 @@ def test_an_outage_is_reported_once_and_the_next_one_again(tmp_path: Path, daily
 def test_a_compression_for_which_there_is_no_space_keeps_the_backup_and_succeeds_later(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.2)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.2)
     with mounted(kind) as disk:
         live = disk.logs / "app.log"
         backup = disk.logs / "app.log.2020-01-01_00-00-00"

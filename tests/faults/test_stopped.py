@@ -32,7 +32,7 @@ from rollsafe import (
     stamps,
 )
 from rollsafe import archives as rollsafe_archives
-from rollsafe.archives import sign_of
+from rollsafe.archives import fingerprint_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
 from rollsafe.locks import GRACE, LEASE
@@ -79,7 +79,7 @@ def archive(live: Path) -> list[Path]:
         if lock.acquire(timeout=0):
             lock.release()
             final = backup.with_name(f"{backup.name}.gz")
-            rollsafe_archives.archive(str(backup), str(final), sign_of(backup.stat()), codec, Ledger(lock))
+            rollsafe_archives.archive(str(backup), str(final), fingerprint_of(backup.stat()), codec, Ledger(lock))
             made.append(final)
     lock.close()
     return made

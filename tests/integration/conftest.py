@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, backups
+from rollsafe import FileLock, maintenance_pass
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
 
@@ -47,8 +47,8 @@ def lock(tmp_path: Path) -> Iterator[FileLock]:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The maintenance thread waits hardly at all until a backup is quiet: nobody else writes here."""
-    for name in ("LEASE", "GRACE", "LATE"):
-        monkeypatch.setattr(backups, name, 0.05)
+    monkeypatch.setattr(maintenance_pass, "QUIET_S", 0.1)
+    monkeypatch.setattr(maintenance_pass, "UNUSED_S", 0.15)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, backups
+from rollsafe import FileLock, failures
 from rollsafe.locks import TENDING_BYTE
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (
@@ -75,7 +75,7 @@ def test_plain_and_archive_count_once(live: Path, make: Make) -> None:
 def test_a_failure_is_reported_once_and_tried_again_later(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.05)
     calls = []
 
     class Failing(Bzip2):
@@ -275,10 +275,10 @@ def test_a_maintenance_thread_under_gevent_leaves_no_descriptors_behind(live: Pa
     program = """
 from gevent import monkey; monkey.patch_all()
 import gevent, logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, backups
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
 from tests.support.constants import set_constants
 
-set_constants(backups, LEASE=0.02, GRACE=0.02)
+set_constants(maintenance_pass, QUIET_S=0.04)
 told = []
 
 def tell(path, interval):

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from rollsafe import ConfigurationError, FileLock, backups, codecs
-from rollsafe.archives import UNTOLD_EXTENSION, archive, complete_killed, sign_of
+from rollsafe import ConfigurationError, FileLock, codecs
+from rollsafe.archives import UNANNOUNCED_EXTENSION, archive, complete_killed, fingerprint_of
 from rollsafe.ledger import Changed, Ledger, archived_since
 from rollsafe.locks import GRACE, LEASE
 from rollsafe.note import parse_note
+from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import Taken
 from tests.support.crew import Child, WatchedHandler
 from tests.support.logs import (
@@ -56,8 +57,8 @@ def test_an_archive_holds_the_backup_has_its_mode_and_time_and_takes_its_place(
 def test_an_archive_of_which_the_application_is_to_be_told_has_a_second_name_until_then(
     source: Path, lock: FileLock
 ) -> None:
-    final = make_archive(source, codec_of("gz"), lock, tells=True)
-    second = final.with_name(final.name + UNTOLD_EXTENSION)
+    final = make_archive(source, codec_of("gz"), lock, announces=True)
+    second = final.with_name(final.name + UNANNOUNCED_EXTENSION)
     assert names_beside(source) == {final.name, second.name}
     assert second.samefile(final)
 
@@ -177,7 +178,7 @@ def test_without_hard_links_the_archive_gets_its_name_by_a_rename(
         raise OSError(error, "no links here")
 
     monkeypatch.setattr(os, "link", link)
-    final = make_archive(source, codec_of(compress), lock, tells=True)
+    final = make_archive(source, codec_of(compress), lock, announces=True)
     assert names_beside(source) == {final.name}
     assert (read_archive(final) if compress == "gz" else final.read_bytes()) == LINES
 
@@ -208,11 +209,11 @@ def die_in(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, name, die)
 
 
-@pytest.mark.parametrize("tells", [False, True])
+@pytest.mark.parametrize("announces", [False, True])
 @pytest.mark.parametrize("call", ["link", "unlink"])
 @pytest.mark.parametrize("late", [b"", b"late\n"])
 def test_what_a_process_left_that_was_killed_in_the_commit_is_completed_or_done_again(
-    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch, call: str, late: bytes, tells: bool
+    source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch, call: str, late: bytes, announces: bool
 ) -> None:
     codec = codec_of("gz")
     final = Path(f"{source}.gz")
@@ -220,7 +221,7 @@ def test_what_a_process_left_that_was_killed_in_the_commit_is_completed_or_done_
         die_in(patch, call)
         patch.setattr(Ledger, "withdraw", die_in)
         with pytest.raises(Killed):
-            make_archive(source, codec, lock, tells=tells)
+            make_archive(source, codec, lock, announces=announces)
     assert final.exists() is (call == "unlink")
     with source.open("ab") as file:
         file.write(late)
@@ -230,7 +231,7 @@ def test_what_a_process_left_that_was_killed_in_the_commit_is_completed_or_done_
         assert {name for name in names_beside(source) if name[0] != "."} == {source.name}
         make_archive(source, codec, lock)
     assert read_archive(final) == LINES + late
-    second = final.name + UNTOLD_EXTENSION
+    second = final.name + UNANNOUNCED_EXTENSION
     assert {name for name in names_beside(source) if name[0] != "."} <= {final.name, second}
 
 
@@ -352,7 +353,7 @@ def test_who_is_not_elected_any_more_makes_nothing_final_unless_it_has_claimed_t
     final = Path(f"{source}.gz")
 
     def make() -> None:
-        sign = sign_of(source.lstat())
+        sign = fingerprint_of(source.lstat())
         archive(str(source), str(final), sign, codec_of("gz"), Ledger(lock), is_elected=lambda: False)
 
     with monkeypatch.context() as patch:
@@ -424,12 +425,14 @@ def test_zst_without_its_module_names_the_remedy(live: Path, monkeypatch: pytest
 
 
 def test_nothing_is_quiet_at_first_sight_whatever_its_time_stamps_say(source: Path) -> None:
-    watch = backups.Watch()
-    sign = sign_of(source.lstat())
-    assert watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) == pytest.approx(LEASE + GRACE)
-    assert 0 < watch.seconds_until_quiet(str(source), sign, LEASE + GRACE) < LEASE + GRACE
-    wait_until(lambda: watch.seconds_until_quiet(str(source), sign, 0.01) <= 0, "it was seen unchanged for a while")
+    quiet = QuietFiles()
+    fingerprint = fingerprint_of(source.lstat())
+    assert quiet.seconds_until_quiet(str(source), fingerprint, LEASE + GRACE) == pytest.approx(LEASE + GRACE)
+    assert 0 < quiet.seconds_until_quiet(str(source), fingerprint, LEASE + GRACE) < LEASE + GRACE
+    wait_until(
+        lambda: quiet.seconds_until_quiet(str(source), fingerprint, 0.01) <= 0, "it was seen unchanged for a while"
+    )
     with source.open("ab") as file:
         file.write(b"late\n")
-    changed = sign_of(source.lstat())
-    assert watch.seconds_until_quiet(str(source), changed, LEASE + GRACE) == pytest.approx(LEASE + GRACE)
+    changed = fingerprint_of(source.lstat())
+    assert quiet.seconds_until_quiet(str(source), changed, LEASE + GRACE) == pytest.approx(LEASE + GRACE)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, backups
-from rollsafe.backups import Tending, Watch
+from rollsafe import FileLock, failures, maintenance_pass
 from rollsafe.codecs import CallableCodec, Codec
+from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
+from rollsafe.listing import Listing
+from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import Names
+from rollsafe.quiet import QuietFiles
 from rollsafe.schedule import Schedule
 
 
@@ -29,8 +32,8 @@ class Full(Codec):
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are not waited for: nobody else writes here."""
-    for name in ("LEASE", "GRACE", "LATE"):
-        monkeypatch.setattr(backups, name, 0.0)
+    for name in ("QUIET_S", "UNUSED_S"):
+        monkeypatch.setattr(maintenance_pass, name, 0.0)
 
 
 @pytest.fixture
@@ -40,24 +43,25 @@ def backup(tmp_path: Path) -> Path:
     return path
 
 
-class Rounds:
-    """Makes rounds over the backups beside one, with what one process remembers and reports."""
+class Passes:
+    """Makes passes over the backups beside one, with what one process remembers and reports."""
 
     def __init__(self, backup: Path) -> None:
-        self.watch = Watch()
+        self.failures = Failures()
+        self._quiet = QuietFiles()
         self.reported: list[BaseException] = []
         self._directory = backup.parent
 
-    def next(self) -> Tending:
-        """A further round."""
-        names = Names(str(self._directory / "app.log"), Schedule("H", tz="UTC"))
-        return Tending(str(self._directory), names, self.watch, lambda sentence, error: self.reported.append(error))
+    def next(self) -> MaintenancePass:
+        """Another pass."""
+        files = Listing(str(self._directory), Names(str(self._directory / "app.log"), Schedule("H", tz="UTC")))
+        return MaintenancePass([files], self._quiet, self.failures, lambda sentence, error: self.reported.append(error))
 
 
-def fail_to_compress(tending: Tending, backup: Path) -> None:
+def fail_to_compress(one_pass: MaintenancePass, backup: Path) -> None:
     """Try to compress where there is no space."""
     lock = FileLock(backup.with_name(".app.log.lock"))
-    tending.compress(Full(), Ledger(lock), None)
+    one_pass.compress(Full(), Ledger(lock), None)
     lock.close()
 
 
@@ -66,70 +70,70 @@ def refuse(path: str, **keywords: object) -> None:
 
 
 def test_a_backup_that_could_not_be_compressed_can_be_removed(backup: Path) -> None:
-    rounds = Rounds(backup)
-    fail_to_compress(rounds.next(), backup)
-    assert [type(error) for error in rounds.reported] == [OSError]
-    rounds.next().remove([str(backup)])
+    passes = Passes(backup)
+    fail_to_compress(passes.next(), backup)
+    assert [type(error) for error in passes.reported] == [OSError]
+    passes.next().remove([str(backup)])
     assert not backup.exists()
 
 
 def test_each_action_that_fails_with_a_backup_is_reported_once(backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 1e-9)
+    monkeypatch.setattr(failures, "_RETRY_S", 1e-9)
     monkeypatch.setattr(os, "unlink", refuse)
-    rounds = Rounds(backup)
+    passes = Passes(backup)
     for _ in range(2):
-        tending = rounds.next()
-        tending.remove([str(backup)])
-        fail_to_compress(tending, backup)
-        rounds.watch.end_round()
-    assert [type(error) for error in rounds.reported] == [PermissionError, OSError]
+        one_pass = passes.next()
+        one_pass.remove([str(backup)])
+        fail_to_compress(one_pass, backup)
+        passes.failures.end_pass()
+    assert [type(error) for error in passes.reported] == [PermissionError, OSError]
 
 
-def test_a_removal_that_failed_and_is_not_wanted_any_more_wakes_nobody_for_ever(
+def test_a_removal_that_failed_and_is_not_wanted_any_more_wakes_nobody_any_more(
     backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 1e-9)
-    rounds = Rounds(backup)
+    monkeypatch.setattr(failures, "_RETRY_S", 1e-9)
+    passes = Passes(backup)
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
-        rounds.next().remove([str(backup)])
-    rounds.watch.end_round()
-    assert rounds.watch.retry_at < inf, "it is to be tried again"
-    rounds.next().remove([])
-    rounds.watch.end_round()
-    assert rounds.watch.retry_at == inf
+        passes.next().remove([str(backup)])
+    passes.failures.end_pass()
+    assert passes.failures.retry_at < inf, "it is to be tried again"
+    passes.next().remove([])
+    passes.failures.end_pass()
+    assert passes.failures.retry_at == inf
 
 
-def test_what_failed_and_still_rests_is_remembered(backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = Rounds(backup)
+def test_a_failure_is_remembered_until_it_may_be_tried_again(backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = Passes(backup)
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
-        rounds.next().remove([str(backup)])
+        passes.next().remove([str(backup)])
     for _ in range(2):
-        rounds.watch.end_round()
-    assert rounds.watch.rests("remove", str(backup))
+        passes.failures.end_pass()
+    assert passes.failures.is_backing_off("remove", str(backup))
 
 
-def test_what_may_not_be_compressed_any_more_wakes_nobody_for_ever(
+def test_what_may_not_be_compressed_any_more_wakes_nobody_any_more(
     backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds = Rounds(backup)
-    monkeypatch.setattr(backups, "_RETRY", 1e-9)
-    fail_to_compress(rounds.next(), backup)
-    monkeypatch.setattr(backups, "_is_ours", lambda status: False)
-    fail_to_compress(rounds.next(), backup)
-    rounds.watch.end_round()
-    assert rounds.watch.retry_at == inf
+    passes = Passes(backup)
+    monkeypatch.setattr(failures, "_RETRY_S", 1e-9)
+    fail_to_compress(passes.next(), backup)
+    monkeypatch.setattr(maintenance_pass, "_is_ours", lambda status: False)
+    fail_to_compress(passes.next(), backup)
+    passes.failures.end_pass()
+    assert passes.failures.retry_at == inf
 
 
 def test_a_program_that_is_missing_is_reported(backup: Path) -> None:
-    rounds = Rounds(backup)
+    passes = Passes(backup)
     lock = FileLock(backup.with_name(".app.log.lock"))
 
     def compress(source_path: str, target_path: str) -> None:
         raise FileNotFoundError(errno.ENOENT, "no such program", "bzip3")
 
-    rounds.next().compress(CallableCodec(compress), Ledger(lock), None)
+    passes.next().compress(CallableCodec(compress), Ledger(lock), None)
     lock.close()
-    assert ["bzip3" in str(error) for error in rounds.reported] == [True]
+    assert ["bzip3" in str(error) for error in passes.reported] == [True]
     assert backup.exists()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import backups
-from rollsafe.archives import archive, sign_of
+from rollsafe import maintenance_pass
+from rollsafe.archives import archive, fingerprint_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
-from rollsafe.locks import FileLock
+from rollsafe.locks import QUIET_S, FileLock
 from rollsafe.open_file import OpenFile
 from rollsafe.spill import Spill
 from tests.support.crew import lock_path
@@ -35,7 +35,7 @@ def lines_in(directory: Path) -> list[str]:
 def test_a_line_that_comes_while_the_application_has_the_backup_gets_a_further_file(
     hook: str, live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "LATE", 0.1)
+    monkeypatch.setattr(maintenance_pass, "UNUSED_S", QUIET_S + 0.1)
     given: list[Path] = []
 
     def take(path: str, *_: object) -> None:
@@ -110,7 +110,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     lock = FileLock(lock_path(live))
     codec = codec_for("gz", None)
     assert codec is not None
-    archive(str(backup), f"{backup}.gz", sign_of(backup.stat()), codec, Ledger(lock))
+    archive(str(backup), f"{backup}.gz", fingerprint_of(backup.stat()), codec, Ledger(lock))
     lock.close()
     # As after a stop of its process.
     kept.recheck_after = -1.0

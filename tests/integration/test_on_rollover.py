@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import ConfigurationError, backups
+from rollsafe import ConfigurationError, failures, maintenance_pass
+from rollsafe.locks import QUIET_S
 from rollsafe.schedule import Interval
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
@@ -20,7 +21,7 @@ from tests.support.servers import wait_until
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are not waited for so long: nobody else writes here."""
-    monkeypatch.setattr(backups, "LATE", 0.1)
+    monkeypatch.setattr(maintenance_pass, "UNUSED_S", QUIET_S + 0.1)
 
 
 class Uploads:
@@ -66,7 +67,7 @@ def test_it_is_told_of_each_backup_when_that_is_final(live: Path, make: Make, co
 def test_an_exception_is_reported_once_and_does_not_stop_the_tending(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None, failure: BaseException
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.05)
     uploads = Uploads()
     uploads.failures = 2
     uploads.failure = failure

@@ -46,7 +46,7 @@ def roll(handler: WatchedHandler) -> None:
 
 def tend(handler: WatchedHandler) -> None:
     """Do rounds over the backups until there is nothing left to do."""
-    while (wait := handler._maintenance.do_round()) is not None:
+    while (wait := handler._maintenance.make_pass()) is not None:
         time.sleep(wait)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import backups
+from rollsafe import failures
 from tests.support.logs import Make, log
 from tests.support.servers import wait_until
 
@@ -112,7 +112,7 @@ def test_whatever_a_rotator_leaves_it_is_called_once_and_the_backup_is_whole(
 def test_it_is_not_called_for_a_name_that_there_is_and_that_is_said_once(
     live: Path, make: Make, rolled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.01)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.01)
     foreign = rolled.with_suffix("")
     foreign.write_text("somebody's\n")
     rotator = Rotator(os.rename)
@@ -133,7 +133,7 @@ def test_it_is_not_called_for_a_name_that_there_is_and_that_is_said_once(
 def test_one_that_fails_after_a_part_of_its_work_costs_neither_its_source_nor_what_it_has_made(
     live: Path, make: Make, rolled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.01)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.01)
 
     def fail(source: str, dest: str) -> None:
         Path(dest).write_text("a part")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import backups
-from rollsafe.archives import sign_of
+from rollsafe import quiet
+from rollsafe.archives import fingerprint_of
 from tests.support.logs import read_archive
 from tests.support.servers import run_program
 
@@ -138,37 +138,42 @@ os._exit(0 if not waits else 1)
     run_program(program, live)
 
 
+def seconds_until_quiet(source: Path) -> float:
+    """How long a process that sees a file for the first time waits until the file is quiet."""
+    return quiet.QuietFiles().seconds_until_quiet(str(source), fingerprint_of(source.lstat()), 2.0)
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_what_was_changed_minutes_ago_is_quiet_at_first_sight(
     source: Path, monkeypatch: pytest.MonkeyPatch, old: bool
 ) -> None:
     # Nobody can set a ctime, so the clock goes.
-    now = time.time() + (backups._OLD + 1 if old else backups._OLD - 60)
+    now = time.time() + (quiet._OLD_S + 1 if old else quiet._OLD_S - 60)
     monkeypatch.setattr(time, "time", lambda: now)
-    wait = backups.Watch().seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0)
+    wait = seconds_until_quiet(source)
     assert (wait <= 0) is old
 
 
 def test_where_the_clock_was_seen_being_set_nothing_is_quiet_at_first_sight(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch, now = backups.Watch(), time.time() + backups._OLD + 1
+    files, now = quiet.QuietFiles(), time.time() + quiet._OLD_S + 1
     monkeypatch.setattr(time, "time", lambda: now)
-    assert watch.seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0) == 2.0
+    assert files.seconds_until_quiet(str(source), fingerprint_of(source.lstat()), 2.0) == 2.0
 
 
 def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert backups.Watch().seconds_until_quiet(str(source), sign_of(source.lstat()), 2.0) == pytest.approx(2.0)
+    assert seconds_until_quiet(source) == pytest.approx(2.0)
 
 
 def test_a_rolled_file_of_an_earlier_run_is_told_of_by_a_process_that_ends_at_once(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, backups, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread, quiet
 from tests.support.constants import set_constants
 
-set_constants(backups, _OLD=-1.0)
+set_constants(quiet, _OLD_S=-1.0)
 set_constants(maintenance_thread, _EXIT_BEGIN_S=60.0, _EXIT_END_S=60.0)
 
 def tell(path, interval):
@@ -190,10 +195,10 @@ logging.warning("first")
 def test_a_handle_error_that_raises_does_not_end_the_maintenance(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, sys, time, threading
-from rollsafe import SafeTimedRotatingFileHandler, backups
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
 from tests.support.constants import set_constants
 
-set_constants(backups, LATE=0.05, LEASE=0.05, GRACE=0.05)
+set_constants(maintenance_pass, QUIET_S=0.1, UNUSED_S=0.15)
 told = []
 
 class Strict(SafeTimedRotatingFileHandler):
@@ -260,7 +265,7 @@ assert len(os.listdir(os.path.dirname(sys.argv[1]))) == 3, "live and lock file, 
 def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(tmp_path: Path) -> None:
     program = """
 import logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, backups
+from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
 from tests.support.constants import set_constants
 
 def descriptors():
@@ -296,7 +301,7 @@ import logging, os, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, late, maintenance
 from tests.support.constants import set_constants
 
-set_constants(maintenance, _SHORTEST_LOOK=0.05)
+set_constants(maintenance, _SHORTEST_LOOK_S=0.05)
 set_constants(late, LATE=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)

@@ -200,7 +200,7 @@ def test_several_processes_keep_every_line_and_pass_the_bound_by_one_line_each_a
     plan = Plan(processes=PROCESSES, seconds=4.0, sizes=(LINE,), rate=400, kills_per_second=1, stops_per_second=1)
     load = run_load(functools.partial(make_bound, live, compress), live, plan)
     after = WatchedHandler(live, when="S", interval=10, utc=True, maxBytes=BOUND, compress=compress, delay=True)
-    while (wait := after._maintenance.do_round()) is not None:
+    while (wait := after._maintenance.make_pass()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(live, load.acknowledged, suffix_of_seconds(10), kills=load.kills)

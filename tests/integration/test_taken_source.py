@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.archives import UNTOLD_EXTENSION
+from rollsafe.archives import UNANNOUNCED_EXTENSION
 from rollsafe.codecs import Compress, StreamCodec
 from rollsafe.ledger import Changed
 from tests.support.crew import WatchedHandler
@@ -125,7 +125,7 @@ def test_the_handler_publishes_and_tells_of_it(live: Path) -> None:
     handler.doRollover()
     final = live.with_name(f"app.log.{suffix_of(created, 'H')}.archive")
     wait_until(lambda: bool(told), "it is told")
-    wait_until(lambda: not Path(f"{final}{UNTOLD_EXTENSION}").exists(), "its second name goes")
+    wait_until(lambda: not Path(f"{final}{UNANNOUNCED_EXTENSION}").exists(), "its second name goes")
     handler.close()
     assert (told, final.read_text(), handler.reported) == ([str(final)], "first\n", [])
 

@@ -16,10 +16,15 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, background, backups, codecs, late
-from rollsafe.archives import UNTOLD_EXTENSION
+from rollsafe import SafeTimedRotatingFileHandler, background, codecs, failures, late, listing, maintenance_pass
+from rollsafe.archives import UNANNOUNCED_EXTENSION
+from rollsafe.excess import find_excess
+from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
+from rollsafe.locks import QUIET_S
+from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.quiet import QuietFiles
 from rollsafe.schedule import Interval
 from tests.support.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.support.load import Plan, run_load, suffix_of_seconds
@@ -241,7 +246,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(make: Make) -> N
 def test_of_several_processes_one_is_told_of_each_backup_once(
     live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
-    monkeypatch.setattr(backups, "LATE", 0.1)
+    monkeypatch.setattr(maintenance_pass, "UNUSED_S", QUIET_S + 0.1)
     heard, stop = tmp_path / "heard", tmp_path / "stop"
     heard.touch()
 
@@ -260,7 +265,7 @@ def test_of_several_processes_one_is_told_of_each_backup_once(
 
     def is_told() -> bool:
         names = names_in(live.parent) - {live.name}
-        waiting = [name for name in names if name.endswith((UNTOLD_EXTENSION, ROLLED_EXTENSION))]
+        waiting = [name for name in names if name.endswith((UNANNOUNCED_EXTENSION, ROLLED_EXTENSION))]
         final = all(name.endswith(".gz") for name in names) if compress else True
         logged = len(list(tmp_path.glob("* has logged"))) == PROCESSES
         return logged and final and not waiting and names <= set(heard.read_text().split())
@@ -332,7 +337,7 @@ def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(live: Path, make: M
 def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_more(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
-    monkeypatch.setattr(backups, "_RETRY", 0.05)
+    monkeypatch.setattr(failures, "_RETRY_S", 0.05)
     told = Told(failures=2)
     handler = make(compress=compress, on_rollover=told)
     roll(handler, "first")
@@ -401,29 +406,30 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
 ) -> None:
     handler = make(delay=True, when="M", compress="gz", max_age="1 day", max_total_bytes="1 GiB")
     # As if each file took as long as may be without a turn.
-    monkeypatch.setattr(backups, "_AT_A_TIME", -1.0)
+    monkeypatch.setattr(listing, "_WORK_S", -1.0)
     files = 30
     for number in range(files):
         live.with_name(f"app.log.2020-01-01_{number // 60:02}-{number % 60:02}").touch()
     turns: list[float] = []
-    monkeypatch.setattr(backups, "sleep", turns.append)
+    monkeypatch.setattr(listing, "sleep", turns.append)
 
     def turns_of(work: Callable[[], object]) -> int:
         turns.clear()
         work()
-        assert set(turns) == {backups._TURN}
+        assert set(turns) == {listing._TURN_S}
         return len(turns)
 
-    tending = handler._maintenance.tending()
+    listings = handler._maintenance.duties.listings()
     codec = handler._codec
     assert codec is not None
     lock = handler._rollover.lock
-    assert turns_of(handler._maintenance.tending) >= files, "once over all to list them"
-    names, limits = [handler._names()], handler._maintenance.limits()
-    assert turns_of(lambda: tending.expired(names, limits)) >= 2 * files, "names, and sizes"
-    assert turns_of(lambda: tending.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
-    paths = tending.expired(names, limits)
-    assert turns_of(lambda: tending.remove(paths)) == len(paths) == files
+    assert turns_of(handler._maintenance.duties.listings) >= files, "once over all to list them"
+    names, limits, quiet = [handler._names()], handler._maintenance.duties.limits(), QuietFiles()
+    assert turns_of(lambda: find_excess(listings, names, limits, quiet)) >= 2 * files, "names, and sizes"
+    one_pass = MaintenancePass(listings, quiet, Failures(), lambda sentence, error: None)
+    assert turns_of(lambda: one_pass.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
+    paths = find_excess(listings, names, limits, quiet).paths
+    assert turns_of(lambda: one_pass.remove(paths)) == len(paths) == files
 
 
 # All of it under load.
@@ -451,7 +457,7 @@ def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(live:
     extension = getattr(compress, "extension", f".{compress}")
     print(f"{len(list(live.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
     after = WatchedHandler(live, when="S", utc=True, compress=compress, delay=True)
-    while (wait := after._maintenance.do_round()) is not None:
+    while (wait := after._maintenance.make_pass()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)

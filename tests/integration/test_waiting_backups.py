@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, backups
+from rollsafe import FileLock
+from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
+from rollsafe.listing import Listing
+from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import Names
+from rollsafe.quiet import QuietFiles
 from rollsafe.retention import Limits
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.tools.catalog import logs_at
@@ -82,21 +86,21 @@ def test_a_backup_that_is_in_time_heard_of_is_not_removed_before(live: Path, mak
 
 def test_a_backup_whose_time_comes_during_the_call_for_another_has_its_turn_first(live: Path) -> None:
     early, other = waiting(live, 0), waiting(live, 1)
-    watch = backups.Watch()
+    quiet, failures = QuietFiles(), Failures()
     lock = FileLock(live.with_name(".app.log.lock"))
     reported: list[str] = []
 
-    def tending() -> backups.Tending:
-        names = Names(str(live), Schedule("H", tz="UTC"))
-        return backups.Tending(str(live.parent), names, watch, lambda sentence, error: reported.append(sentence))
+    def next_pass() -> MaintenancePass:
+        files = Listing(str(live.parent), Names(str(live), Schedule("H", tz="UTC")))
+        return MaintenancePass([files], quiet, failures, lambda sentence, error: reported.append(sentence))
 
-    tending().release(Ledger(lock), lambda path: None)
+    next_pass().release(Ledger(lock), lambda path: None)
     time.sleep(0.3)
     os.utime(early, (1, 1))
-    now = tending()
+    now = next_pass()
     # The call for the other one takes its time.
     now.release(Ledger(lock), lambda path: time.sleep(0.3))
-    now.give_up([str(early)])
+    now.remove_unclaimed([str(early)])
     lock.close()
     assert not other.exists()
     assert early.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.archives import archive, give_name, sign_of
+from rollsafe.archives import archive, fingerprint_of, give_name
 from rollsafe.codecs import CallableCodec, Codec, codec_for
 from rollsafe.ledger import Changed, Ledger
 from tests.support.crew import WatchedHandler
@@ -50,7 +50,7 @@ def make(backup: Path, codec: Codec) -> None:
     """Archive a backup as root does."""
     lock = FileLock(backup.with_name(".app.log.lock"))
     try:
-        archive(str(backup), f"{backup}.gz", sign_of(backup.lstat()), codec, Ledger(lock))
+        archive(str(backup), f"{backup}.gz", fingerprint_of(backup.lstat()), codec, Ledger(lock))
     finally:
         lock.close()
 
@@ -109,7 +109,7 @@ def test_without_hard_links_no_rename_goes_through_a_directory_that_was_swapped_
     monkeypatch.setattr(os, "link", refuse)
     lock = FileLock(scene.logs / ".app.log.lock")
     try:
-        give_name(str(rolled), str(inner / NAME), sign_of(rolled.lstat()), Ledger(lock))
+        give_name(str(rolled), str(inner / NAME), fingerprint_of(rolled.lstat()), Ledger(lock))
     finally:
         lock.close()
     assert (scene.etc / rolled.name).read_text() == "of root"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
-from rollsafe.archives import archive, sign_of
+from rollsafe.archives import archive, fingerprint_of
 from rollsafe.codecs import Codec, codec_for
 from rollsafe.ledger import Ledger
 from tests.support.crew import WatchedHandler
@@ -112,10 +112,10 @@ def codec_of(compress: Any, level: int | None = None) -> Codec:
     return codec
 
 
-def make_archive(source: Path, codec: Codec, lock: FileLock, *, tells: bool = False) -> Path:
+def make_archive(source: Path, codec: Codec, lock: FileLock, *, announces: bool = False) -> Path:
     """Archive a file as it is now."""
     final = Path(f"{source}{codec.extension}")
-    archive(str(source), str(final), sign_of(source.lstat()), codec, Ledger(lock), tells=tells)
+    archive(str(source), str(final), fingerprint_of(source.lstat()), codec, Ledger(lock), announces=announces)
     return final
 
 

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import backups, handlers, maintenance, renames
+from rollsafe import handlers, maintenance, maintenance_pass, renames
 from rollsafe.codecs import Compress
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -194,7 +194,7 @@ class HastyHandler(SafeTimedRotatingFileHandler):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        vars(backups)["archive"] = _archive_hastily
+        vars(maintenance_pass)["archive"] = _archive_hastily
 
 
 def compress_plainly(source_path: str, target_path: str) -> None:
@@ -276,10 +276,10 @@ class Program:
         """Make the handler."""
         # For the class, because a handler that is being made may have something to report already.
         logging.Handler.handleError = self._report  # type: ignore[method-assign, assignment]
-        # What was rolled just now may be tended just now: nobody else writes here.
-        set_constants(backups, LATE=0.0, LEASE=0.0, GRACE=0.0)
+        # A backup may be maintained at once: no other process writes here.
+        set_constants(maintenance_pass, QUIET_S=0.0, UNUSED_S=0.0)
         # The thread ends when nothing is left to do.
-        set_constants(maintenance, _SHORTEST_LOOK=math.inf, _LONGEST_LOOK=math.inf)
+        set_constants(maintenance, _SHORTEST_LOOK_S=math.inf, _LONGEST_LOOK_S=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",

@@ -11,7 +11,7 @@ import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe._options import checked_age, checked_size
-from rollsafe.retention import Limits, Stored, expired
+from rollsafe.retention import Limits, Stored, select_expired
 
 
 @pytest.mark.parametrize("value", [0, "0 MB", "0b"])
@@ -45,4 +45,4 @@ def test_where_0_means_no_bound_it_may_be_given(argument: str) -> None:
 )
 def test_0_is_no_limit(limits: Limits) -> None:
     assert not limits.any
-    assert expired([Stored(("app.log.one",), -inf, 10)], limits, 0.0, free=0) == []
+    assert select_expired([Stored(("app.log.one",), -inf, 10)], limits, 0.0, free=0) == []

@@ -21,7 +21,7 @@ from rollsafe.retention import (
     Limits,
     Stored,
     clock_agrees,
-    expired,
+    select_expired,
     settling_time,
     take_inventory,
 )
@@ -40,7 +40,7 @@ def backups(*sizes: int) -> list[Stored]:
 
 def gone(stored: list[Stored], limits: Limits, free: float = inf) -> list[int]:
     """The numbers of the backups that go."""
-    return [int(removal.backup.paths[0].rpartition(".")[2]) for removal in expired(stored, limits, NOW, free)]
+    return [int(removal.backup.paths[0].rpartition(".")[2]) for removal in select_expired(stored, limits, NOW, free)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_backups_without_a_line_go_before_any_with_lines_and_only_where_they_exc
     assert gone(stored, Limits(count=4)) == [1]
     assert gone(stored, Limits(count=3)) == [1, 4]
     assert gone(stored, Limits(count=1)) == [0, 1, 2, 4]
-    assert expired(stored, Limits(count=4), NOW)[0].reason == "one without a line of 5 backups, backupCount=4"
+    assert select_expired(stored, Limits(count=4), NOW)[0].reason == "one without a line of 5 backups, backupCount=4"
 
 
 def test_a_small_old_backup_does_not_outlive_a_large_newer_one() -> None:
@@ -84,7 +84,7 @@ def test_a_small_old_backup_does_not_outlive_a_large_newer_one() -> None:
 
 
 def test_a_backup_whose_name_tells_no_time_has_no_age() -> None:
-    assert expired([Stored(("app.log.one",), None)], Limits(max_age=1.0), NOW) == []
+    assert select_expired([Stored(("app.log.one",), None)], Limits(max_age=1.0), NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_backup_whose_name_tells_no_time_has_no_age() -> None:
     ],
 )
 def test_each_removal_has_its_reason(limits: Limits, reason: str) -> None:
-    assert [removal.reason for removal in expired(backups(10, 10), limits, NOW, free=5)] == [reason]
+    assert [removal.reason for removal in select_expired(backups(10, 10), limits, NOW, free=5)] == [reason]
 
 
 @given(

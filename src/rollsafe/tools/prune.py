@@ -11,11 +11,15 @@ import os
 import time
 from collections.abc import Callable
 
-from rollsafe.backups import Tending, Watch, size_of
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.excess import Excess, find_excess, inventory_of, size_of
+from rollsafe.failures import Failures
+from rollsafe.listing import Listing
 from rollsafe.locks import TENDING_BYTE, FileLock
+from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import Names, recognisers_of
 from rollsafe.ownership import other_owner
+from rollsafe.quiet import QuietFiles
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
 from rollsafe.tools.authority import acting_for
@@ -49,15 +53,13 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
             f"the backups of {log.live!r} are named as those of {owner!r} in {_directory(log)!r}, and nothing tells"
             " them apart; give each log an archive_dir or a name of its own"
         )
-    found = _tending(log).removals(_recognisers(log), limits)
+    found = _excess(log, limits).removals
     return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
 def doubts_clock(log: Log, limits: Limits) -> bool:
     """Whether `removals` leaves out what is too old, because the files do not bear out what the clock says."""
-    tending = _tending(log)
-    tending.removals(_recognisers(log), limits)
-    return tending.doubts_clock
+    return _excess(log, limits).doubts_clock
 
 
 def uncertain(log: Log) -> list[str]:
@@ -66,7 +68,7 @@ def uncertain(log: Log) -> list[str]:
     Raises:
         ConfigurationError, OSError: As for `removals`.
     """
-    return list(_tending(log).inventory(_recognisers(log)).uncertain)
+    return list(inventory_of([_listing(log)], _recognisers(log)).uncertain)
 
 
 def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
@@ -104,23 +106,30 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
             raise LogFileError(
                 f"the backups of {log.live!r} are tended by another process (see `rollsafe status`); try again later"
             )
-        watch = Watch()
+        quiet, failures = QuietFiles(), Failures()
         gone = removals(log, limits)
         paths = [path for removal in gone for path in removal.backup.paths]
         while True:
-            tending = Tending(_directory(log), _names(log), watch, lambda what, error: complain(f"{what}: {error}"))
-            tending.remove(paths)
-            tending.give_up(paths)
-            if tending.wait is None:
+            attempt = MaintenancePass(
+                [_listing(log)], quiet, failures, lambda what, error: complain(f"{what}: {error}")
+            )
+            attempt.remove(paths)
+            attempt.remove_unclaimed(paths)
+            if attempt.wait is None:
                 return [removal for removal in gone if not any(map(os.path.lexists, removal.backup.paths))]
-            time.sleep(tending.wait)
+            time.sleep(attempt.wait)
     finally:
         lock.close()
 
 
-def _tending(log: Log) -> Tending:
-    """One look at the backups."""
-    return Tending(_directory(log), _names(log), Watch(), lambda what, error: None)
+def _excess(log: Log, limits: Limits) -> Excess:
+    """The backups that exceed the limits now."""
+    return find_excess([_listing(log)], _recognisers(log), limits, QuietFiles())
+
+
+def _listing(log: Log) -> Listing:
+    """The files in the directory of the backups."""
+    return Listing(_directory(log), _names(log))
 
 
 def _directory(log: Log) -> str:

@@ -1,0 +1,118 @@
+"""What a handler wants done with its backups, as its attributes and overridden methods are at the moment of the call.
+
+They are read each time, because an application may set them at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rollsafe.codecs import Codec
+from rollsafe.listing import Listing
+from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.retention import Limits
+from rollsafe.schedule import Interval
+
+
+class Maintained(Protocol):
+    """A handler, as its maintenance sees it. The types are the standard library's, where these are its names."""
+
+    backupCount: int
+    max_age: float | None
+    max_total_bytes: int | None
+    min_free_bytes: int | None
+    on_rollover: Callable[[str, Interval], object] | None
+    rotator: Any
+    lock_writes: bool
+    rolloverAt: float  # the standard library's name
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Give a rolled file its final name, or do more than that."""
+
+    def getFilesToDelete(self) -> list[str]:
+        """Full paths of the backups that are to be removed."""
+
+    def _names(self) -> Names:
+        """The names of the backups."""
+
+    def _recognisers(self) -> list[Names]:
+        """The names of the backups, and those of a handler with another `when`."""
+
+    def _backup_directories(self) -> list[str]:
+        """Where the backups are: first where they go now; a namer may have a directory for each month."""
+
+    def _backup_owner(self) -> str | None:
+        """The other log to which the backups belong by now, None as long as they are the handler's."""
+
+    def _removes_more(self) -> bool:
+        """Whether the application itself decides which backups are removed."""
+
+    def _rotates_more(self) -> bool:
+        """Whether the application does more than rename a rolled file."""
+
+    def _let_go(self) -> bool:
+        """Close files that were rolled; whether the handler still has a file open."""
+
+    def _report(self, sentence: str, error: BaseException | None) -> None:
+        """Report what could not be done."""
+
+
+class Duties:
+    """What is to be done with the backups of one handler.
+
+    Args:
+        handler: The handler.
+        codec: How they are compressed, None if they are not.
+    """
+
+    def __init__(self, handler: Maintained, codec: Codec | None) -> None:
+        self._handler = handler
+        self.codec = codec
+
+    def limits(self) -> Limits:
+        """What may be kept."""
+        handler = self._handler
+        return Limits(handler.backupCount, handler.max_age, handler.max_total_bytes, handler.min_free_bytes)
+
+    def listings(self) -> list[Listing]:
+        """The files in each directory of backups."""
+        first, *others = self._handler._backup_directories()
+        names = self._handler._names()
+        if not others:
+            return [Listing(first, names)]
+        return [Listing(directory, names.within(directory)) for directory in (first, *others)]
+
+    def rolled_extension(self) -> str:
+        """The end of the name of a rolled file until a rotator or `on_rollover` was called for it."""
+        waits = self.has_rotator() or (self.notifies() and self.codec is None)
+        return ROLLED_EXTENSION if waits else ""
+
+    def after_rollover(self) -> bool:
+        """Whether there is anything to do after a rollover."""
+        return self.limits().any or self._handler._removes_more() or self.with_new_backup()
+
+    def with_new_backup(self) -> bool:
+        """Whether there is anything to do with the backup that a rollover has made."""
+        return self.codec is not None or self.notifies() or self.has_rotator()
+
+    def notifies(self) -> bool:
+        """Whether the application is notified of final backups."""
+        return self._handler.on_rollover is not None
+
+    def has_rotator(self) -> bool:
+        """Whether the application does more than rename a rolled file."""
+        return callable(self._handler.rotator) or self._handler._rotates_more()
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Hand a rolled file to the application's rotator."""
+        self._handler.rotate(source, dest)
+
+    def notify(self, path: str) -> None:
+        """Notify the application, if it wants that, of a backup that is final."""
+        if self._handler.on_rollover is not None:
+            names = self._handler._names()
+            backup = names.within(os.path.dirname(path)).parse(os.path.basename(path))
+            if backup is not None:
+                self._handler.on_rollover(path, names.interval_near(backup, os.lstat(path).st_mtime))
