@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from math import inf
 from typing import Final
 
+from rollsafe.attempts import IsElected, NotElected
 from rollsafe.background import Ending, is_patched
 from rollsafe.codecs import Codec
 from rollsafe.duties import Duties, Maintained
@@ -24,7 +25,7 @@ from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
 from rollsafe.listing import Listing
 from rollsafe.locks import LEASE, FileLock
-from rollsafe.maintenance_pass import IsElected, MaintenancePass, NotElected
+from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.maintenance_thread import join, thread_of_this_process
 from rollsafe.quiet import QuietFiles
 
@@ -220,6 +221,7 @@ class Maintenance:
         # A lock of its own: `close` releases the one that the handler holds.
         with closing(FileLock(self._lock_path)) as lock:
             maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired)
+        self._failures.end_pass()
         return maintenance_pass.wait
 
     def _is_disowned(self) -> bool:

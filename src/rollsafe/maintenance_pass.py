@@ -22,28 +22,19 @@ from rollsafe.archives import (
     give_name,
     remove,
 )
+from rollsafe.attempts import Attempts, IsElected, Report
 from rollsafe.codecs import Codec
 from rollsafe.duties import Duties
 from rollsafe.failures import Failures
 from rollsafe.ledger import Changed, Ledger
-from rollsafe.listing import Listing, slowly
+from rollsafe.listing import Listing
 from rollsafe.locks import QUIET_S, UNUSED_S, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.quiet import QuietFiles
-from rollsafe.scratch import Taken, clear_leftover
+from rollsafe.scratch import clear_leftover
 
-Report = Callable[[str, BaseException], None]
 Notify = Callable[[str], None]
 """Called with the path of a backup that is final, again and again until it returns."""
-IsElected = Callable[[], bool]
-"""Whether this process is still elected; asked before each step that cannot be undone."""
-
-# What the application's functions may raise; sys.exit, in the main function of a program that they use, ends no thread.
-_FAILURES = (Exception, SystemExit)
-
-
-class NotElected(Exception):
-    """Another process maintains the backups by now."""
 
 
 class MaintenancePass:
@@ -51,7 +42,7 @@ class MaintenancePass:
 
     Args:
         listings: The files of each directory of backups.
-        quiet: What this process remembers of their changes, from pass to pass.
+        quiet: What this process remembers of the changes of files, from pass to pass.
         failures: What it remembers of failures.
         report: Called for what could not be done.
         is_elected: Whether this process is to do it.
@@ -66,12 +57,7 @@ class MaintenancePass:
         is_elected: IsElected = lambda: True,
     ) -> None:
         self._listings = listings
-        self._quiet = quiet
-        self._failures = failures
-        self._report = report
-        self._is_elected = is_elected
-        self._waits: list[float] = []
-        self._early: set[str] = set()
+        self._attempts = Attempts(quiet, failures, report, is_elected)
         for listing in listings:
             present = listing.paths()
             quiet.forget_missing(listing.directory, present)
@@ -80,7 +66,7 @@ class MaintenancePass:
     @property
     def wait(self) -> float | None:
         """Seconds until there is more to do, None if there is nothing."""
-        return max(self._waits, default=None)
+        return max(self._attempts.waits, default=None)
 
     def run(self, duties: Duties, ledger: Ledger, expired: Collection[str]) -> None:
         """Do all that can be done now.
@@ -103,7 +89,6 @@ class MaintenancePass:
         self.remove_unclaimed(expired)
         if duties.codec is not None:
             self.compress(duties.codec, ledger, duties.notify if duties.notifies() else None, expired)
-        self._failures.end_pass()
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still use, and those that wait for the application.
@@ -113,15 +98,12 @@ class MaintenancePass:
         """
 
         def unlink(path: str, fingerprint: Fingerprint) -> None:
-            with claimed_file(path, fingerprint[:2]):
-                # Until `on_rollover` has returned for it, an archive has a second name.
-                if are_one(path, path + UNANNOUNCED_EXTENSION):
-                    remove(path + UNANNOUNCED_EXTENSION, fingerprint[:2])
-                remove(path, fingerprint[:2])
+            # Until `on_rollover` has returned for it, an archive has a second name.
+            _remove_both(path, path + UNANNOUNCED_EXTENSION, fingerprint)
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
         unclaimed = (path for path in final if not are_one(path, path + ROLLED_EXTENSION))
-        self._when_quiet("remove", unclaimed, QUIET_S, unlink, if_empty=UNUSED_S)
+        self._attempts.make("remove", unclaimed, QUIET_S, unlink, if_empty=UNUSED_S)
 
     def remove_unclaimed(self, paths: Iterable[str]) -> None:
         """Remove those of the files that wait for the application, under both their names.
@@ -131,14 +113,11 @@ class MaintenancePass:
         """
 
         def unlink(path: str, fingerprint: Fingerprint) -> None:
-            backup = path.removesuffix(ROLLED_EXTENSION)
-            with claimed_file(path, fingerprint[:2]):
-                if are_one(path, backup):
-                    remove(backup, fingerprint[:2])
-                remove(path, fingerprint[:2])
+            _remove_both(path, path.removesuffix(ROLLED_EXTENSION), fingerprint)
 
-        rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in self._early)
-        self._when_quiet("remove unclaimed", rolled, UNUSED_S, unlink)
+        early = self._attempts.early
+        rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in early)
+        self._attempts.make("remove unclaimed", rolled, UNUSED_S, unlink)
 
     def rotate(self, rotate: Callable[[str, str], None], ledger: Ledger, notify: Notify) -> None:
         """Hand each rolled file to the application's rotator, once.
@@ -159,23 +138,10 @@ class MaintenancePass:
                             backup,
                         )
                     rotate(path, backup)
-                self._finish_rotated(path, backup, fingerprint, ledger)
+                _finish_rotated(path, backup, fingerprint, ledger)
                 notify(backup)
 
-        self._when_quiet("rotate", self._rolled(), UNUSED_S, finish)
-
-    def _finish_rotated(self, path: str, backup: str, fingerprint: Fingerprint, ledger: Ledger) -> None:
-        """Unlink the rolled file that a rotator has left; give it its final name if the rotator did nothing with it."""
-        if not exists(path) or identity_of(os.lstat(path)) != fingerprint[:2]:
-            return
-        if are_one(path, backup):
-            remove(path, fingerprint[:2])
-        elif exists(backup):
-            drop_copied(path, backup, fingerprint[2], ledger)
-        else:
-            give_name(path, backup, fingerprint_of(os.lstat(path)), ledger)
-            with suppress(FileNotFoundError):
-                remove(path, fingerprint[:2])
+        self._attempts.make("rotate", self._rolled(), UNUSED_S, finish)
 
     def release(self, ledger: Ledger, notify: Notify) -> None:
         """Give each rolled file its final name when no process has it open any more.
@@ -193,30 +159,28 @@ class MaintenancePass:
                 with suppress(FileNotFoundError):
                     remove(path, fingerprint[:2])
 
-        self._when_quiet("release", self._rolled(), UNUSED_S, finish)
+        self._attempts.make("release", self._rolled(), UNUSED_S, finish)
 
     def recover(self, ledger: Ledger, notify: Notify) -> None:
         """Complete what killed processes have left of archives."""
         begun = {entry.identity[1]: entry.identity for entry in ledger.entries() if entry.archive}
-        for listing in self._listings if begun else ():
-            for path, inode in listing.plain():
-                if begun.pop(inode, None):
-                    extensions = listing.names.extensions[1:]
-                    self._attempt("complete", path, lambda path, ends=extensions: complete_killed(path, ends, ledger))  # type: ignore[misc]
+        unfinished = [path for path, inode in self._plain() if begun.pop(inode, None)] if begun else []
+        extensions = self._listings[0].names.extensions[1:]
+
+        def complete(path: str, _: Fingerprint) -> None:
+            complete_killed(path, extensions, ledger)
+
+        self._attempts.make("complete", unfinished, QUIET_S, complete, at_once=True)
         for identity in begun.values():
             with suppress(Changed), ledger.held():
                 ledger.settle(identity)
-        for path, names in chain.from_iterable(listing.scratch() for listing in self._listings):
-            try:
-                wait = self._quiet.seconds_until_quiet(path, fingerprint_of(os.lstat(path)), QUIET_S)
-            except FileNotFoundError:
-                continue
-            if wait > 0:
-                self._waits.append(wait)
-            else:
-                self._attempt("clear", path, lambda path, names=names: clear_leftover(path, names))  # type: ignore[misc]
-        for path in chain.from_iterable(listing.unannounced() for listing in self._listings):
-            self._attempt("notify", path, lambda path: self._announce(path, notify))
+        leftovers = dict(chain.from_iterable(listing.scratch() for listing in self._listings))
+
+        def clear(path: str, _: Fingerprint) -> None:
+            clear_leftover(path, leftovers[path])
+
+        self._attempts.make("clear", leftovers, QUIET_S, clear, is_fit=lambda status: stat.S_ISDIR(status.st_mode))
+        self._announce(chain.from_iterable(listing.unannounced() for listing in self._listings), notify)
 
     def compress(self, codec: Codec, ledger: Ledger, notify: Notify | None, without: Collection[str] = ()) -> None:
         """Make archives of the plain backups.
@@ -229,118 +193,65 @@ class MaintenancePass:
             notify: Called for each archive; None if the application wants no call.
             without: Backups that are to be removed.
         """
+        is_elected = self._attempts.is_elected
 
         def finish(path: str, fingerprint: Fingerprint) -> None:
             final = path + codec.extension
-            archive(path, final, fingerprint, codec, ledger, is_elected=self._is_elected, announces=notify is not None)
+            archive(path, final, fingerprint, codec, ledger, is_elected=is_elected, announces=notify is not None)
             if notify is not None:
-                self._attempt("notify", final + UNANNOUNCED_EXTENSION, lambda path: self._announce(path, notify))
+                self._announce([final + UNANNOUNCED_EXTENSION], notify)
 
-        plain = chain.from_iterable(listing.plain() for listing in self._listings)
-        self._when_quiet("compress", (path for path, _ in plain if path not in without), QUIET_S, finish, _is_ours)
+        plain = (path for path, _ in self._plain() if path not in without)
+        self._attempts.make("compress", plain, QUIET_S, finish, is_fit=_may_archive)
 
-    def _announce(self, unannounced: str, notify: Notify) -> None:
-        """Notify the application of an archive, and unlink its second name, which says that this is yet to be done."""
-        final = unannounced.removesuffix(UNANNOUNCED_EXTENSION)
-        identity = identity_of(os.lstat(unannounced))
-        with claimed_file(unannounced, identity):
-            if are_one(unannounced, final):
-                notify(final)
-                with suppress(FileNotFoundError):
-                    remove(unannounced, identity)
+    def _announce(self, unannounced: Iterable[str], notify: Notify) -> None:
+        """Notify the application of archives, and unlink their second names, which say that this is yet to be done."""
+
+        def announce(path: str, fingerprint: Fingerprint) -> None:
+            final = path.removesuffix(UNANNOUNCED_EXTENSION)
+            with claimed_file(path, fingerprint[:2]):
+                if are_one(path, final):
+                    notify(final)
+                    with suppress(FileNotFoundError):
+                        remove(path, fingerprint[:2])
+
+        self._attempts.make("notify", unannounced, QUIET_S, announce, at_once=True)
 
     def _await_next_pass(self, path: str) -> None:
         """Have another pass soon, for a file that has got its name in this one."""
-        self._waits.append(QUIET_S)
+        self._attempts.waits.append(QUIET_S)
 
     def _rolled(self) -> Iterable[str]:
         """The paths of the rolled files."""
         return chain.from_iterable(listing.rolled() for listing in self._listings)
 
-    def _attempt(self, action: str, path: str, act: Callable[[str], None]) -> None:
-        """Do `act` to a file, unless that has failed recently."""
-        if self._failures.is_backing_off(action, path):
-            return
-        self._check_elected()
-        try:
-            act(path)
-            self._forget(action, path)
-        except FileNotFoundError as error:
-            if exists(path):
-                self._record_failure(action, path, error)
-        except (Changed, Taken):
-            self._waits.append(QUIET_S)
-        except _FAILURES as error:
-            sentence = f"on_rollover has failed for {path}, and is called again later" if action == "notify" else ""
-            self._record_failure(action, path, error, sentence)
-
-    def _check_elected(self) -> None:
-        """Raise NotElected if this process is not to go on."""
-        if not self._is_elected():
-            raise NotElected
-
-    def _when_quiet(
-        self,
-        action: str,
-        paths: Iterable[str],
-        seconds: float,
-        act: Callable[[str, Fingerprint], None],
-        may: Callable[[os.stat_result], bool] | None = None,
-        if_empty: float | None = None,
-    ) -> None:
-        """Do `act` to each of the regular files `paths` that this process has seen unchanged for `seconds`.
-
-        Only to those of which `may` is true. `if_empty`, if given, counts for a file in which nothing is.
-        """
-        for path in slowly(paths):
-            if self._failures.is_backing_off(action, path):
-                continue
-            try:
-                status = os.lstat(path)
-                if not stat.S_ISREG(status.st_mode) or not (may is None or may(status)):
-                    self._failures.forget_failure(action, path)
-                    continue
-                fingerprint = fingerprint_of(status)
-                needed = seconds if if_empty is None or status.st_size else if_empty
-                wait = self._quiet.seconds_until_quiet(path, fingerprint, needed)
-                if wait > 0:
-                    self._early.add(path)
-                    self._waits.append(wait)
-                    continue
-                self._check_elected()
-                act(path, fingerprint)
-                self._forget(action, path)
-            except FileNotFoundError as error:
-                # Of the file, or of something that the application's function needs.
-                if exists(path):
-                    self._record_failure(action, path, error)
-            except Taken:
-                self._early.add(path)
-                self._waits.append(seconds)
-            except Changed as error:
-                self._early.add(path)
-                self._check_elected()
-                if self._failures.record_change(action, path):
-                    sentence = f"the backup {path} changes each time that it is to be tended"
-                    self._record_failure(action, path, error, sentence)
-                else:
-                    self._waits.append(seconds)
-            except NotElected:
-                raise
-            except _FAILURES as error:
-                self._record_failure(action, path, error)
-
-    def _forget(self, action: str, path: str) -> None:
-        """Forget a file that was dealt with."""
-        self._quiet.forget(path)
-        self._failures.forget(action, path)
-
-    def _record_failure(self, action: str, path: str, error: BaseException, sentence: str = "") -> None:
-        """Report the first of several failures of one action with one file."""
-        if self._failures.record_failure(action, path):
-            self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
+    def _plain(self) -> Iterable[tuple[str, int]]:
+        """The paths of the backups that are no archives, each with its inode number."""
+        return chain.from_iterable(listing.plain() for listing in self._listings)
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    """Whether this process may do to a file what its owner may."""
-    return os.geteuid() in (0, status.st_uid)
+def _remove_both(path: str, second: str, fingerprint: Fingerprint) -> None:
+    """Remove a file, also under a second name if it has that."""
+    with claimed_file(path, fingerprint[:2]):
+        if are_one(path, second):
+            remove(second, fingerprint[:2])
+        remove(path, fingerprint[:2])
+
+
+def _finish_rotated(path: str, backup: str, fingerprint: Fingerprint, ledger: Ledger) -> None:
+    """Unlink the rolled file that a rotator has left; give it its final name if the rotator did nothing with it."""
+    if not exists(path) or identity_of(os.lstat(path)) != fingerprint[:2]:
+        return
+    if are_one(path, backup):
+        remove(path, fingerprint[:2])
+    elif exists(backup):
+        drop_copied(path, backup, fingerprint[2], ledger)
+    else:
+        give_name(path, backup, fingerprint_of(os.lstat(path)), ledger)
+        with suppress(FileNotFoundError):
+            remove(path, fingerprint[:2])
+
+
+def _may_archive(status: os.stat_result) -> bool:
+    """Whether this process may do to a file what its owner may, and it is a regular one."""
+    return stat.S_ISREG(status.st_mode) and os.geteuid() in (0, status.st_uid)

@@ -120,7 +120,7 @@ def test_what_may_not_be_compressed_any_more_wakes_nobody_any_more(
     passes = Passes(backup)
     monkeypatch.setattr(failures, "_RETRY_S", 1e-9)
     fail_to_compress(passes.next(), backup)
-    monkeypatch.setattr(maintenance_pass, "_is_ours", lambda status: False)
+    monkeypatch.setattr(maintenance_pass, "_may_archive", lambda status: False)
     fail_to_compress(passes.next(), backup)
     passes.failures.end_pass()
     assert passes.failures.retry_at == inf

@@ -78,6 +78,7 @@ IMPORTS: dict[str, set[str]] = {
     "access": {"formatters"},
     "archives": {"codecs", "ledger", "locks", "places", "renames", "scratch"},
     "arguments": {"errors", "mounts", "places", "renames"},
+    "attempts": {"archives", "failures", "ledger", "listing", "quiet", "scratch"},
     "background": set(),
     "bounded_lock": {"events", "locks"},
     "codecs": {"background", "errors", "places", "scratch"},
@@ -133,6 +134,7 @@ IMPORTS: dict[str, set[str]] = {
     "listing": {"archives", "background", "names", "scratch"},
     "locks": {"places"},
     "maintenance": {
+        "attempts",
         "background",
         "codecs",
         "duties",
@@ -148,6 +150,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "maintenance_pass": {
         "archives",
+        "attempts",
         "codecs",
         "duties",
         "failures",
