@@ -1,17 +1,18 @@
-"""Archives: a backup compressed. One is final whole, or not at all, and its source goes only then.
+"""How an archive takes the place of its backup: the whole archive or none, and the backup is removed only then.
 
-It is written, synced and read back in a directory of its own (:mod:`rollsafe.scratch`). Then, under the lock of the
-rollover:
+The archive is written, synced and read back in a scratch directory (:mod:`rollsafe.scratch`). Then, under the rollover
+lock:
 
-1. the source must be what it was when it was read, and still be the file of its name;
-2. the ledger notes the source, its size, and the archive's inode, so that a writer whose file has lost its name knows
-   whether the archive has its line;
-3. the archive gets the final name as a second one by link(2), which replaces nothing. Where the application is to be
-   told of it, it gets a further name before, which ends in `.tmp` and goes when that is done;
+1. the source must be unchanged since it was read, and its path must still name it;
+2. the ledger records the source, its size, and the inode of the archive, so that a writer whose file has lost its name
+   finds out whether the archive has its line;
+3. the archive gets the final name as a second one by link(2), which replaces nothing. If the application is to be
+   notified, the archive gets another name before that one. It ends in `.tmp`, and is unlinked when the application was
+   notified;
 4. the source is unlinked.
 
-Whoever finds source and archive together knows by the ledger whether a process was killed between the last two steps:
-the inode of the archive is noted there. What the ledger does not know is nobody's to remove.
+A process that finds a source and its archive together asks the ledger, which has the inode of the archive, whether
+another process was killed between the last two steps. No process removes files of which the ledger says nothing.
 """
 
 from __future__ import annotations
@@ -24,28 +25,26 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from rollsafe.codecs import Codec
-from rollsafe.codecs import StreamCodec as StreamCodec
-from rollsafe.ledger import Changed as Changed
-from rollsafe.ledger import Ledger
+from rollsafe.ledger import Changed, Ledger
 from rollsafe.locks import Identity, identity_of
 from rollsafe.places import Looks, Place, place_of
 from rollsafe.renames import rename_new_at
 from rollsafe.scratch import NO_LINKS, Scratch, claimed, opened, scratch_beside
 
-# What an archive has behind its name as a second one, until the application has been told of it.
+# The end of the second name that an archive has until the application was notified of it.
 UNANNOUNCED_EXTENSION: Final = ".tmp"
 
 Fingerprint = tuple[int, int, int, int]
-"""What changes when a file is written, renamed or replaced: device, inode, size, ctime in nanoseconds."""
+"""Device, inode, size, and ctime in nanoseconds of a file: it changes when the file is written, renamed or replaced."""
 
 
 def fingerprint_of(status: os.stat_result) -> Fingerprint:
-    """The fingerprint of a file."""
+    """The fingerprint of the file with this status."""
     return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _content_of(status: os.stat_result) -> tuple[int, int]:
-    """What changes when a file is written: size, mtime in nanoseconds. Our own second name of it changes the ctime."""
+    """Size, and mtime in nanoseconds: they change when a file is written. The ctime changes also by our own link(2)."""
     return status.st_size, status.st_mtime_ns
 
 
@@ -59,24 +58,25 @@ def archive(
     is_elected: Callable[[], bool] = lambda: True,
     announces: bool = False,
 ) -> None:
-    """Make `final_path` of `source_path`, which goes.
+    """Replace the backup `source_path` by its archive `final_path`.
 
     Args:
         source_path: A backup that was found quiet with this `fingerprint`: each process that writes to it later asks,
             under the lock of the rollover, whether it still has a name.
-        final_path: The archive; nothing may have that name.
+        final_path: The archive; the name must be free.
         fingerprint: Of the source.
         codec: How to compress.
         ledger: Of the log.
-        is_elected: Whether this process tends the backups still. Asked before the first step that cannot be undone,
-            where the source could not be claimed.
-        announces: Whether the application is to be told of the archive: then it has a second name until that is done.
+        is_elected: Whether this process still maintains the backups. If the source could not be claimed, it is asked
+            before the first step that cannot be undone.
+        announces: Whether the application is to be notified of the archive: then it has a second name until that is
+            done.
 
     Raises:
         Changed: The source has another fingerprint now, or this process is not elected any more; nothing was done.
-        Taken: Another process is at it.
-        FileExistsError: There is something under the final name, which is left alone.
-        OSError: Anything else; the source is untouched.
+        Taken: Another process works on it.
+        FileExistsError: The final name is taken; the file there is left alone.
+        OSError: Another call was refused; the source is untouched.
     """
     with (
         place_of(source_path) as place,
@@ -101,10 +101,10 @@ def archive(
 
 
 def _written(codec: Codec, source: int, place: Place, scratch: Scratch) -> int:
-    """What the codec has written, open.
+    """The archive that the codec has written, open.
 
-    Where another process has archived the source meanwhile, it has cleared the scratch directory away as well: that is
-    no failure of the codec.
+    If another process has archived the source meanwhile, it has removed the scratch directory as well. Then the error
+    is no failure of the codec.
     """
     before = os.fstat(source)
     try:
@@ -116,14 +116,14 @@ def _written(codec: Codec, source: int, place: Place, scratch: Scratch) -> int:
 
 
 def _is_unchanged(place: Place, source: int, status: os.stat_result) -> bool:
-    """Whether an open file is what it was, and the place names it."""
+    """Whether an open file has not been written to since, and the place names it."""
     return _content_of(os.fstat(source)) == _content_of(status) and _names(place, identity_of(status))
 
 
 def _commit(
     place: Place, final: Place, source: int, draft: int, scratch: Scratch, ledger: Ledger, announces: bool
 ) -> None:
-    """Have the archive take the place of its source; only under the lock."""
+    """Replace the source by its archive; only under the lock."""
     before = os.fstat(source)
     archive = os.fstat(draft)
     name = os.path.basename(place.path) + final.path.removeprefix(place.path)
@@ -132,13 +132,13 @@ def _commit(
     try:
         for new in names:
             _publish(scratch, name, identity_of(archive), new, is_last=new is final)
-        # The lock may be lost at any time (see `FileLock.excludes`), and a writer that has it now need not ask us.
+        # The lock can be lost at any time (see `FileLock.excludes`). A writer that has it now does not wait for us.
         ledger.check_held()
         if not _is_unchanged(place, source, before):
             raise Changed(place.path)
         os.unlink(place.name, dir_fd=place.dir_fd)
     except BaseException:
-        # An error may be reported though the source is gone; then the archive is all that there is.
+        # unlink(2) may fail and yet have removed the source; then the archive is the only copy.
         with suppress(OSError):
             if _names(place, identity_of(before)):
                 for new in names:
@@ -151,20 +151,20 @@ def _commit(
 
 
 def _publish(scratch: Scratch, name: str, archive: Identity, new: Place, is_last: bool) -> None:
-    """Give an archive a name, which nothing has.
+    """Give an archive a name that is free.
 
-    Where the file system has no hard links it has one name only, the last one.
+    If the file system has no hard links, the archive gets only the last name.
 
     Raises:
         Changed: The archive is not there any more.
-        FileExistsError: There is something under the new name.
+        FileExistsError: The new name is taken.
     """
     if identity_of(os.stat(name, dir_fd=scratch.descriptor, follow_symlinks=False)) != archive:
         raise Changed(name)
     try:
         os.link(name, new.name, src_dir_fd=scratch.descriptor, dst_dir_fd=new.dir_fd, follow_symlinks=False)
     except FileExistsError:
-        # A network file system may repeat what it has done.
+        # The client of a network file system may repeat a call that was successful.
         if not _names(new, archive):
             raise
     except OSError as error:
@@ -175,7 +175,7 @@ def _publish(scratch: Scratch, name: str, archive: Identity, new: Place, is_last
 
 
 def _rename(name: str, dir_fd: int | None, new: Place) -> None:
-    """Give a file, which has this name in an open directory, another one, which nothing has; only under the lock."""
+    """Rename a file in an open directory to a place whose name is free; only under the lock."""
     if not rename_new_at(name, dir_fd, new.name, new.dir_fd):
         try:
             new.status()
@@ -186,12 +186,12 @@ def _rename(name: str, dir_fd: int | None, new: Place) -> None:
 
 
 def _longer(place: Place, extension: str) -> Place:
-    """The place with this behind its name."""
+    """The place whose name is longer by an extension."""
     return place.beside(os.path.basename(place.path) + extension)
 
 
 def _names(place: Place, identity: Identity) -> bool:
-    """Whether a name is of that file."""
+    """Whether a place names the file of this identity."""
     try:
         return identity_of(place.status()) == identity
     except FileNotFoundError:
@@ -199,24 +199,24 @@ def _names(place: Place, identity: Identity) -> bool:
 
 
 def _make_like(draft: int, model: os.stat_result) -> None:
-    """Give a file of ours owner, mode and times of another; it is opened to nobody who could not read that one."""
+    """Give a file of ours owner, mode and times of another; it is readable only for users who could read that one."""
     Looks(model.st_uid, model.st_gid, stat.S_IMODE(model.st_mode) & 0o777).give_to(draft)
     os.utime(draft, ns=(model.st_atime_ns, model.st_mtime_ns))
 
 
 def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger) -> None:
-    """Put right what a process has left that was killed while it had an archive take the place of its source.
+    """Complete the replacement of a source by its archive, after the process that made it was killed.
 
-    Only what the ledger says of these very files: a backup beside an archive may be what somebody has unpacked.
+    Only if the ledger has these very files: a backup beside its archive may be one that a person has unpacked.
 
     Args:
         source_path: A backup that is no archive.
-        extensions: What its archive may have behind its name.
+        extensions: Those that its archive may have.
         ledger: Of the log.
 
     Raises:
-        Changed: The lock excludes nobody.
-        OSError: It could not be done.
+        Changed: The lock was lost.
+        OSError: A call was refused.
     """
     with ledger.held(), place_of(source_path) as place:
         source = place.status()
@@ -231,7 +231,7 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
                     os.unlink(place.name, dir_fd=place.dir_fd)
                     ledger.settle(ledger.identity(source))
                     return
-                # Late lines have come to the source since: it is archived again, all of it.
+                # Late lines were written to the source since: the whole of it is archived again.
                 os.unlink(final.name, dir_fd=final.dir_fd)
             unannounced = _longer(final, UNANNOUNCED_EXTENSION)
             if _names(unannounced, archive):
@@ -242,12 +242,12 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
 def give_name(path: str, final_path: str, fingerprint: Fingerprint, ledger: Ledger) -> None:
     """Give a file that was found quiet with this fingerprint a second, final name.
 
-    Where the file system has no hard links the first name goes.
+    If the file system has no hard links, it loses its first name.
 
     Raises:
-        Changed: It is not the file of that fingerprint any more, or the lock excludes nobody.
-        FileExistsError: There is something under the final name, which is left alone.
-        OSError: It was refused.
+        Changed: It has another fingerprint now, or the lock was lost.
+        FileExistsError: The final name is taken; the file there is left alone.
+        OSError: A call was refused.
     """
     with ledger.held(), place_of(path) as place, place_of(final_path) as final:
         if fingerprint_of(place.status()) != fingerprint:
@@ -264,16 +264,16 @@ def give_name(path: str, final_path: str, fingerprint: Fingerprint, ledger: Ledg
 
 
 def drop_copied(path: str, copy_path: str, size: int, ledger: Ledger) -> None:
-    """Unlink a file of which the application has made `copy_path`.
+    """Unlink a file of which the application has made a copy.
 
     Args:
         path: The file.
-        copy_path: What the application has made.
-        size: What the file had before. It may be empty now, because the application has copied and truncated it.
+        copy_path: The copy.
+        size: The size of the file before. It may be empty now, because the application has copied and truncated it.
         ledger: Of the log.
 
     Raises:
-        OSError: It has another size: there are lines in it that came after the copy.
+        OSError: It has another size: it has lines that were written after the copy was made.
     """
     with ledger.held(), place_of(path) as place, place_of(copy_path) as copy:
         status = place.status()
@@ -290,7 +290,7 @@ def claimed_file(path: str, identity: Identity) -> Iterator[None]:
     """Keep other processes off the file that `path` names (see `claimed`).
 
     Raises:
-        Taken: Another process is at it.
+        Taken: Another process works on it.
         Changed: The path names another file.
         OSError: It cannot be opened.
     """
@@ -298,22 +298,22 @@ def claimed_file(path: str, identity: Identity) -> Iterator[None]:
         try:
             descriptor = place.open(os.O_RDONLY)
         except PermissionError:
-            # What may not be read may be removed all the same.
+            # A file that this process may not read can still be removed.
             yield
             return
         with opened(descriptor), claimed(descriptor):
-            # Who had it before us may have been done with it.
+            # The process that had claimed it before may have replaced or removed it.
             if not _names(place, identity):
                 raise Changed(path)
             yield
 
 
 def remove(path: str, identity: Identity) -> None:
-    """Unlink a name of the file of this identity.
+    """Unlink a path that names the file of this identity.
 
     Raises:
-        Changed: It is of another one.
-        FileNotFoundError: It is gone.
+        Changed: It names another file.
+        FileNotFoundError: It names none.
     """
     with place_of(path) as place:
         if identity_of(place.status()) != identity:
@@ -322,7 +322,7 @@ def remove(path: str, identity: Identity) -> None:
 
 
 def are_one(path: str, other: str) -> bool:
-    """Whether two names are of one file."""
+    """Whether two paths name the same file."""
     try:
         first, second = os.lstat(path), os.lstat(other)
     except OSError as error:
@@ -333,7 +333,7 @@ def are_one(path: str, other: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Whether anything has this name; `os.path.lexists` says no also where it may not look."""
+    """Whether a path names anything; `os.path.lexists` says no also if it may not look."""
     try:
         os.lstat(path)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""How archives are made: the codecs of the standard library and others like it, and a compression of the application.
+"""How archives are made: by the codecs of the standard library and others like it, or by a function of the application.
 
-Each writes into a directory of this process alone, and returns what it has verified as an open file.
+Each codec writes into a scratch directory, and returns the archive that it has verified as an open file.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from rollsafe.scratch import Scratch
 Compress = Callable[[str, str], object]
 """Writes an archive of the file `source_path` to the new file `target_path`."""
 
-# What a callable's archives end in, unless it has an attribute `extension`.
+# The extension of a callable's archives, unless it has an attribute `extension`.
 CALLABLE_EXTENSION: Final = ".archive"
 
-# Bytes. How much is compressed at a time, and synced at a time: one large fsync(2) would hold up other writers.
-_CHUNK: Final = 1 << 20
-_SLICE: Final = 1 << 14
-_SYNC: Final = 8 << 20
-# Bytes, and share of the file system: so much is left free for those that write the log.
-_RESERVE: Final = 16 << 20
+# How many bytes are compressed, decompressed and synced at a time: one large fsync(2) would hold up other writers.
+_CHUNK_BYTES: Final = 1 << 20
+_SLICE_BYTES: Final = 1 << 14
+_SYNC_BYTES: Final = 8 << 20
+# What is left free for the processes that write the log: so many bytes, or this fraction (1/20) if that is less.
+_RESERVE_BYTES: Final = 16 << 20
 _RESERVE_SHARE: Final = 20
 
 
@@ -42,24 +42,24 @@ class _Coder(Protocol):
 
 
 class Codec:
-    """How archives are made. Subclasses are one for each way.
+    """One way to make archives.
 
     Attributes:
-        extension: What the names of its archives end in.
+        extension: The end of the names of its archives.
     """
 
     extension: str
 
     def write(self, source: int, place: Place, scratch: Scratch) -> int:
-        """Write the archive of an open file into a new one, verify it, and see it to the disk.
+        """Write the archive of an open file into a new file, verify it, and sync it.
 
         Args:
             source: The file.
             place: Its name.
-            scratch: Where to write; the archive is to have the name of the source there, and the extension.
+            scratch: Where to write. There the archive has the name of the source and the extension.
 
         Returns:
-            The descriptor of what was verified, which is the caller's to close.
+            The descriptor of the verified archive, which the caller closes.
 
         Raises:
             OSError: It cannot be written or read back.
@@ -68,10 +68,10 @@ class Codec:
 
 
 class CallableCodec(Codec):
-    """The application compresses; that it has written a file is all that can be verified.
+    """The application compresses. Only that it has written a file can be verified.
 
-    It is given names in a directory of ours for both files. So what it removes, as programs for the command line
-    remove their source, is never the backup itself.
+    It gets names in the scratch directory for both files. Command-line programs remove their source: here they remove
+    another name of it, and never the backup itself.
     """
 
     def __init__(self, compress: Compress) -> None:
@@ -100,7 +100,7 @@ class CallableCodec(Codec):
 
 
 class StreamCodec(Codec):
-    """Compression by a module of the standard library, or by one that is like it."""
+    """Compression by a module of the standard library, or by one with the same interface."""
 
     def __init__(
         self, extension: str, new_compressor: Callable[[], _Coder], new_decompressor: Callable[[], Any]
@@ -129,7 +129,7 @@ class StreamCodec(Codec):
             read.add(chunk)
             _leave_room(draft, name)
             unsynced += _write_all(draft, compressor.compress(chunk))
-            if unsynced >= _SYNC:
+            if unsynced >= _SYNC_BYTES:
                 os.fsync(draft)
                 unsynced = 0
             pace.rest()
@@ -139,21 +139,21 @@ class StreamCodec(Codec):
             raise OSError(errno.EIO, "the archive does not hold what was compressed", name)
 
     def _digest_of(self, draft: int, pace: Pace) -> _Digest:
-        """What the archive holds when it is read back."""
+        """The digest of the lines in the archive, which is read back."""
         os.lseek(draft, 0, os.SEEK_SET)
         decompressor = self._new_decompressor()
         held = _Digest()
         for chunk in _chunks(draft):
-            # The output of a part of a highly compressed archive may be a thousand times as large.
-            for start in range(0, len(chunk), _SLICE):
-                held.add(decompressor.decompress(chunk[start : start + _SLICE]))
+            # A part of a highly compressed archive may become a thousand times as large.
+            for start in range(0, len(chunk), _SLICE_BYTES):
+                held.add(decompressor.decompress(chunk[start : start + _SLICE_BYTES]))
             pace.rest()
         held.ended = decompressor.eof
         return held
 
 
 class _Digest:
-    """Length and checksum of what went by; both release the interpreter's lock."""
+    """Length and checksum of a stream. To compute the checksum releases the interpreter's lock."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -161,7 +161,7 @@ class _Digest:
         self.ended = True
 
     def add(self, data: bytes) -> None:
-        """Take a part into account."""
+        """Add the next part of the stream."""
         self.length += len(data)
         self.checksum = zlib.crc32(data, self.checksum)
 
@@ -201,7 +201,7 @@ def codec_for(compress: str | Compress | None, level: int | None) -> Codec | Non
 
 
 def _gz(level: int | None) -> Codec:
-    """gzip (RFC 1952), without name and time, so that an archive depends on nothing but the lines."""
+    """gzip (RFC 1952), without name and time, so that an archive depends only on the lines."""
     chosen = _checked_level("gz", level, range(10), 6)
     gzip_format = 16 + zlib.MAX_WBITS
     return StreamCodec(
@@ -212,14 +212,14 @@ def _gz(level: int | None) -> Codec:
 
 
 def _xz(level: int | None) -> Codec:
-    """xz; each level has its own need of memory (xz(1)): 9 MiB at 0, 94 at 6, 674 at 9."""
+    """xz. The memory that it needs depends on the level (xz(1)): 9 MiB at 0, 94 MiB at 6, 674 MiB at 9."""
     lzma = _imported("xz", "lzma")
     chosen = _checked_level("xz", level, range(10), 6)
     return StreamCodec(".xz", lambda: lzma.LZMACompressor(preset=chosen), lzma.LZMADecompressor)
 
 
 def _zst(level: int | None) -> Codec:
-    """Zstandard with a checksum of the content: compression.zstd of Python 3.14, or the same for older versions."""
+    """Zstandard with a checksum of the content: compression.zstd of Python 3.14, or its backport."""
     zstd = _imported("zst", "compression.zstd", "backports.zstd")
     parameter = zstd.CompressionParameter
     lowest, highest = parameter.compression_level.bounds()
@@ -229,7 +229,7 @@ def _zst(level: int | None) -> Codec:
 
 
 def _imported(compress: str, *modules: str) -> Any:
-    """The first of the modules that there is."""
+    """The first of the modules that is installed."""
     for module in modules:
         with suppress(ImportError):
             return importlib.import_module(module)
@@ -238,7 +238,7 @@ def _imported(compress: str, *modules: str) -> Any:
 
 
 def _checked_level(compress: str, level: int | None, levels: range, default: int) -> int:
-    """`level`, or the default for None, if there is such a level."""
+    """`level`, or the default for None; an error if there is no such level."""
     if level is None:
         return default
     if isinstance(level, bool) or not isinstance(level, int) or level not in levels:
@@ -249,8 +249,8 @@ def _checked_level(compress: str, level: int | None, levels: range, default: int
 
 
 def _chunks(descriptor: int) -> Iterator[bytes]:
-    """What is in a file from where its offset is."""
-    while chunk := os.read(descriptor, _CHUNK):
+    """The rest of a file from its offset."""
+    while chunk := os.read(descriptor, _CHUNK_BYTES):
         yield chunk
 
 
@@ -265,6 +265,6 @@ def _write_all(descriptor: int, data: bytes) -> int:
 def _leave_room(descriptor: int, path: str) -> None:
     """Refuse to take the last free space from those that write the log."""
     status = os.fstatvfs(descriptor)
-    reserve = min(_RESERVE, status.f_blocks * status.f_frsize // _RESERVE_SHARE)
+    reserve = min(_RESERVE_BYTES, status.f_blocks * status.f_frsize // _RESERVE_SHARE)
     if status.f_bavail * status.f_frsize < reserve:
         raise OSError(errno.ENOSPC, "too little space would be left for the log", path)

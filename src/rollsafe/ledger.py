@@ -1,18 +1,18 @@
 """The ledger of a log: which of its files were archived last, and up to which size.
 
-A writer that was suspended until its file had lost its name asks the ledger whether the archive has its line; if it
-cannot tell, the line is written again. The ledger is kept in the note of the lock file (:mod:`rollsafe.note`), and
-written under the lock of the rollover, before the archive gets its name. So it also tells what a process meant to do
-that was killed in the middle of that.
+A writer that was suspended until its file had lost its name asks the ledger whether the archive has its line; if the
+ledger does not say, it writes the line again. The ledger is part of the note in the lock file (:mod:`rollsafe.note`).
+It is written under the rollover lock, before the archive gets its name. So it also says what a process was about to do
+that was killed in the middle.
 
-An entry is about a file, not about a number: once the last process has closed a file without a name, its inode number
-goes to the next file that is made. So each entry has a number of its own, which grows, and whoever opens a file
-remembers the last one that there was (`Note.serial`). An entry with a later number was made while the file was open, so
-it is about that file. A new ledger, after somebody has removed the lock file, begins at a number of its own, so that
-the numbers of the one before mean nothing in it.
+The inode number does not suffice to tell which file an entry is about: when the last process has closed a file without
+a name, the next new file gets its number. So the entries are numbered, and each process that opens a file remembers the
+last number (`Note.serial`). An entry with a later number was made while the file was open, so it is about that file. A
+new ledger, after a person has removed the lock file, begins at a random number, so the numbers of the ledger before
+mean nothing in it.
 
-It has no times: a writer may be suspended for as long as it likes. It forgets the oldest of many entries; then a line
-may stand twice, and none is lost.
+It has no times, because a writer may be suspended for any time. It forgets the oldest of many entries; then a line may
+stand twice, and none is lost.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from rollsafe.background import sleep
 from rollsafe.locks import FileLock, Identity
 from rollsafe.note import Archived, Note, noted_identity, parse_note
 
-# Entries at most. As many files as may be archived while a writer is suspended between its write and its look.
+# The most entries: the files that may be archived while a writer is suspended between its write and its recheck.
 _MOST: Final = 16
-# A ledger begins at a random number below this, and there are more numbers after it than it will ever give.
+# A ledger begins at a random number below this limit, so it never runs out of numbers of 18 digits.
 _FIRST_BELOW: Final = 10**17
-# How many numbers belong to one ledger at most, as far as anybody can tell.
+# A number that is later by more than this is of another ledger.
 _RANGE: Final = 10**9
-# Seconds between attempts to have the lock, at first and at most.
-_SHORT_PAUSE: Final = 0.001
-_LONG_PAUSE: Final = 0.1
+# Seconds between attempts to take the lock: at first, and the most.
+_SHORT_PAUSE_S: Final = 0.001
+_LONG_PAUSE_S: Final = 0.1
 _NO_FILE: Final = Note((0, 0), 0)
 
 
 class Changed(Exception):
-    """Something is not what it was: a late line came, the file or the lock is gone. Later it may be done."""
+    """A file was written to or replaced, or the lock was lost. A later attempt may succeed."""
 
 
 class Ledger:
@@ -56,15 +56,15 @@ class Ledger:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock, however long it takes to have it: this is not the way of a line.
+        """Hold the lock, however long it takes to get it: no line waits for this.
 
         Raises:
-            Changed: Somebody has removed the lock file in this moment; the next round takes the new one.
+            Changed: The lock file was removed at this moment; the next pass takes the new one.
         """
-        pause = _SHORT_PAUSE
+        pause = _SHORT_PAUSE_S
         while not self._lock.acquire(timeout=0):
             sleep(pause)
-            pause = min(2 * pause, _LONG_PAUSE)
+            pause = min(2 * pause, _LONG_PAUSE_S)
         try:
             self.check_held()
             yield
@@ -72,17 +72,17 @@ class Ledger:
             self._lock.release()
 
     def check_held(self) -> None:
-        """Raise Changed unless the lock excludes the writers still: its file may be removed at any time."""
+        """Raise Changed unless the lock still excludes the writers: its file may be removed at any time."""
         if not self._lock.excludes():
             raise Changed(self._lock.path)
 
     def entries(self) -> tuple[Archived, ...]:
-        """The files that were archived last, as far as that is known."""
+        """The files that were archived last; none if the note cannot be read."""
         note = self._read()
         return note.archived if note is not None else ()
 
     def record(self, source: os.stat_result, size: int, archive: os.stat_result) -> None:
-        """Note that `archive` holds the first `size` bytes of `source`; only under the lock, before `source` goes.
+        """Record that `archive` holds the first `size` bytes of `source`; under the lock, before `source` is unlinked.
 
         Raises:
             OSError: It could not be written.
@@ -94,9 +94,9 @@ class Ledger:
         self._write(note._replace(serial=entry.number, archived=(*others[1 - _MOST :], entry)))
 
     def settle(self, source: Identity) -> None:
-        """Note that the file of an entry has lost its name, as it was meant to; only under the lock.
+        """Record that the file of an entry was unlinked, as intended; only under the lock.
 
-        From now on a file that has the number of its inode is another one.
+        From now on a file with its inode number is another file.
 
         Raises:
             OSError: It could not be written.
@@ -107,7 +107,7 @@ class Ledger:
             self._write(note._replace(archived=tuple(entries)))
 
     def withdraw(self, source: os.stat_result) -> None:
-        """Note that `source` was not archived after all; only under the lock.
+        """Record that `source` was not archived after all; only under the lock.
 
         Raises:
             OSError: It could not be written.
@@ -118,15 +118,15 @@ class Ledger:
             self._write(note._replace(archived=others))
 
     def is_about(self, entry: Archived, source: os.stat_result) -> bool:
-        """Whether an entry has the identity of a file."""
+        """Whether an entry is about the file with this status."""
         return entry.identity == self.identity(source)
 
     def identity(self, source: os.stat_result) -> Identity:
-        """What the ledger has for a file's identity."""
+        """The identity of a file, as the ledger has it."""
         return noted_identity(source, self._shared)
 
     def _read(self) -> Note | None:
-        """The note, None where there is none or it is damaged."""
+        """The note, None if there is none or it is damaged."""
         return parse_note(self._lock.read())
 
     def _write(self, note: Note) -> None:

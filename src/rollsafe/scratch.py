@@ -1,9 +1,9 @@
-"""A directory of one process alone, beside the backups, in which an archive is made.
+"""Scratch directories: one process alone makes an archive in each of them, beside the backups.
 
-No other process knows its name, so two that compress one backup, because the lock of the election was lost, do not
-write into one file, nor clear each other's drafts. Nobody else may enter it, so in a directory that another user may
-write no link can be put where a compression of the application is about to write. It is locked as long as its process
-lives: what a killed one has left is told from one in use.
+No other process knows its name. So two processes that compress one backup, because the lock of the election was lost,
+neither write to the same file nor remove each other's drafts. No other user may enter it. So even if another user may
+write the directory of the backups, that user cannot put a link where a function of the application is about to write.
+The directory is locked as long as its process lives, so other processes can see which ones a killed process has left.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from rollsafe.places import NotOurs, Place, is_root, place_of
 _ENDING: Final = ".tmp"
 _NAME: Final = re.compile(rf"\.(.+)\.[0-9a-f]{{16}}{re.escape(_ENDING)}")
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What flock(2) says of a file that another one has locked. Any other error means that it cannot be locked here.
+# The errors of flock(2) for a file that another process has locked. Others mean that it cannot be locked here.
 _LOCKED: Final = (errno.EWOULDBLOCK, errno.EACCES)
-# What link(2) says where there are no hard links, or not for us (fs.protected_hardlinks), or not one more.
+# The errors of link(2) if the file system has no hard links, if this process may not make one
+# (fs.protected_hardlinks), or if the file has too many.
 NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
-# The descriptors that are open here now. A forked child closes them: with them it would hold what is locked by them.
+# The descriptors that are open here now. A forked child closes them, because otherwise it would keep their locks.
 _open: set[int] = set()
 
 
 class Taken(Exception):
-    """Another process is at the file just now."""
+    """Another process works on the file at the moment."""
 
 
 @contextmanager
@@ -43,22 +44,21 @@ def opened(descriptor: int) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        # Not the other way round: a child that is forked in between would close what has got the number since.
+        # Not in the reverse order: a child that is forked in between would close another file that has the number.
         _open.discard(descriptor)
         close(descriptor)
 
 
 @contextmanager
 def claimed(descriptor: int) -> Iterator[bool]:
-    """Keep other processes of this program off an open file, or a directory, as long as we are at it.
+    """Keep other processes of this program off an open file, or a directory; yields whether that is possible.
 
-    By flock(2), because the lock of the election can be lost under us: somebody removes the lock file, or the
-    application opens and closes it, as an upload of the whole directory does (fcntl(2), "Record locks"). This lock goes
-    with the descriptor only. Where there is no such lock (some network file systems), the election has to do, and what
-    is yielded is False.
+    By flock(2), because the lock of the election can be lost: a person removes the lock file, or the application opens
+    and closes it, as an upload of the whole directory does (fcntl(2), "Record locks"). A lock of flock(2) is lost only
+    with its descriptor. Some network file systems have no such lock; then the election has to suffice.
 
     Raises:
-        Taken: Another process is at it.
+        Taken: Another process works on it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,17 +70,17 @@ def claimed(descriptor: int) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Not left to the close: a child that was forked meanwhile may have the file open still.
+        # The close would not suffice: a child that was forked meanwhile may still have the file open.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class Scratch:
-    """The directory.
+    """A scratch directory.
 
     Attributes:
-        path: What the application may be given to name files in it.
-        descriptor: For `dir_fd`.
+        path: Its path, for names that the application gets.
+        descriptor: The open directory, for `dir_fd`.
     """
 
     def __init__(self, path: str, descriptor: int) -> None:
@@ -93,14 +93,14 @@ class Scratch:
         return os.open(name, flags, 0o600, dir_fd=self.descriptor)
 
     def open(self, name: str) -> int:
-        """Open what somebody has made there, to read; it is to be a regular file."""
+        """Open a file that the application has made there, to read."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=self.descriptor)
 
     def take_in(self, source: int, place: Place) -> str:
         """Give the open file `source`, which `place` names, the same name here; returns its path.
 
-        Where there are no hard links it is copied: the application may do to it what it likes.
+        If there are no hard links, it is copied, because the application may do to it what it likes.
         """
         name = os.path.basename(place.path)
         try:
@@ -123,7 +123,7 @@ class Scratch:
 
 @contextmanager
 def scratch_beside(place: Place) -> Iterator[Scratch]:
-    """A new, empty directory beside `place`, which is removed with all that is in it."""
+    """A new, empty scratch directory beside `place`, which is removed at the end with all that is in it."""
     name = f".{os.path.basename(place.path)}.{os.urandom(8).hex()}{_ENDING}"
     own = place.beside(name)
     os.mkdir(own.name, 0o700, dir_fd=own.dir_fd)
@@ -134,14 +134,14 @@ def scratch_beside(place: Place) -> Iterator[Scratch]:
             if not own.is_safe(status):
                 if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                     raise NotOurs(errno.EPERM, "is not the directory that was made there", own.path)
-                # Its owner may put another directory, or a link, in the place of ours at any time.
+                # The owner of the directory above may replace ours by another one, or by a link, at any time.
                 path = f"/proc/{os.getpid()}/fd/{descriptor}"
             scratch = Scratch(path, descriptor)
             with claimed(descriptor):
                 try:
                     yield scratch
                 finally:
-                    # What cannot be removed now is removed in a later round.
+                    # A later pass removes what cannot be removed now.
                     with suppress(OSError):
                         scratch.clear()
     finally:
@@ -150,17 +150,17 @@ def scratch_beside(place: Place) -> Iterator[Scratch]:
 
 
 def made_for(name: str) -> str | None:
-    """The name of the archive for which there may be such a directory of this name, None if it is none."""
+    """The name of the archive for which a directory of this name is made; None if it is no scratch directory."""
     found = _NAME.fullmatch(name)
     return found[1] if found else None
 
 
 def clear_leftover(path: str, names: frozenset[str]) -> None:
-    """Remove what a killed process has left; it may be emptied of files of these names only.
+    """Remove a scratch directory that a killed process has left, and the files of these names in it.
 
     Raises:
         Taken: Its process lives.
-        OSError: It could not be removed; something else is in it (ENOTEMPTY).
+        OSError: It could not be removed; other files are in it (ENOTEMPTY).
     """
     with place_of(path) as place:
         with opened(os.open(place.name, _OPEN_DIRECTORY, dir_fd=place.dir_fd)) as descriptor, claimed(descriptor):
@@ -184,7 +184,7 @@ def _clear(directory: int) -> None:
 
 
 def _close_inherited() -> None:
-    """In a forked child: close what the parent has open."""
+    """In a forked child: close the descriptors of the parent."""
     while _open:
         with suppress(OSError):
             close(_open.pop())

@@ -395,7 +395,7 @@ def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
     log(make(compress=compress, compress_level=0 if compress == "gz" else None), "first")
     final = Path(f"{source}.{compress}")
     wait_until_gone(source)
-    parts = [-(-size // codecs._CHUNK) for size in (len(LINES), final.stat().st_size)]
+    parts = [-(-size // codecs._CHUNK_BYTES) for size in (len(LINES), final.stat().st_size)]
     assert min(parts) >= 1
     assert len(rests) == sum(parts)
     assert all(rest > 0 for rest in rests)
