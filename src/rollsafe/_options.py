@@ -1,11 +1,11 @@
 """The options of rotation: `Options` at the end of this file is the only list of them.
 
 The gunicorn preset, the variables `ROLLSAFE_*`, the keys of Flask's configuration and the settings in the note follow
-this list. Python and its tools need three spellings more: the signature of the handler, the one of the preset, and the
-fields of `rollsafe.settings.Settings`. tests/unit/test_options.py compares them with the list, and so it does with the
-reference, so that a new option which is missing somewhere fails a test.
+this list. Three other places repeat it, because Python and its tools need them: the signatures of the handler and of
+the preset, and the fields of `rollsafe.settings.Settings`. tests/unit/test_options.py compares these places and the
+reference with the list, so a test fails if a new option is missing somewhere.
 
-The checks look at values only. `rollsafe.arguments` asks the file system about those that name a place in it.
+The checks here look at values only. `rollsafe.arguments` asks the file system about paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rollsafe.schedule import Interval, Schedule
 VARIABLE_PREFIX: Final = "ROLLSAFE_"
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNORECASE)
-# Bytes that no file has.
+# Bytes; larger than any file.
 _NO_SIZE: Final = 1 << 63
 
 _Called = TypeVar("_Called", bound=Callable[..., object])
@@ -44,7 +44,7 @@ def checked_count(argument: str, value: int) -> int:
 def checked_flag(argument: str, value: bool) -> bool:
     """`value` if it is True, False, 1 or 0, else a ConfigurationError that names `argument`.
 
-    A text from the environment or a file of settings would be true whatever it says, "false" too.
+    A text from the environment or from a file of settings is refused, because even "false" would be true.
     """
     if not isinstance(value, int) or value not in (0, 1):
         raise ConfigurationError(f"{argument}={_shortened(value)} must be True or False")
@@ -69,7 +69,7 @@ def checked_lock_writes(argument: str, value: bool | None) -> bool | None:
 
 
 def _shortened(value: object) -> str:
-    """A value as a message shows it."""
+    """The text of a value for a message."""
     try:
         shown = repr(value)
     except ValueError:
@@ -100,7 +100,7 @@ def checked_size(argument: str, value: int | str | None, least: int = 0) -> int 
 
     Args:
         argument: The name of the argument.
-        value: What was given.
+        value: The value that was given.
         least: The smallest size that makes sense.
     """
     if value is None:
@@ -143,7 +143,7 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
         raise ConfigurationError(
             f"encoding={encoding!r} puts a mark before each line; use 'utf-8', or another one without mark"
         )
-    # A fragment of a line is told from a line by that byte, and so it is by everything else that reads logs.
+    # That byte distinguishes a line from a fragment, here and in every other program that reads logs.
     end = once.removeprefix("line".encode(name))
     if end != b"\n":
         raise ConfigurationError(
@@ -153,16 +153,16 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
 
 
 class Text(NamedTuple):
-    """How a variable of the environment is read."""
+    """The reading of a variable of the environment."""
 
     read: Callable[[str], Any]
     """Raises a ValueError for a text that cannot be read."""
     remedy: str = ""
-    """What to give instead; "" where any text can be read."""
+    """A value to give instead; "" if any text can be read."""
 
 
 def _yes_or_no(text: str) -> bool:
-    """The flag that a text means."""
+    """The flag in a text."""
     if text.lower() not in ("1", "true", "0", "false"):
         raise ValueError(text)
     return text.lower() in ("1", "true")
@@ -175,14 +175,14 @@ _MODE: Final = Text(lambda text: int(text, 8), "give a mode such as 640")
 
 
 class Option(NamedTuple):
-    """What there is to an option besides its name, its type and its default."""
+    """The properties of an option besides its name, its type and its default."""
 
     check: Callable[[str, Any], Any]
-    """Takes its name and what was given for it, and returns its value or raises a ConfigurationError."""
+    """Takes the name and the argument, and returns the value or raises a ConfigurationError."""
     text: Text | None
-    """How a variable of the environment is read for it; None if there is no such variable."""
+    """The reading of its variable of the environment; None if it has no variable."""
     is_noted: bool
-    """Whether it is among the settings in the note, which the tools read."""
+    """Whether the note has it, for the tools to read."""
     in_preset: bool
     """Whether the gunicorn preset has it, and passes it on to each of its handlers."""
 
@@ -194,7 +194,7 @@ def _option(
     is_noted: bool = False,
     in_preset: bool = True,
 ) -> dict[str, Option]:
-    """The metadata of a field of `Options`. One without a `check` is checked with others by a method of `Options`."""
+    """The metadata of a field of `Options`. If it has no `check`, a method of `Options` checks it with other fields."""
     return {"option": Option(check, text, is_noted, in_preset)}
 
 
@@ -204,15 +204,15 @@ def _checked_bound(name: str, value: int | str | None) -> int:
 
 
 def _checked_total(name: str, value: int | str | None) -> int | None:
-    """The bytes of a size that has room for something."""
+    """The bytes of a size that is not 0."""
     return checked_size(name, value, least=1)
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one handler, in the order of its parameters; its docstring says what each means.
+    """The options of one handler, in the order of its parameters; the handler's docstring explains them.
 
-    The types are those of the checked values: of `max_age="30 days"` the seconds are kept.
+    The types are those of the checked values: `max_age="30 days"` becomes a number of seconds.
     """
 
     when: str = field(default="h", metadata=_option(text=_ANY, is_noted=True))
@@ -241,7 +241,7 @@ class Options:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
-        """The options among what a constructor was given, each checked by itself.
+        """The options among the arguments of a constructor, each checked by itself.
 
         Raises:
             ConfigurationError: One of them cannot work.
@@ -253,7 +253,7 @@ class Options:
             raise ConfigurationError(f"utc=True and tz={self.tz!r} exclude each other; give one of them")
 
     def schedule(self, suffix: str | None) -> Schedule:
-        """The intervals, with backups of that suffix; a ConfigurationError if there are none such."""
+        """The intervals, with backups of that suffix; a ConfigurationError if the options do not fit together."""
         zone = datetime.timezone.utc if self.utc else self.tz
         return Schedule(self.when, self.interval, self.atTime, zone, suffix)
 
@@ -262,14 +262,14 @@ class Options:
         return checked_codec(self.encoding, self.errors)
 
     def codec(self) -> Codec | None:
-        """How backups are compressed, None if they are not, or a ConfigurationError."""
+        """The codec that compresses backups, None for none, or a ConfigurationError."""
         return codec_for(self.compress, self.compress_level)
 
 
 OPTIONS: Final[dict[str, Option]] = {field.name: field.metadata["option"] for field in fields(Options)}
 
 PRESET: Final[dict[str, Any]] = {"when": "midnight", "encoding": "utf-8"}
-"""The options that have another default where rollsafe makes the handlers: in the gunicorn preset, and for Flask."""
+"""The defaults that differ if rollsafe makes the handlers: in the gunicorn preset, and for Flask."""
 
 
 def variable_of(name: str) -> str:
@@ -282,11 +282,11 @@ ENVIRONMENT: Final = {name: (variable_of(name), each.text) for name, each in OPT
 
 
 def options_in(text_of: Callable[[str], str | None], given: Container[str]) -> dict[str, Any]:
-    """The options that variables set, as the handler takes them, but for those that are `given` otherwise.
+    """The options that variables set, as the handler takes them, without those that are `given` in another way.
 
     Args:
-        text_of: Returns what a variable is set to, None if it is not set. An empty one counts as not set.
-        given: The names of the options that do not count.
+        text_of: Returns the text of a variable, None if it is not set. An empty variable counts as not set.
+        given: The names of the options to leave out.
 
     Raises:
         ConfigurationError: The text of a variable cannot be read; the sentence names it.

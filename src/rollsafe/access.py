@@ -1,6 +1,6 @@
-"""gunicorn's access lines, compiled: the format is taken apart once, and a line computes only the atoms that it names.
+"""gunicorn's access lines, compiled: the format is parsed once, and a line computes only the atoms that it names.
 
-What the atoms mean is said in gunicorn's documentation of `access_log_format`. Nothing of gunicorn is imported here.
+gunicorn's documentation of `access_log_format` explains the atoms. This module imports nothing of gunicorn.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Atom = Callable[[Any, Any, Mapping[str, Any], timedelta, float], Any]
 Line = Callable[[Any, Any, Mapping[str, Any], timedelta, float], str]
 """The same arguments -> the line, as gunicorn makes it; control characters are not escaped."""
 
-# "%%", or a conversion that names its atom (printf-style formatting with a mapping); anything else is left to gunicorn.
+# "%%", or a conversion that names its atom (printf-style formatting with a mapping). gunicorn handles anything else.
 _CONVERSION = re.compile(r"%(?:%|\((?P<atom>[^()]*)\)(?P<how>[#0\- +]*\d*(?:\.\d*)?[hlL]?[diouxXeEfFgGcrsa]))")
 _HEADER = re.compile(r"\{(?P<name>.*)\}(?P<kind>[ioe])", re.DOTALL)
 _TIME_FORMAT = "[%d/%b/%Y:%H:%M:%S %z]"
 
 
-def compiled(access_log_format: str, user: Callable[[Mapping[str, Any]], str | None]) -> Line | None:
-    """The function that makes the lines of a format; None for a format with other conversions than of named atoms.
+def compile_format(access_log_format: str, user: Callable[[Mapping[str, Any]], str | None]) -> Line | None:
+    """The function that makes the lines of a format; None if the format has a conversion that names no atom.
 
     Args:
         access_log_format: As gunicorn's setting.
@@ -36,7 +36,7 @@ def compiled(access_log_format: str, user: Callable[[Mapping[str, Any]], str | N
     atoms: list[Atom] = []
 
     def without_name(conversion: re.Match[str]) -> str:
-        """The conversion for a value that is given by its place; its atom is noted."""
+        """The same conversion by position; its atom is added to `atoms`."""
         if conversion["how"] is None:
             return conversion[0]
         atoms.append(_atom(conversion["atom"], user))
@@ -57,9 +57,9 @@ def compiled(access_log_format: str, user: Callable[[Mapping[str, Any]], str | N
 
 
 class AccessFormatter(logging.Formatter):
-    """A `logging.Formatter` that leaves a line as it is, unless there is a control character in it: then it is escaped.
+    """A `logging.Formatter` that escapes a line if there is a control character in it, and otherwise leaves it alone.
 
-    So gunicorn's access line stays gunicorn's, byte for byte, and nobody forges a second one.
+    So an access line is the one that gunicorn makes, byte for byte, and no client can forge a second one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -73,7 +73,7 @@ def one_line(text: str) -> str:
 
 
 def _atom(name: str, user: Callable[[Mapping[str, Any]], str | None]) -> Atom:
-    """What computes the atom of that name; an unknown one is a dash."""
+    """The function that computes the atom of that name; an unknown atom is a dash."""
     if name == "u":
         return lambda response, request, environ, duration, now: user(environ) or "-"
     header = _HEADER.fullmatch(name.lower())
@@ -83,12 +83,12 @@ def _atom(name: str, user: Callable[[Mapping[str, Any]], str | None]) -> Atom:
 
 
 def _dash(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
-    """What is not known."""
+    """The value of an unknown atom."""
     return "-"
 
 
 def _status(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
-    """The status code of a status line, or what the server has instead of one."""
+    """The status code of a status line, or the server's own object for a status."""
     status = response.status
     return status.split(None, 1)[0] if isinstance(status, str) else status
 
@@ -99,7 +99,7 @@ def _sent(response: Any, request: Any, environ: Mapping[str, Any], duration: tim
     return "-" if sent is None else str(sent)
 
 
-# The text of one second: key and text are one tuple, read once and replaced whole, so threads never mix two.
+# The text of one second. Key and text are one tuple, which is read and replaced as a whole, so threads mix no two.
 _second: tuple[int, str] = (-1, "")
 
 
@@ -156,7 +156,7 @@ _KINDS = {"i": _request_header, "o": _response_header, "e": _variable}
 
 
 def _last(headers: Any, name: str) -> Any:
-    """The last value under `name`, which is in lower case as gunicorn compares it, or a dash; of pairs or a mapping."""
+    """The last value under `name` (in lower case, as gunicorn compares it) in pairs or a mapping; a dash for none."""
     found: Any = "-"
     for key, value in getattr(headers, "items", lambda: headers)():
         if key.lower() == name:

@@ -1,4 +1,4 @@
-"""The environment of the process itself, of which `os.environ` is a copy from the start of the interpreter."""
+"""The environment of the process itself; `os.environ` is a copy that the interpreter has made at its start."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["unseen_variables"]
 
 
 def unseen_variables() -> dict[bytes, bytes]:
-    """The variables that C code has set (putenv(3)) since Python copied the environment, and `os.environ` has not.
+    """The variables that `os.environ` lacks, because C code set them (putenv(3)) after Python copied the environment.
 
-    What Python code changes is in both. Where the environment cannot be read, there are none.
+    A change by Python code is in both. If the environment cannot be read, none is returned.
     """
     if ctypes is None:
         return {}

@@ -1,8 +1,8 @@
-"""Which of gunicorn's settings of logging have no effect beside the others, in sentences.
+"""Sentences about gunicorn's logging settings that have no effect because of other settings.
 
-A logging configuration takes off every handler that gunicorn has made for its flags, without a word (dictConfig does
-it to each logger that it names). So the handlers are looked at, and not the settings: a flag is heeded where records
-of its logger reach what it names, however they get there.
+A logging configuration silently takes off every handler that gunicorn has made for its flags (dictConfig does that to
+each logger that it names). So this module looks at the handlers, not at the settings: a flag has an effect if records
+of its logger reach the file that it names, by whatever handler.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rollsafe._options import ENVIRONMENT
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.wiring import attached
 
-# In the order in which gunicorn reads one of them, with what brings each about.
+# gunicorn reads the first one that is given; the name of each in sentences.
 _CONFIGURATIONS = {
     "logconfig_dict": "logconfig_dict (rotating_logs)",
     "logconfig_json": "--log-config-json",
@@ -28,7 +28,7 @@ _ACCESS, _ERROR = "gunicorn.access", "gunicorn.error"
 
 
 def ignored_flags(cfg: Any, log: Any) -> Iterator[str]:
-    """What the settings `cfg` ask of the logs and gunicorn's logger `log` does not do."""
+    """The settings in `cfg` that have no effect on gunicorn's logger `log`."""
     given = [setting for setting in _CONFIGURATIONS if getattr(cfg, setting)]
     for setting in given[1:]:
         yield (
@@ -44,7 +44,7 @@ def ignored_flags(cfg: Any, log: Any) -> Iterator[str]:
 
 def _replaced_handlers(cfg: Any, replacing: str) -> Iterator[str]:
     """Flags whose handlers the logging configuration has taken off."""
-    # `-` is what gunicorn has for --error-logfile where nobody gives it.
+    # gunicorn's default for --error-logfile is `-`.
     errorlog = None if cfg.errorlog == "-" or _captures(cfg) else cfg.errorlog
     for flag, output, name in (("--access-logfile", cfg.accesslog, _ACCESS), ("--error-logfile", errorlog, _ERROR)):
         if output is not None and not _is_written(name, output):
@@ -64,7 +64,7 @@ def _replaced_handlers(cfg: Any, replacing: str) -> Iterator[str]:
 
 
 def _vain_capture(cfg: Any) -> Iterator[str]:
-    """Standard output that is not captured, or into a file that is renamed under it."""
+    """--capture-output that captures nothing, or captures into a file that a rollover renames."""
     if cfg.capture_output and not _captures(cfg):
         yield (
             "--capture-output does nothing without --error-logfile; give that a file of its own, which nobody rotates,"
@@ -79,7 +79,7 @@ def _vain_capture(cfg: Any) -> Iterator[str]:
 
 
 def _vain_metrics(cfg: Any, log: Any) -> Iterator[str]:
-    """An address for metrics that nobody sends to."""
+    """An address for metrics, if the logger sends none."""
     if cfg.statsd_host is None:
         return
     from gunicorn.instrument.statsd import Statsd
@@ -93,7 +93,7 @@ def _vain_metrics(cfg: Any, log: Any) -> Iterator[str]:
 
 
 def _vain_rotation(cfg: Any) -> Iterator[str]:
-    """A rotation of the flags' files where no such file is rotated."""
+    """Options of rotation for the flags' files, if no such file is rotated."""
     for name, output in ((_ACCESS, cfg.accesslog), (_ERROR, cfg.errorlog)):
         if output not in (None, "-") and _is_written(name, output, SafeTimedRotatingFileHandler):
             return
@@ -110,7 +110,7 @@ def _vain_rotation(cfg: Any) -> Iterator[str]:
 
 
 def _captures(cfg: Any) -> bool:
-    """Whether gunicorn puts the standard streams on the file of --error-logfile."""
+    """Whether gunicorn redirects the standard streams to the file of --error-logfile."""
     return bool(cfg.capture_output) and cfg.errorlog != "-"
 
 
@@ -120,7 +120,7 @@ def _reaches(name: str, kind: type[logging.Handler]) -> bool:
 
 
 def _is_written(name: str, output: str, kind: type[logging.StreamHandler[Any]] = logging.StreamHandler) -> bool:
-    """Whether records of a logger are written to what a flag names: a file, or `-` for a standard stream."""
+    """Whether records of a logger are written to the output that a flag names: a file, or `-` for a standard stream."""
     for handler in _reached(name):
         if isinstance(handler, logging.FileHandler):
             same = os.path.realpath(handler.baseFilename) == os.path.realpath(output)
@@ -132,7 +132,7 @@ def _is_written(name: str, output: str, kind: type[logging.StreamHandler[Any]] =
 
 
 def _reached(name: str) -> Iterator[logging.Handler]:
-    """The handlers that records of a logger reach, as `Logger.callHandlers` goes."""
+    """The handlers that records of a logger reach, found in the way of `Logger.callHandlers`."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
         yield from logger.handlers

@@ -31,34 +31,36 @@ _KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL)
 
 
 def init_app(app: Flask) -> None:
-    """Log what `app` and its libraries log into a rotating file, and give each request an id.
+    """Write the records of `app` and its libraries to a rotating file, and give each request an id.
 
-    Call it when `app.config` is complete, and logging set up if you do that yourself. These keys of `app.config` are
-    read; any other that begins with `ROLLSAFE_` is refused:
+    Call it when `app.config` is complete, and after you set up logging if you do that yourself. It reads these keys of
+    `app.config`, and refuses any other key that begins with `ROLLSAFE_`:
 
-    - ROLLSAFE_FILENAME: the live file; its directory is made if it is missing. Without it nothing is opened, and
-      records go where the root logger sends them (with the gunicorn preset, into its app.log). If the root logger has a
-      rollsafe handler already, that one is used, and no line is written twice.
+    - ROLLSAFE_FILENAME: the live file; its directory is made if it is missing. Without this key no file is opened, and
+      records go to the handlers of the root logger (with the gunicorn preset, to its app.log). If the root logger has a
+      rollsafe handler already, that handler is used, and no line is written twice.
     - ROLLSAFE_WHEN ("midnight"), ROLLSAFE_BACKUP_COUNT, ROLLSAFE_TZ, ...: every other parameter of
       `SafeTimedRotatingFileHandler`, in upper case with underscores.
     - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT, ROLLSAFE_DEFAULTS: as for `LineFormatter`, with the fields of `RequestFields`.
-    - ROLLSAFE_LEVEL: level of the root logger, "INFO" if a file is opened; of several applications, the lowest counts.
+    - ROLLSAFE_LEVEL: the level of the root logger, by default "INFO" if a file is opened. If several applications set
+      it, the lowest level counts.
 
-    Several applications of a process each have their own file. A record of an application's logger goes into that
-    application's file, any other into that of the application in whose context it is logged, else into that of the
-    application whose name its logger's name begins with, else into that of the last application.
+    Several applications in one process each have their own file. A record of an application's logger goes to that
+    application's file. Any other record goes to the file of the application in whose context it is logged; else to that
+    of the application whose name begins the name of the logger; else to that of the last application.
 
-    Each answer has the request's id as `X-Request-ID`: that of the request's own header, if it is made of 1 to 128
-    letters, digits and `._~+/=:@-`, else a new one.
+    Each response has the request's id in the header `X-Request-ID`. It is the one of the request's own header, if that
+    has 1 to 128 letters, digits and `._~+/=:@-`; otherwise it is a new one.
 
     Raises:
         ConfigurationError: A key is unknown or its value cannot work (a `ValueError`).
         LogFileError: The file cannot be logged to (also an `OSError`).
 
     Warns:
-        RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger logs to another rollsafe file already; or
-            uWSGI has set it too late for `app.config`; or another application has the same name and another file, or
-            the same file and other settings; or `app.config` has changed since the first call for `app`, which counts.
+        RuntimeWarning: ROLLSAFE_FILENAME is not used, because the root logger writes to another rollsafe file already,
+            or because uWSGI has set it too late for `app.config`; another application has the same name and another
+            file, or the same file and other settings; or `app.config` has changed since the first call for `app`, which
+            counts.
     """
     settings = {key: value for key, value in app.config.items() if key.startswith(VARIABLE_PREFIX)}
     if HANDLER_NAME in app.extensions:
@@ -88,7 +90,7 @@ def init_app(app: Flask) -> None:
 
 
 def _warn_of_unseen_settings() -> None:
-    """Say which settings uWSGI's `env =` has set after Python had read its environment, as it does in pyuwsgi."""
+    """Warn of settings that uWSGI's `env =` has set after Python had read its environment; pyuwsgi does that."""
     if "uwsgi" not in sys.modules:
         return
     if names := sorted(os.fsdecode(name) for name in unseen_variables() if VARIABLE_PREFIX.encode() in name):
@@ -101,7 +103,7 @@ def _warn_of_unseen_settings() -> None:
 
 
 def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """The handlers that get what `logger` logs."""
+    """The handlers that get the records of `logger`."""
     here: logging.Logger | None = logger
     while here is not None:
         yield from here.handlers
@@ -109,7 +111,7 @@ def _chain(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 
 def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]) -> None:
-    """Give the root logger a handler for the file, unless records of `logger` get into a rollsafe file already."""
+    """Give the root logger a handler for the file, unless the records of `logger` go to a rollsafe file already."""
     path = _path(settings[FILENAME])
     for handler in _chain(logger):
         if isinstance(handler, SafeTimedRotatingFileHandler) and handler.name != HANDLER_NAME:
@@ -150,7 +152,7 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
     for old in gone:
         root.removeHandler(old)
         old.close()
-    # Flask's own, which is there if `app.logger` was used before.
+    # Flask's own handler is there if `app.logger` was used before.
     logger.removeHandler(default_handler)
 
 
@@ -163,7 +165,7 @@ def _path(filename: Any) -> str:
 
 
 def _set_level(app: Flask, level: int | str) -> None:
-    """Set the level of the root logger, which is no higher than another application with a file has asked for."""
+    """Set the level of the root logger, to the lowest one that an application with a file asks for."""
     try:
         lowest = logging.Logger(app.name, level).level
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The files of the Flask applications of one process, of which each may have its own."""
+"""The files of the Flask applications of one process; each application may have its own."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ FILENAME = variable_of("filename")
 
 
 class OwnLines(logging.Filter):
-    """A filter for the handler of an application's file, which lets through what belongs into that file.
+    """A filter for the handler of an application's file that passes the records which belong in that file.
 
-    It looks at the handlers that the root logger has when a record comes, because other applications may follow.
+    For each record it looks at the handlers of the root logger, because other applications may add theirs later.
     """
 
     def __init__(self, apps: Iterable[Flask], settings: Mapping[str, Any]) -> None:
-        """For the applications that log to the file, of which none is kept alive, and the settings of its handler."""
+        """For the applications that log to the file, without keeping them alive, and the settings of its handler."""
         super().__init__()
         self._apps = [weakref.ref(app) for app in apps]
         self.settings = settings
         self.names = {app.name for app in apps}
 
     def apps(self) -> list[Flask]:
-        """The applications that are still there."""
+        """The applications that are still in use."""
         return [app for app in (each() for each in self._apps) if app is not None]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` belongs into this file."""
+        """Whether `record` belongs in this file."""
         files = [own for _, own in open_files()]
         return len(files) < 2 or self not in files or file_of(record.name, files) is self
 
@@ -53,7 +53,7 @@ def open_files() -> list[tuple[SafeTimedRotatingFileHandler, OwnLines]]:
 
 
 def file_of(name: str, files: list[OwnLines]) -> OwnLines:
-    """The one of several files into which a record belongs that a logger of that name gets now."""
+    """The one of several files that a new record of the logger of that name belongs in."""
     named = [own for own in files if name in own.names]
     if len(named) == 1:
         return named[0]
@@ -64,7 +64,7 @@ def file_of(name: str, files: list[OwnLines]) -> OwnLines:
                 return own
     if named:
         return named[-1]
-    # The nearest logger above it, and the last application where several are as near, or none is above it.
+    # The nearest parent logger decides. If several are as near, or none is a parent, the last application gets it.
     above = [(len(each), at) for at, own in enumerate(files) for each in own.names if name.startswith(each + ".")]
     return files[max(above)[1] if above else -1]
 
@@ -72,11 +72,11 @@ def file_of(name: str, files: list[OwnLines]) -> OwnLines:
 def other_files(
     app: Flask, path: str, settings: Mapping[str, Any]
 ) -> tuple[list[Flask], list[SafeTimedRotatingFileHandler]]:
-    """The other applications that log to the file of `app`, and the handlers that its new one makes superfluous.
+    """The other applications that log to the file of `app`, and the handlers that its new handler replaces.
 
-    Warns where two applications that are still in use cannot each have what they ask for.
+    Warns if two applications that are still in use ask for things that exclude each other.
     """
-    # Tests make one application after another, and one that nobody uses any longer waits for the collector.
+    # Tests make one application after another, and one that is not used any longer waits for the garbage collector.
     if any(handler.baseFilename == path or app.name in own.names for handler, own in open_files()):
         gc.collect()
     same: list[Flask] = []

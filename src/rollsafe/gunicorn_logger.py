@@ -17,7 +17,7 @@ from gunicorn import glogging
 from gunicorn.instrument import statsd
 
 from rollsafe._options import PRESET, options_in
-from rollsafe.access import AccessFormatter, Line, compiled
+from rollsafe.access import AccessFormatter, Line, compile_format
 from rollsafe.conflicts import find_other_writers
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.gunicorn_listeners import finish_of, is_customized, is_observed
@@ -146,7 +146,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         access_log_format = self.cfg.settings["access_log_format"].value
         if access_log_format is not self._line_of:
             ours = all(getattr(type(self), name) is getattr(glogging.Logger, name) for name in OVERRIDABLE)
-            self._line = compiled(access_log_format, self._get_user) if ours else None
+            self._line = compile_format(access_log_format, self._get_user) if ours else None
             self._line_of = access_log_format
         return self._line
 

@@ -1,8 +1,8 @@
 """Counters of each process for Prometheus and statsd: lines, bytes, openings, rollovers, lock waits, lines in trouble.
 
-Off until one of the two functions here is called, once, before the workers are forked. What is counted is told by
-`events`, inside `emit` and in signal handlers; so nothing here waits for a lock: a thread that finds another one at
-work leaves its counts to the next event.
+Nothing is counted until the application calls one of the two functions here, once, before the workers are forked.
+`events` reports what happens, inside `emit` and in signal handlers, so nothing here waits for a lock: a thread that
+finds another one at work leaves its counts to the next event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rollsafe.events import EVENTS, listen
 
 __all__ = ["to_prometheus", "to_statsd"]
 
-# Seconds between two datagrams about one counter.
+# Seconds between two datagrams of one process.
 STATSD_PERIOD = 1.0
 
 _HELP = {
@@ -40,9 +40,9 @@ _HELP = {
 def to_prometheus(registry: Any = None) -> None:
     """Count for `prometheus_client`.
 
-    With PROMETHEUS_MULTIPROC_DIR in the environment each process keeps its counters in files of its own there, which
-    `prometheus_client.multiprocess.MultiProcessCollector` adds up; `registry` is not used then. Without it, the
-    counters of this process are collected through `registry` (default: prometheus_client.REGISTRY).
+    If PROMETHEUS_MULTIPROC_DIR is set, each process keeps its counters in files of its own in that directory, and
+    `prometheus_client.multiprocess.MultiProcessCollector` adds them up; `registry` is not used then. Otherwise
+    `registry` (default: prometheus_client.REGISTRY) collects the counters of this process.
 
     The counters are rollsafe_lines_total, rollsafe_bytes_total, rollsafe_opens_total, rollsafe_rollovers_total,
     rollsafe_lock_waits_total, rollsafe_spilled_total and rollsafe_dropped_total, each with the label `log`: the name of
@@ -75,9 +75,9 @@ def to_prometheus(registry: Any = None) -> None:
 def to_statsd(address: str, prefix: str = "", tags: str = "") -> None:
     """Send counters to a statsd server over UDP or a Unix datagram socket.
 
-    What a process has counted is sent with its first line or rollover after a second, and when it ends; as
-    `{prefix}.rollsafe.{log}.lines:12|c` and so on, where {log} is the name of the live file with `_` for what is no
-    letter, digit or `-`.
+    A process sends its counts no more than once a second, with a line or a rollover, and when it ends. It sends
+    `{prefix}.rollsafe.{log}.lines:12|c` and so on, where {log} is the name of the live file, with `_` for each
+    character that is no letter, digit or `-`.
 
     Args:
         address: As gunicorn's `statsd_host`: "host:port" or "unix:///path/of/socket".
@@ -108,45 +108,45 @@ class _Counts:
         self._logs = _LogNames()
 
     def add(self, event: str, path: str, count: int) -> None:
-        """Count."""
+        """Add to a count."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._counts = defaultdict(int)
-            self.forked()
+            self.reset()
         self._counts[event, self._logs[path]] += count
 
     def totals(self) -> list[tuple[str, str, int]]:
-        """Event, log and count of each that was ever counted."""
+        """All counts, as (event, log, count)."""
         return [(event, log, count) for (event, log), count in tuple(self._counts.items())]
 
-    def forked(self) -> None:
-        """In a forked child, before its first count."""
+    def reset(self) -> None:
+        """Forget the state of the parent, in a forked child before its first count."""
 
 
 class _Collector(_Counts):
-    """For one process: asked at each scrape."""
+    """The counters of one process, read at each scrape."""
 
     note = _Counts.add
 
     def collect(self) -> Iterator[Any]:
-        """What prometheus_client calls."""
+        """The counters; prometheus_client calls this."""
         from prometheus_client.core import CounterMetricFamily
 
         totals = self.totals()
         for event in EVENTS:
             family = CounterMetricFamily(f"rollsafe_{event}", _HELP[event], labels=["log"])
-            for told, log, count in totals:
-                if told == event:
+            for counted, log, count in totals:
+                if counted == event:
                     family.add_metric([log], count)
             yield family
 
 
 class _MultiProcess(_Counts):
-    """For multiprocess mode: each count is in the process's file at once, so that it outlives a SIGKILL.
+    """The counters in multiprocess mode: each count is written to the process's file at once, so it survives a SIGKILL.
 
-    Not a prometheus_client.Counter: all of those share one lock that is not re-entrant, so a signal handler that logs
-    would wait forever for the thread that it has interrupted inside the application's own counter. Hence values with a
-    lock and a file of their own, which only this class uses, and never waits for.
+    This is no prometheus_client.Counter. All of those share one lock that is not re-entrant, so a signal handler that
+    logs would wait for the thread that it has interrupted inside the application's own counter, and never return. The
+    values here have a lock and a file of their own, and this class, their only user, never waits for the lock.
     """
 
     def __init__(self) -> None:
@@ -158,12 +158,12 @@ class _MultiProcess(_Counts):
         self._changed: set[tuple[str, str]] = set()
         self._guard = threading.Lock()
 
-    def forked(self) -> None:
-        """A guard that nobody holds."""
+    def reset(self) -> None:
+        """Make a new guard, because a thread of the parent may have held the old one."""
         self._guard = threading.Lock()
 
     def note(self, event: str, path: str, count: int) -> None:
-        """Count, and see to it that this is written, by whoever writes just now."""
+        """Count, and write the count, unless another thread is writing: that one writes it too."""
         self.add(event, path, count)
         self._changed.add((event, self._logs[path]))
         while self._changed and self._guard.acquire(blocking=False):
@@ -173,7 +173,7 @@ class _MultiProcess(_Counts):
                 self._guard.release()
 
     def _write(self) -> None:
-        """Write what has changed."""
+        """Write the counts that have changed."""
         with suppress(KeyError):
             while True:
                 key = self._changed.pop()
@@ -189,12 +189,12 @@ class _MultiProcess(_Counts):
 
 
 def _name_of_files() -> str:
-    """What tells this process's files from those of others, and from those of the application's own counters."""
+    """The beginning of the names of this process's files, which no other process and no other counter has."""
     return f"rollsafe-{os.getpid()}"
 
 
 class _Statsd(_Counts):
-    """Sends what was counted since it last did."""
+    """Sends the counts since the last datagram."""
 
     def __init__(self, address: str, prefix: str, tags: str) -> None:
         super().__init__()
@@ -205,19 +205,19 @@ class _Statsd(_Counts):
         self._sent: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._send_at = 0.0
 
-    def forked(self) -> None:
-        """Nothing of what was sent was ours."""
+    def reset(self) -> None:
+        """Begin with no count sent, because it was the parent that has sent some."""
         self._guard = threading.Lock()
         self._sent = defaultdict(int)
 
     def note(self, event: str, path: str, count: int) -> None:
-        """Count; send if it is time."""
+        """Count, and send if it is time."""
         self.add(event, path, count)
         if time.monotonic() >= self._send_at:
             self.send()
 
     def send(self) -> None:
-        """Send all that has not been sent, unless that is being done just now."""
+        """Send all counts that were not sent yet, unless another thread is doing so."""
         if self._pid != os.getpid() or not self._guard.acquire(blocking=False):
             return
         try:
@@ -227,7 +227,7 @@ class _Statsd(_Counts):
                 if more:
                     self._sent[event, log] = count
                     name = f"{self._prefix}rollsafe.{re.sub(r'[^A-Za-z0-9-]', '_', log)}.{event}"
-                    # Nobody may be there, or the buffer be full: what statsd is not told is not told again.
+                    # There may be no server, or the buffer may be full. A count that was not sent is not sent again.
                     with suppress(OSError):
                         self._socket.sendto(f"{name}:{more}|c{self._tags}".encode(), self._where)
         finally:
@@ -235,7 +235,7 @@ class _Statsd(_Counts):
 
 
 def _datagram_socket(address: str) -> tuple[socket.socket, Any]:
-    """A datagram socket that never blocks, and where to send to. Nobody needs to be there yet."""
+    """A datagram socket that never blocks, and the address to send to; the server need not be there yet."""
     try:
         family: int
         where: Any

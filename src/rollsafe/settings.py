@@ -1,6 +1,6 @@
-"""What a handler says of itself in the lock file, so that the command line tools need no configuration. Pure.
+"""The settings that a handler writes into the lock file, so that the command line tools need no configuration. Pure.
 
-The fields of `Settings` are the options whose `Option.is_noted` says so, and two facts that no option tells.
+The fields of `Settings` are the options with `Option.is_noted`, and two facts that are no options.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rollsafe._options import OPTIONS
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Schedule
 
-# Stands for a zone that has no name, and a schedule that only the application can compute.
+# The name of a zone that has no name: only the application can compute the schedule.
 UNNAMED = "unnamed"
 
-# Seconds; more than the calendar has.
+# Seconds; longer than the calendar.
 _LONGEST_AGE: Final = 1e12
 # A key as zoneinfo takes it. No control characters: the tools show it.
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+./-]{1,255}")
@@ -46,7 +46,7 @@ def _is_age(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    """Whether it is a text; `Schedule` says whether it means something."""
+    """Whether it is a text; `Schedule` decides whether it is valid."""
     return isinstance(value, str)
 
 
@@ -88,8 +88,8 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _noted(is_possible: Callable[[object], bool]) -> dict[str, Any]:
-    """The metadata of a field: whether a handler may have noted a value. `Settings.read` asks `Schedule` too."""
+def _checked_by(is_possible: Callable[[object], bool]) -> dict[str, Any]:
+    """The metadata of a field: the check of a value in a note. `Settings.read` also asks `Schedule`."""
     return {"is_possible": is_possible}
 
 
@@ -97,35 +97,35 @@ def _noted(is_possible: Callable[[object], bool]) -> dict[str, Any]:
 class Settings:
     """The settings of one live file. A reader ignores what it does not know, and takes defaults for what is missing."""
 
-    when: str = field(default="H", metadata=_noted(_is_name))
-    interval: int = field(default=1, metadata=_noted(_is_count))
-    """How many of `when`."""
-    atTime: str | None = field(default=None, metadata=_noted(_is_text))
+    when: str = field(default="H", metadata=_checked_by(_is_name))
+    interval: int = field(default=1, metadata=_checked_by(_is_count))
+    """The number of units of `when`."""
+    atTime: str | None = field(default=None, metadata=_checked_by(_is_text))
     """ISO 8601 time of day."""
-    tz: str | None = field(default=None, metadata=_noted(_is_zone))
+    tz: str | None = field(default=None, metadata=_checked_by(_is_zone))
     """A zone's name; None for the local zone, UNNAMED for one that has no name."""
-    suffix: str | None = field(default=None, metadata=_noted(_is_text))
+    suffix: str | None = field(default=None, metadata=_checked_by(_is_text))
     """The strftime format of backup names; None for the default of `when`."""
-    namer: bool = field(default=False, metadata=_noted(_is_bool))
+    namer: bool = field(default=False, metadata=_checked_by(_is_bool))
     """Whether a namer of the application makes the names of backups."""
-    encoding: str = field(default="utf-8", metadata=_noted(_is_encoding))
-    backupCount: int = field(default=0, metadata=_noted(_is_count))
-    maxBytes: int = field(default=0, metadata=_noted(_is_count))
-    max_age: float | None = field(default=None, metadata=_noted(_is_age))
+    encoding: str = field(default="utf-8", metadata=_checked_by(_is_encoding))
+    backupCount: int = field(default=0, metadata=_checked_by(_is_count))
+    maxBytes: int = field(default=0, metadata=_checked_by(_is_count))
+    max_age: float | None = field(default=None, metadata=_checked_by(_is_age))
     """Seconds."""
-    max_total_bytes: int | None = field(default=None, metadata=_noted(_is_limit))
-    min_free_bytes: int | None = field(default=None, metadata=_noted(_is_limit))
-    archive_dir: str | None = field(default=None, metadata=_noted(_is_path))
+    max_total_bytes: int | None = field(default=None, metadata=_checked_by(_is_limit))
+    min_free_bytes: int | None = field(default=None, metadata=_checked_by(_is_limit))
+    archive_dir: str | None = field(default=None, metadata=_checked_by(_is_path))
     """Full path of the directory of the backups; None for that of the live file."""
-    extension: str = field(default="", metadata=_noted(_is_extension))
-    """What archives have behind the names of backups, if it is none of the usual ones."""
-    compress: bool = field(default=False, metadata=_noted(_is_bool))
+    extension: str = field(default="", metadata=_checked_by(_is_extension))
+    """The extension of archives, if it is none of the usual ones."""
+    compress: bool = field(default=False, metadata=_checked_by(_is_bool))
     """Whether backups become archives."""
 
-    # Asked at each rollover by each worker, and nearly always the same.
+    # Each worker asks at each rollover, and the answer is nearly always the same.
     @lru_cache(maxsize=64)  # noqa: B019  # frozen: what is kept is small and equal settings are one
     def line(self) -> bytes:
-        """The settings as one line of JSON, without newline; what has its default is left out."""
+        """The settings as one line of JSON, without newline and without those that have their default."""
         changed = {
             each.name: value
             for each in dataclasses.fields(self)
@@ -135,12 +135,12 @@ class Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, namer: bool = False, extension: str = "") -> Settings:
-        """The settings that a handler with these options notes.
+        """The settings that a handler with these options writes into the note.
 
         Args:
-            options: By name, as `Options` has them after its checks; what is not there has its default.
+            options: By name, as `Options` has them after its checks; the others have their defaults.
             namer: Whether the application has a namer.
-            extension: What archives end in, if it is none of the usual ones.
+            extension: The extension of archives, if it is none of the usual ones.
         """
         noted = {name: value for name, value in options.items() if name in OPTIONS and OPTIONS[name].is_noted}
         noted["tz"] = name_of_zone(options.get("tz"), bool(options.get("utc")))
@@ -153,9 +153,9 @@ class Settings:
 
     @classmethod
     def read(cls, line: bytes) -> Settings | None:
-        """The settings that `line` tells, None if it tells none, or one that no handler has. Never raises.
+        """The settings in `line`; None if it has none, or has a value that no handler can have. Never raises.
 
-        What is not known is ignored: a later version may tell more.
+        Unknown settings are ignored, because a later version may write more.
         """
         try:
             told = json.loads(line.decode())
@@ -170,7 +170,7 @@ class Settings:
         return settings if settings._make_intervals() else None
 
     def _make_intervals(self) -> bool:
-        """Whether there is such a schedule, in whatever zone: that may have no name, or not be known here."""
+        """Whether they make a schedule; the zone is left out, because it may have no name or be unknown here."""
         try:
             dataclasses.replace(self, tz=None).schedule().interval(0)
         except (ConfigurationError, ValueError, OverflowError, OSError):
@@ -189,7 +189,7 @@ class Settings:
         return Schedule(self.when, self.interval, at_time, self.zone(), self.suffix)
 
     def zone(self) -> datetime.tzinfo | str | None:
-        """The zone as `Schedule` takes it; only if it has a name."""
+        """The zone as `Schedule` takes it, if it has a name."""
         return datetime.timezone.utc if self.tz == "UTC" else self.tz
 
 

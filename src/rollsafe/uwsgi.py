@@ -1,11 +1,11 @@
 """For applications under uWSGI: prepare each process that it forks, and keep our threads out of the master.
 
-uWSGI forks in C and, unless asked to by `--py-call-uwsgi-fork-hooks`, calls no at-fork callback of Python: locks that a
-thread of the master holds at that moment stay locked for ever in the worker, and so does the interpreter itself if
-that thread is inside it. The handler works there without this module; this module removes those two risks.
+uWSGI forks in C, and calls no at-fork callback of Python unless `--py-call-uwsgi-fork-hooks` is set. So a lock that a
+thread of the master holds at that moment is never released in the worker, and the same is true of the interpreter's own
+lock, if that thread held it. The handler works under uWSGI without this module, but this module removes both risks.
 
-pyuwsgi, which is uWSGI in wheels, is started by a Python that has copied its environment before uWSGI reads `env =`, so
-`os.environ` lacks those variables (https://github.com/unbit/uwsgi/issues/1980); this module adds them.
+pyuwsgi (uWSGI in wheels) is started by a Python that copies its environment before uWSGI reads `env =`. `os.environ`
+lacks those variables (https://github.com/unbit/uwsgi/issues/1980), and this module adds them.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _prepared_in = os.getpid()
 
 
 def install() -> bool:
-    """Have uWSGI prepare each worker, mule and spooler that it forks; call it before logging is set up.
+    """Have uWSGI prepare each worker, mule and spooler that it forks.
 
-    Call it before settings are read too: variables that uWSGI's `env =` has set, and that did not reach `os.environ`,
-    are there afterwards.
+    Call it before you set up logging, and before you read settings from the environment: it adds the variables of
+    uWSGI's `env =` that did not reach `os.environ`.
 
-    May be called anywhere, and repeatedly: it does nothing outside uWSGI. Hooks of the application's own
-    (`uwsgi.post_fork_hook`, `uwsgidecorators.postfork`) run too, after ours, whether they are set before or later.
-    With `--lazy-apps` each worker imports the application itself, and there is nothing to prepare.
+    You may call it anywhere, and repeatedly; it does nothing outside uWSGI. The application's own hooks
+    (`uwsgi.post_fork_hook`, `uwsgidecorators.postfork`) still run, after ours, whether they are set earlier or later.
+    With `--lazy-apps`, each worker imports the application itself, and needs no preparation.
 
-    Until uWSGI has forked, the process that imports the application tends no backups: a Python thread that runs while
-    uWSGI forks can leave the child waiting for ever. The workers do it.
+    The process that imports the application does not maintain backups before uWSGI has forked, because a Python thread
+    that runs during the fork can block the child. The workers maintain them.
 
     Returns:
         Whether this process runs under uWSGI.
 
     Warns:
-        RuntimeWarning: uWSGI runs without threads, so that backups are neither archived nor removed by its processes.
+        RuntimeWarning: uWSGI runs without threads, so its processes neither archive nor remove backups.
     """
     try:
         import uwsgi
@@ -70,10 +70,9 @@ def install() -> bool:
 
 
 class _ChainingModule(types.ModuleType):
-    """The module `uwsgi`: whoever sets its `post_fork_hook`, ours is called before.
+    """The module `uwsgi`, whose `post_fork_hook` always calls ours first, even if other code sets it.
 
-    uWSGI looks the hook up in the module's dictionary, and importing uwsgidecorators sets it without a look at what is
-    there.
+    uWSGI looks the hook up in the module's dictionary, and importing uwsgidecorators replaces the hook that is there.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -92,7 +91,7 @@ def _chained(hook: Callable[[], Any] | None) -> Callable[[], None]:
 
 
 def _prepare() -> None:
-    """Make a process that uWSGI has just forked independent of its parent; twice does nothing more."""
+    """Make a process that uWSGI has forked independent of its parent; a second call does nothing more."""
     import uwsgi
 
     global _prepared_in
@@ -100,12 +99,12 @@ def _prepare() -> None:
     if _prepared_in == os.getpid():
         return
     _prepared_in = os.getpid()
-    # What `logging` registers with os.register_at_fork: no thread is left that could hold its locks.
+    # `logging` registers this with os.register_at_fork. No thread is left that could hold one of its locks.
     logging._after_at_fork_child_reinit_locks()  # type: ignore[attr-defined]  # no public way
     end_leases()
     renew_handles()
 
 
 def _is_forked(uwsgi: Any) -> bool:
-    """Whether this process is a worker or a mule already, as it is when it imports the application with --lazy-apps."""
+    """Whether this process is a worker or a mule already; with --lazy-apps it is, when it imports the application."""
     return bool(uwsgi.worker_id() or uwsgi.mule_id())
