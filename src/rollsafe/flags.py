@@ -116,12 +116,12 @@ def _captures(cfg: Any) -> bool:
 
 def _reaches(name: str, kind: type[logging.Handler]) -> bool:
     """Whether records of a logger reach a handler of that kind."""
-    return any(isinstance(handler, kind) for handler in _reached(name))
+    return any(isinstance(handler, kind) for handler in _handlers_of(name))
 
 
 def _is_written(name: str, output: str, kind: type[logging.StreamHandler[Any]] = logging.StreamHandler) -> bool:
     """Whether records of a logger are written to the output that a flag names: a file, or `-` for a standard stream."""
-    for handler in _reached(name):
+    for handler in _handlers_of(name):
         if isinstance(handler, logging.FileHandler):
             same = os.path.realpath(handler.baseFilename) == os.path.realpath(output)
         else:
@@ -131,7 +131,7 @@ def _is_written(name: str, output: str, kind: type[logging.StreamHandler[Any]] =
     return False
 
 
-def _reached(name: str) -> Iterator[logging.Handler]:
+def _handlers_of(name: str) -> Iterator[logging.Handler]:
     """The handlers that records of a logger reach, found in the way of `Logger.callHandlers`."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:

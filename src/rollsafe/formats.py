@@ -25,7 +25,7 @@ _CONVERSIONS = (None, "r", "s", "a")
 _Part = str | tuple[str, str]
 
 
-def compiled(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
+def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
     """The function that gives the same text as `logging` with `fmt`, or None if that needs `logging` itself.
 
     Fields are attributes of the record; `message` and `asctime` have to be made before. Where one is missing, the

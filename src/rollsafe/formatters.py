@@ -11,7 +11,7 @@ from math import floor, inf
 from typing import Any, Literal
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.formats import compiled
+from rollsafe.formats import compile_format
 from rollsafe.overrides import is_replaced, original
 from rollsafe.stamps import FIELD, ends_with_stamp
 
@@ -130,7 +130,7 @@ class LineFormatter(logging.Formatter):
         self._escape = escape
         self._stamp_is_last = ends_with_stamp(self._style._fmt)
         self._compiled_fmt = self._style._fmt
-        self._compiled = compiled(self._style._fmt, style, {} if values is None else values)
+        self._compiled = compile_format(self._style._fmt, style, {} if values is None else values)
         self._is_made = True
         self._heed_overrides()
 

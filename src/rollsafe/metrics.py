@@ -62,14 +62,14 @@ def to_prometheus(registry: Any = None) -> None:
     if directory is None:
         collector = _Collector()
         (registry or prometheus_client.REGISTRY).register(collector)
-        listen(collector.note)
+        listen(collector.count)
         return
     if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigurationError(
             f"PROMETHEUS_MULTIPROC_DIR={directory!r} is not a directory that can be written; make it, empty, before the"
             " server starts"
         )
-    listen(_MultiProcess().note)
+    listen(_MultiProcess().count)
 
 
 def to_statsd(address: str, prefix: str = "", tags: str = "") -> None:
@@ -88,7 +88,7 @@ def to_statsd(address: str, prefix: str = "", tags: str = "") -> None:
         ConfigurationError: `address` has another form, or names a host that cannot be found.
     """
     sender = _Statsd(address, prefix, tags)
-    listen(sender.note)
+    listen(sender.count)
     atexit.register(sender.send)
 
 
@@ -126,7 +126,7 @@ class _Counts:
 class _Collector(_Counts):
     """The counters of one process, read at each scrape."""
 
-    note = _Counts.add
+    count = _Counts.add
 
     def collect(self) -> Iterator[Any]:
         """The counters; prometheus_client calls this."""
@@ -162,7 +162,7 @@ class _MultiProcess(_Counts):
         """Make a new guard, because a thread of the parent may have held the old one."""
         self._guard = threading.Lock()
 
-    def note(self, event: str, path: str, count: int) -> None:
+    def count(self, event: str, path: str, count: int) -> None:
         """Count, and write the count, unless another thread is writing: that one writes it too."""
         self.add(event, path, count)
         self._changed.add((event, self._logs[path]))
@@ -210,7 +210,7 @@ class _Statsd(_Counts):
         self._guard = threading.Lock()
         self._sent = defaultdict(int)
 
-    def note(self, event: str, path: str, count: int) -> None:
+    def count(self, event: str, path: str, count: int) -> None:
         """Count, and send if it is time."""
         self.add(event, path, count)
         if time.monotonic() >= self._send_at:

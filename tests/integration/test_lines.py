@@ -17,7 +17,7 @@ import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
-from rollsafe.tools.lines import Entry, Snapshot, last_lines, merged
+from rollsafe.tools.lines import Entry, Snapshot, last_lines, merge
 from tests.support.commands import run
 from tests.support.servers import server_environment
 
@@ -193,7 +193,7 @@ def test_what_awaits_a_rotator_is_read_too(live: Path) -> None:
 
 def test_merging_keeps_each_streams_own_order() -> None:
     late: list[Entry] = [(3.0, b"a1"), (1.0, b"a2"), (4.0, b"a3")]
-    assert [text for _, text in merged([late, [(2.0, b"b1"), (3.5, b"b2")]])] == [b"b1", b"a1", b"a2", b"b2", b"a3"]
+    assert [text for _, text in merge([late, [(2.0, b"b1"), (3.5, b"b2")]])] == [b"b1", b"a1", b"a2", b"b2", b"a3"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 100, 1000])

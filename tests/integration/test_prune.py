@@ -132,11 +132,11 @@ def test_a_file_that_a_writer_is_at_goes_only_when_it_is_quiet(live: Path) -> No
 def test_while_another_process_tends_the_backups_nothing_is_removed(
     live: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune, "PATIENCE", 0.1)
+    monkeypatch.setattr(prune, "LOCK_TIMEOUT", 0.1)
     before = sorted(os.listdir(live.parent))
     with (
         process(HOLDER, live.parent / ".app.log.lock", TENDING_BYTE),
-        pytest.raises(LogFileError, match="tended by another process"),
+        pytest.raises(LogFileError, match="maintained by another process"),
     ):
         remove(logs_at([live])[0], Limits(1), lambda sentence: None)
     assert sorted(os.listdir(live.parent)) == before

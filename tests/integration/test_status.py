@@ -89,7 +89,7 @@ def test_the_holder_of_a_lock_is_named_and_keeps_it(byte: int, other: int, live:
     with process(HOLDER, lock_file, byte) as holder:
         assert lock_holder(str(lock_file), byte) == Lock(True, holder)
         assert lock_holder(str(lock_file), other) == Lock(False)
-        assert f"held by {holder}" in shown(status(live)).replace("tended", "held")
+        assert f"held by {holder}" in shown(status(live)).replace("maintained", "held")
         assert not FileLock(lock_file, byte=byte).acquire(timeout=0)
     assert lock_holder(str(lock_file), byte) == Lock(False)
 
@@ -108,7 +108,7 @@ def test_what_waits_to_be_tended_is_counted(live: Path) -> None:
     (live.parent / f"{backup.name}.1.gz.tmp").touch()
     found = status(live)
     assert (found.backlog["awaiting_rotator"], found.backlog["unfinished"]) == (1, 1)
-    assert "1 for the rotator of the application, 1 unfinished; nobody tends it now" in shown(found)
+    assert "1 for the rotator of the application, 1 unfinished; no process maintains it now" in shown(found)
 
 
 def test_what_the_maintenance_thread_has_not_done_yet_is_counted(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_the_maintenance_thread_has_not_done_yet_is_counted(tmp_path: Path)
     lock.write_bytes(lock.read_bytes().partition(b"\n")[0] + b"\n" + settings.line() + b"\n")
     found = status(live)
     assert (found.backlog["uncompressed"], found.backlog["expired"]) == (3, 2)
-    assert "3 to compress, 2 to remove; nobody tends it now" in shown(found)
+    assert "3 to compress, 2 to remove; no process maintains it now" in shown(found)
     assert "1 backup, 30 d, 2.0 GiB" in shown(found)
 
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.formats import compiled
+from rollsafe.formats import compile_format
 from rollsafe.formatters import LineFormatter, escape, unescape
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
@@ -269,7 +269,7 @@ def test_every_format_gives_the_text_or_the_error_of_the_standard_formatter(
     ],
 )
 def test_usual_formats_are_compiled(fmt: str, style: Style) -> None:
-    assert compiled(fmt, style, {}) is not None
+    assert compile_format(fmt, style, {}) is not None
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_usual_formats_are_compiled(fmt: str, style: Style) -> None:
     ],
 )
 def test_formats_that_only_logging_can_do_are_not_compiled(fmt: str, style: Style) -> None:
-    assert compiled(fmt, style, {}) is None
+    assert compile_format(fmt, style, {}) is None
 
 
 def test_a_format_cannot_smuggle_in_code() -> None:

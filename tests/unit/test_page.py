@@ -186,7 +186,7 @@ def test_streams_with_something_amiss_come_first_and_the_many_others_are_folded(
 def test_many_intervals_share_bars_and_no_line_is_left_out() -> None:
     spans = [(NOON + number, NOON + number + 1) for number in range(10_000)]
     line = page._TimeLine(spans)
-    bins = line.binned({span: 2 for span in spans})
+    bins = line.bins({span: 2 for span in spans})
     assert len(bins) == page._BARS
     assert sum(bins.values()) == 20_000
     assert line.ticks() == ""

@@ -254,7 +254,7 @@ class Recogniser:
     def backup(self, path: str) -> LogFile | None:
         """The backup at `path`, None if its name is not one. A file that awaits a rotator is one already."""
         name = os.path.basename(path).removesuffix(ROLLED_EXTENSION)
-        backup = _parsed(self._names, name, self._settings)
+        backup = _parse(self._names, name, self._settings)
         if backup is not None:
             return LogFile(path, self._names.interval(backup) if self.schedule else None, backup)
         backup = next(filter(None, (names.parse(name) for names in self._all)), None)
@@ -285,7 +285,7 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
     told = note.told_settings() if note else None
     if told is not None:
         return told, True
-    return _inferred(os.path.basename(live), names), False
+    return _infer(os.path.basename(live), names), False
 
 
 def _made(note: Note | None) -> float:
@@ -311,7 +311,7 @@ def _candidates(directory: str, names: list[str], settings: Settings) -> list[tu
     return found
 
 
-def _parsed(names: Names, entry: str, settings: Settings) -> Backup | None:
+def _parse(names: Names, entry: str, settings: Settings) -> Backup | None:
     """What a file name says; with a namer of the application, whatever has a suffix of ours in it is a backup."""
     backup = names.parse(entry)
     if backup is not None or not settings.namer:
@@ -342,7 +342,7 @@ def _interval_of_live(status: os.stat_result, note: Note | None, schedule: Sched
         return None
 
 
-def _inferred(name: str, entries: Iterable[str]) -> Settings:
+def _infer(name: str, entries: Iterable[str]) -> Settings:
     """Settings by the look of the backups' names."""
     suffixes = [match["suffix"] for entry in entries if (match := _BACKUP.fullmatch(entry)) and match["live"] == name]
     for when, shape in _SHAPES.items():

@@ -12,7 +12,7 @@ from rollsafe.tools import rehearsal
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding
 from rollsafe.tools.trials import TrialFailed, User, tried_as, user_name, user_of
-from rollsafe.tools.words import counted
+from rollsafe.tools.words import plural
 
 
 def check_handlers(config: ServerConfig) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
     if not captures and (server.errorlog != "-" or "errorlog" in config.given):
         asked.append(("--error-logfile", server.errorlog, "gunicorn.error"))
     for flag, output, logger in asked:
-        reached = config.reached(logger)
+        reached = config.handlers_of(logger)
         if reached is None or any(_writes(handler, output, config) for handler in reached):
             continue
         yield Finding(
@@ -151,7 +151,7 @@ def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
         silent = [
             logger
             for logger in loggers
-            if (reached := config.reached(logger)) is not None
+            if (reached := config.handlers_of(logger)) is not None
             and not any(_is_kind(handler, logging.handlers.SysLogHandler) for handler in reached)
         ]
         if silent:
@@ -260,7 +260,7 @@ def check_records(config: ServerConfig) -> Iterator[Finding]:
             where = handler.path or handler.name
             yield Finding(ERROR, "records", where, f"handler {handler.name}: {what}", *_REMEDIES[kind])
     if not faults:
-        yield Finding(OK, "records", config.path, f"each of {counted(len(config.handlers), 'handler')} took a record")
+        yield Finding(OK, "records", config.path, f"each of {plural(len(config.handlers), 'handler')} took a record")
 
 
 def workers_of(config: ServerConfig) -> User | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
 from rollsafe.tools.prune import limits_in
-from rollsafe.tools.words import counted, size_text
+from rollsafe.tools.words import plural, size_text
 
 _DAY = 86400.0
 # Files that can be made yet, below which it is worth a word.
@@ -38,7 +38,7 @@ def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
                 ERROR,
                 "space",
                 where,
-                f"there is room for {counted(status.f_favail, 'file')} more (inodes), however small",
+                f"there is room for {plural(status.f_favail, 'file')} more (inodes), however small",
                 "a rollover needs one; without it, no new live file can be made",
                 "remove files there, or make the file system with more inodes (df -i shows them)",
             )

@@ -85,7 +85,7 @@ class ServerConfig:
     search: tuple[str, ...]
     given: frozenset[str]
 
-    def reached(self, logger: str) -> list[ConfiguredHandler] | None:
+    def handlers_of(self, logger: str) -> list[ConfiguredHandler] | None:
         """The handlers that the logging configuration has records of one of gunicorn's loggers reach.
 
         None if it does not name the logger, which then keeps what gunicorn has made for its flags.

@@ -76,7 +76,7 @@ class Follower:
             self._archived.add(_key(file))
             return
         end = self.snapshot.sizes[file.path] = end_of_last_line(stream)
-        source = self._opened(stream, file.path, None if file.is_live else _key(file), end)
+        source = self._open_source(stream, file.path, None if file.is_live else _key(file), end)
         if not file.is_live and not file.path.endswith(ROLLED_EXTENSION):
             source.close()
 
@@ -115,17 +115,17 @@ class Follower:
         if self._folders() - folders:
             # Where the backups are is known only now.
             return
-        plain, archives = self._sorted(entries, strangers)
+        plain, archives = self._sort(entries, strangers)
         if self._is_archive_missed(plain, archives):
             # It was made behind the reader of the directory, and its source removed before it. Now both are over.
-            plain, archives = self._sorted(_entries(changed), strangers)
+            plain, archives = self._sort(_entries(changed), strangers)
         self._follow_names(plain)
         yield from self._finish(plain, archives)
-        self._meet(plain, archives)
+        self._add_new_files(plain, archives)
         yield from self._new_archives(archives)
         self._archived = {key for key in self._archived if key in archives}
 
-    def _sorted(
+    def _sort(
         self, entries: list[os.DirEntry[str]], strangers: set[str]
     ) -> tuple[dict[Identity, LogFile], dict[Key, str]]:
         """The plain files and the archives among some names."""
@@ -224,7 +224,7 @@ class Follower:
                     size = os.stat(file.path).st_size
                     self._sources[identity] = Source(identity, file.path, size, None, source.key)
 
-    def _meet(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> None:
+    def _add_new_files(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> None:
         """Begin with files that are new."""
         known = {source.key: source for source in self._sources.values() if source.key}
         for identity, file in plain.items():
@@ -234,7 +234,7 @@ class Follower:
             if key is not None and (key in known or key in self._archived or key in archives):
                 continue  # a copy that a rotator makes, or the source of an archive that is being made final
             with suppress(FileNotFoundError):
-                self._opened(FileIO(file.path), file.path, key)
+                self._open_source(FileIO(file.path), file.path, key)
 
     def _new_archives(self, archives: dict[Key, str]) -> Iterator[bytes]:
         """Tell archives whose files were never met: they came and went between two looks."""
@@ -315,7 +315,7 @@ class Follower:
             return (1,)
         return (0, *self._recogniser.order(file))
 
-    def _opened(self, stream: FileIO, path: str, key: Key | None, offset: int = 0) -> Source:
+    def _open_source(self, stream: FileIO, path: str, key: Key | None, offset: int = 0) -> Source:
         """Begin to read a file."""
         source = Source(identity_of(os.fstat(stream.fileno())), path, offset, stream, key)
         self._sources[source.identity] = source

@@ -16,7 +16,7 @@ import click
 
 from rollsafe.tools.catalog import Log, logs_at
 from rollsafe.tools.follow import Follower
-from rollsafe.tools.lines import Entry, Snapshot, merged
+from rollsafe.tools.lines import Entry, Snapshot, merge
 from rollsafe.tools.output import complain, is_output_closed, write
 from rollsafe.tools.times import moment
 from rollsafe.tools.words import clock_text, duration_text, printable, printable_line
@@ -83,7 +83,7 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
         streams = [snapshots[0].lines(complaints)]
     else:
         streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
-    _print(merged(_named(streams, snapshots, with_name)), raw)
+    _print(merge(_named(streams, snapshots, with_name)), raw)
     return 1 if complaints.any else 0
 
 
@@ -120,7 +120,7 @@ def tail(
         streams = [each.last_entries(count, complaints) for each in snapshots]
     else:
         streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
-    lines = (line for _, text in merged(_named(streams, snapshots, with_name)) for line in _split(text))
+    lines = (line for _, text in merge(_named(streams, snapshots, with_name)) for line in _split(text))
     _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
     # Control-C is how one leaves.
     with suppress(KeyboardInterrupt):

@@ -166,7 +166,7 @@ def _identity(path: str | int) -> Identity | None:
     return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
 
-def merged(streams: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
+def merge(streams: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
     """Several logs as one, by time; the order within each stays."""
     return heapq.merge(*streams, key=lambda entry: entry[0])
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rollsafe.tools.words import counted, printable, size_text
+from rollsafe.tools.words import plural, printable, size_text
 
 # The most that is drawn or listed; beyond it the page says how much is left out.
 _BARS = 240
@@ -105,13 +105,13 @@ class _TimeLine:
     def bars(self, counts: Mapping[tuple[float, float], int], largest: int) -> str:
         """The bars for the lines of each interval; heights go by the root, so that quiet intervals are seen too."""
         parts = []
-        for (left, right), count in sorted(self.binned(counts).items()):
+        for (left, right), count in sorted(self.bins(counts).items()):
             height = max(_LEAST_HEIGHT, round(_HEIGHT * sqrt(count / max(largest, count))))
             width = max(12, right - left - min(10, (right - left) // 8))
             parts.append(f"M{left} {_HEIGHT}v-{height}h{width}v{height}z")
         return "".join(parts)
 
-    def binned(self, counts: Mapping[tuple[float, float], int]) -> dict[tuple[int, int], int]:
+    def bins(self, counts: Mapping[tuple[float, float], int]) -> dict[tuple[int, int], int]:
         """Left and right edge of a bar -> lines in it; none for no lines."""
         bins: defaultdict[tuple[int, int], int] = defaultdict(int)
         for (start, end), count in counts.items():
@@ -241,7 +241,7 @@ def _section(
             total[span] += file["lines"]
             for stream, lines in file["streams"].items():
                 counts[stream][span] += lines
-    largest = max((n for each in counts.values() for n in (line.binned(each).values() if line else ())), default=1)
+    largest = max((n for each in counts.values() for n in (line.bins(each).values() if line else ())), default=1)
     found: defaultdict[str | None, list[Mapping[str, Any]]] = defaultdict(list)
     for finding in findings:
         found[finding["stream"]].append(finding)
@@ -253,11 +253,11 @@ def _section(
     if line:
         marks, unmarked = _marks(line, findings)
         all_lines = _Row(
-            "all lines", line.bars(total, max(line.binned(total).values(), default=1)), "", [], marks, unmarked
+            "all lines", line.bars(total, max(line.bins(total).values(), default=1)), "", [], marks, unmarked
         )
     return _Section(
         live=live,
-        summary=f"{counted(lines, 'line')} in {counted(len(files), 'file')}, {counted(len(streams), 'stream')}",
+        summary=f"{plural(lines, 'line')} in {plural(len(files), 'file')}, {plural(len(streams), 'stream')}",
         total=all_lines,
         ticks=line.ticks() if line else "",
         labels=line.labels() if line else [],
@@ -289,7 +289,7 @@ def _stream_row(
     for finding in findings:
         numbers[finding["kind"]] += finding["count"]
     numbers |= {kind: stream[key] for kind, key in (("gap", "missing"), ("doubled", "doubles")) if stream[key]}
-    facts = counted(stream["lines"], "line")
+    facts = plural(stream["lines"], "line")
     if stream["first_time"] is not None and stream["last_time"] is not None:
         first, last = _moment(stream["first_time"]), _moment(stream["last_time"])
         facts += f" at {first}" if first == last else f" from {first} to {last}"
@@ -332,7 +332,7 @@ def _file_row(file: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of files."""
     span = (file["start"], file["end"])
     remarks = [
-        f"{counted(file[key], noun)}" for key, noun in (("blanked", "blank line"), ("notices", "notice")) if file[key]
+        f"{plural(file[key], noun)}" for key, noun in (("blanked", "blank line"), ("notices", "notice")) if file[key]
     ]
     return {
         "name": os.path.basename(file["path"]),

@@ -26,7 +26,7 @@ from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
 
 # Seconds that another process may go on tending before we give up: it also compresses.
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 
 
 def limits_in(settings: Settings) -> Limits:
@@ -91,7 +91,7 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
         complain: Told in a sentence of what could not be removed.
 
     Raises:
-        LogFileError: Another process tends the backups for longer than PATIENCE, or as for `removals_by_author`.
+        LogFileError: Another process tends the backups for longer than LOCK_TIMEOUT, or as for `removals_by_author`.
         ConfigurationError, OSError: As for `removals`.
     """
     with acting_for(log):
@@ -102,9 +102,10 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
     """`remove`, with the rights of the user on whose word."""
     lock = FileLock(log.lock_path, byte=TENDING_BYTE)
     try:
-        if not lock.acquire(PATIENCE):
+        if not lock.acquire(LOCK_TIMEOUT):
             raise LogFileError(
-                f"the backups of {log.live!r} are tended by another process (see `rollsafe status`); try again later"
+                f"the backups of {log.live!r} are maintained by another process (see `rollsafe status`); try again"
+                " later"
             )
         quiet, failures = QuietFiles(), Failures()
         gone = removals(log, limits)

@@ -163,14 +163,14 @@ class Scan:
     found: dict[str, int] = field(default_factory=dict)
     oddities: list[Oddity] = field(default_factory=list)
 
-    def note(self, oddity: Oddity) -> None:
+    def add_oddity(self, oddity: Oddity) -> None:
         """Count an oddity, and keep it if it is one of the first of its kind."""
         count = self.found.get(oddity.kind, 0) + 1
         self.found[oddity.kind] = count
         if count <= SHOWN:
             self.oddities.append(oddity)
 
-    def see(self, stream: str, first: int, last: int, since: float | None, until: float | None) -> None:
+    def add_run(self, stream: str, first: int, last: int, since: float | None, until: float | None) -> None:
         """Take note of consecutive numbers; neighbours become one run, also if they came in another order."""
         runs = self.runs.setdefault(stream, [])
         if runs and runs[-1].last + 1 == first:
@@ -210,7 +210,7 @@ def scan(
     reader = _Reader(file, clock)
     stream = opened or open_log(file.path)
     if progress is None or file.extension:
-        progress = _unseen
+        progress = _ignore_progress
     try:
         for chunk in _chunks(stream, reader, progress, limit):
             reader.read(chunk)
@@ -225,7 +225,7 @@ def scan(
     return reader.scan
 
 
-def _unseen(count: int) -> None:
+def _ignore_progress(count: int) -> None:
     """The progress that nobody looks at."""
 
 
@@ -238,7 +238,7 @@ def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress, limit: float
         try:
             piece = stream.read(int(min(_CHUNK, limit)))
         except DAMAGED as error:
-            reader.scan.note(Oddity("damaged", None, None, f"the archive is truncated or broken: {error}"))
+            reader.scan.add_oddity(Oddity("damaged", None, None, f"the archive is truncated or broken: {error}"))
             piece = b""
         if not piece:
             break
@@ -417,7 +417,7 @@ class _Reader:
         lasts = _rows(stamps[::-1], len(runs))
         for stream, run in runs.items():
             since, until = found.time_of(firsts[stream]), found.time_of(len(stamps) - 1 - lasts[stream])
-            self.scan.see(stream.decode(), run[0], run[-1], since, until)
+            self.scan.add_run(stream.decode(), run[0], run[-1], since, until)
         self.scan.stamped += len(stamps)
         return True
 
@@ -435,7 +435,7 @@ class _Reader:
         if not line.endswith(b"\n"):
             # The live file's writer may be at it just now; an archive that is damaged is told of as that.
             if not self._file.is_live and "damaged" not in scan.found:
-                self._note("torn", row, None, f"the file ends inside a line: {_shown(line)}")
+                self._add_oddity("torn", row, None, f"the file ends inside a line: {_shown(line)}")
             return
         match = self._pattern.match(line)
         if _DROPPED in line and not (match and self._tail != "none") and (notice := _NOTICE.fullmatch(line)):
@@ -453,11 +453,11 @@ class _Reader:
             scan.times.add(moment, moment)
             scan.times.widen(moment, moment)
             if not self._is_placed(moment):
-                self._note("misplaced", row, moment, f"a line of another interval: {_shown(line)}")
+                self._add_oddity("misplaced", row, moment, f"a line of another interval: {_shown(line)}")
         if self._tail != "none":
             number = int(match[4])
             scan.stamped += 1
-            scan.see(match[3].decode(), number, number, moment, moment)
+            scan.add_run(match[3].decode(), number, number, moment, moment)
 
     def _read_zeros(self, row: int, line: bytes) -> None:
         """Judge a line with zero bytes."""
@@ -465,16 +465,16 @@ class _Reader:
         zeros = _ZEROS.fullmatch(line)
         if zeros and not _NO_TEXT.search(line.replace(zeros[1], b"")):
             what = f"{len(zeros[1])} zero bytes in a row, as a power cut leaves them"
-            self._note("torn", row, moment, f"{what}: {_shown(line.replace(zeros[1], b''))}")
+            self._add_oddity("torn", row, moment, f"{what}: {_shown(line.replace(zeros[1], b''))}")
         elif moment is not None:
-            self._note("torn", row, moment, f"a line with zero bytes: {_shown(line)}")
+            self._add_oddity("torn", row, moment, f"a line with zero bytes: {_shown(line)}")
         else:
-            self._note("foreign", row, None, f"bytes that are no text: {_shown(line)}")
+            self._add_oddity("foreign", row, None, f"bytes that are no text: {_shown(line)}")
 
     def _read_other(self, row: int, line: bytes) -> None:
         """Judge a line that does not have what the others have."""
         if _NO_TEXT.search(line):
-            self._note("foreign", row, None, f"bytes that are no text: {_shown(line)}")
+            self._add_oddity("foreign", row, None, f"bytes that are no text: {_shown(line)}")
         elif self._tail == "none":
             return  # without stamps, a line without time is a traceback's as well as a fragment of one
         elif not self.scan.stamped:
@@ -482,7 +482,7 @@ class _Reader:
         else:
             moment = self._clock.time(line)
             kind = "foreign" if moment is None else "torn"
-            self._note(kind, row, moment, f"a line without stamp: {_shown(line)}")
+            self._add_oddity(kind, row, moment, f"a line without stamp: {_shown(line)}")
 
     def _moment(self, second: bytes, offset: bytes | None) -> float | None:
         """The instant that a line tells, to the second."""
@@ -493,9 +493,9 @@ class _Reader:
         """Whether a line of this second belongs here."""
         return self._start < second + 1 + self.scan.times.early and second < self._end
 
-    def _note(self, kind: str, row: int, moment: float | None, text: str) -> None:
+    def _add_oddity(self, kind: str, row: int, moment: float | None, text: str) -> None:
         """Take note of an oddity."""
-        self.scan.note(Oddity(kind, row, moment, text))
+        self.scan.add_oddity(Oddity(kind, row, moment, text))
 
 
 def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:

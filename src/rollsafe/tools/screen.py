@@ -26,7 +26,7 @@ from rollsafe.tools.findings import Finding as CheckFinding
 from rollsafe.tools.status import FileStatus, Lock, Process, Status
 from rollsafe.tools.times import zone_named
 from rollsafe.tools.verify import Finding, Report
-from rollsafe.tools.words import clock_text, counted, duration_text, printable, size_text, uncertain_words
+from rollsafe.tools.words import clock_text, duration_text, plural, printable, size_text, uncertain_words
 
 # How many intervals of one log fill a terminal usefully; pipes get all.
 _ROWS = 24
@@ -100,13 +100,13 @@ def show_report(console: Console, report: Report) -> None:
     for log in logs:
         files = [file for file in report.files if file.log == log]
         streams = [stream for stream in report.streams if stream.log == log]
-        lines = counted(sum(file.lines for file in files), "line")
+        lines = plural(sum(file.lines for file in files), "line")
         size = size_text(sum(file.size for file in files))
-        facts = f"{lines} of {counted(len(streams), 'stream')} in {counted(len(files), 'file')}, {size}"
+        facts = f"{lines} of {plural(len(streams), 'stream')} in {plural(len(files), 'file')}, {size}"
         console.print(_text((log, "bold"), f": {facts}"), soft_wrap=True)
     for finding in report.findings:
         place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
-        console.print(_text((f"  {finding.kind:<9} ", "red"), f"{place}: {_told(finding)}"), soft_wrap=True)
+        console.print(_text((f"  {finding.kind:<9} ", "red"), f"{place}: {_finding_text(finding)}"), soft_wrap=True)
     shown = Counter(finding.kind for finding in report.findings)
     for kind, count in report.found.items():
         left = count - sum(each.count for each in report.findings if each.kind == kind)
@@ -116,19 +116,19 @@ def show_report(console: Console, report: Report) -> None:
     for note in report.notes:
         console.print(_text(("  note      ", "dim"), note), soft_wrap=True)
     if report.clean:
-        console.print(_text((_proved(report), "green")), soft_wrap=True)
+        console.print(_text((_proof_text(report), "green")), soft_wrap=True)
     else:
         console.print(_text((", ".join(f"{count:,} {kind}" for kind, count in report.found.items()), "red")))
 
 
-def _proved(report: Report) -> str:
+def _proof_text(report: Report) -> str:
     """What a report in which nothing is amiss says."""
     if report.stamped:
-        return f"clean: of {counted(report.stamped, 'stamped line')} none is missing, doubled, torn or in a wrong file"
+        return f"clean: of {plural(report.stamped, 'stamped line')} none is missing, doubled, torn or in a wrong file"
     return "clean, as far as it can be told"
 
 
-def _told(finding: Finding) -> str:
+def _finding_text(finding: Finding) -> str:
     """A finding in words, with the time if that is known."""
     if finding.kind == "gap" and finding.since is not None and finding.until is not None:
         return f"{finding.text}, between {clock_text(finding.since)} and {clock_text(finding.until)}"
@@ -146,7 +146,7 @@ def show_findings(console: Console, findings: Sequence[CheckFinding]) -> None:
                 console.print(_text((f"        {name:<7} ", "dim"), text), soft_wrap=True)
     counts = [sum(each.level == level for each in findings) for level in LEVELS]
     console.print(
-        _text(f"{counted(counts[0], 'thing')} in order, {counted(counts[1], 'warning')}, {counted(counts[2], 'error')}")
+        _text(f"{plural(counts[0], 'thing')} in order, {plural(counts[1], 'warning')}, {plural(counts[2], 'error')}")
     )
 
 
@@ -166,7 +166,7 @@ def show_removals(
         line = _text(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
         console.print(line, soft_wrap=True)
     if gone:
-        total = f"{counted(len(gone), 'backup')}, {size_text(sum(removal.backup.size for removal in gone))}"
+        total = f"{plural(len(gone), 'backup')}, {size_text(sum(removal.backup.size for removal in gone))}"
         console.print(_text(f"  {total} {'would be removed' if dry_run else 'removed'}"))
     else:
         console.print(
@@ -191,26 +191,26 @@ def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator
     yield "next", _next(status, now, zone)
     if status.unread:
         yield "unread", _text((status.unread, "yellow"))
-    yield "size", f"{size_text(status.size)} in {counted(len(status.files), 'file')}"
+    yield "size", f"{size_text(status.size)} in {plural(len(status.files), 'file')}"
     yield "lock", _holder(status.rollover_lock, status.processes, "free")
-    yield "backlog", _tending(status)
+    yield "backlog", _backlog_text(status)
     if status.uncertain:
         yield "uncertain", uncertain_words(status.uncertain)
     for number, process in enumerate(status.processes):
         role = "writes" if process.writes else "reads"
         name, *others = sorted(process.files, key=lambda file: file != os.path.basename(status.live))
-        more = f" and {counted(len(others), 'other')}" if others else ""
+        more = f" and {plural(len(others), 'other')}" if others else ""
         yield ("open in" if not number else ""), f"{process.pid} {process.command}: {role} {name}{more}"
     if not status.processes:
         yield "open in", "no process"
     if status.unseen:
-        yield "", f"{counted(status.unseen, 'process', 'es')} of other users could not be looked into; ask as root"
+        yield "", f"{plural(status.unseen, 'process', 'es')} of other users could not be looked into; ask as root"
 
 
 def _each(settings: Settings) -> str:
     """The length of an interval in words."""
     unit = "day" if settings.when == "MIDNIGHT" else _UNITS[settings.when[0]]
-    words = unit if settings.interval == 1 else counted(settings.interval, unit)
+    words = unit if settings.interval == 1 else plural(settings.interval, unit)
     if settings.when.startswith("W"):
         weekday = _WEEKDAYS[int(settings.when[1])]
         # Without a time the rollover is at the midnight that ends the day.
@@ -221,7 +221,7 @@ def _each(settings: Settings) -> str:
 def _retention(status: Status) -> str:
     """Which backups are kept."""
     settings = status.settings
-    limits = [counted(settings.backupCount, "backup")] if settings.backupCount else []
+    limits = [plural(settings.backupCount, "backup")] if settings.backupCount else []
     limits += [f"{duration_text(settings.max_age)}"] if settings.max_age else []
     limits += [size_text(settings.max_total_bytes)] if settings.max_total_bytes else []
     limits += [f"{size_text(settings.min_free_bytes)} of the disk free"] if settings.min_free_bytes else []
@@ -251,15 +251,15 @@ def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
     return _text((f"held by {lock.pid} {command}".rstrip(), "yellow"))
 
 
-def _tending(status: Status) -> str:
+def _backlog_text(status: Status) -> str:
     """What waits to be done to the backups, and who does it."""
     waiting = [words.format(status.backlog[kind]) for kind, words in _BACKLOG_WORDS.items() if status.backlog.get(kind)]
     if not waiting and not status.tending_lock.held:
         return "none"
     if status.tending_lock.held is None:
         return ", ".join(waiting)
-    tended = _holder(status.tending_lock, status.processes, "nobody tends it now").__str__()
-    return f"{', '.join(waiting) or 'none left'}; {tended.replace('held', 'tended')}"
+    maintained = _holder(status.tending_lock, status.processes, "no process maintains it now").__str__()
+    return f"{', '.join(waiting) or 'none left'}; {maintained.replace('held', 'maintained')}"
 
 
 def _listing(status: Status, zone: datetime.tzinfo | None) -> Iterator[str]:
@@ -285,7 +285,7 @@ def _time_line(status: Status, zone: datetime.tzinfo | None, width: int) -> Tabl
     if older:
         size = sum(row.size for row in older)
         files = sum(len(row.files) for row in older)
-        table.add_row(f"  {len(older)} older", "", size_text(size), counted(files, "file"), style="dim")
+        table.add_row(f"  {len(older)} older", "", size_text(size), plural(files, "file"), style="dim")
     for row in rows:
         if not row.files:
             table.add_row(f"  {row.when}", "", "", "", style="dim")

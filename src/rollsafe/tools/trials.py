@@ -32,7 +32,7 @@ _LINES = 60
 _SIZES = (120, 900, 5000, 20000)
 _COUNTS = 20
 # Seconds that a trial may take; a network file system may be slow.
-PATIENCE = 30.0
+TIMEOUT = 30.0
 # What renameat(2) says of a file that may be renamed, when the new name is a directory's.
 _MAY_BE_RENAMED = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
@@ -93,7 +93,7 @@ def append_faults(directory: str, user: User | None = None) -> int:
                 found = file.read().split(b"\n")
             return len(expected - {line + b"\n" for line in found})
 
-    return int(in_child(attempt, user, patience=2 * PATIENCE))
+    return int(in_child(attempt, user, timeout=2 * TIMEOUT))
 
 
 def lock_faults(directory: str, user: User | None = None) -> str | None:
@@ -118,7 +118,7 @@ def lock_faults(directory: str, user: User | None = None) -> str | None:
             return f"{PROCESSES * _COUNTS - counted} of {PROCESSES * _COUNTS} steps made under the lock were lost"
         return None
 
-    wrong: str | None = in_child(attempt, user, patience=2 * PATIENCE)
+    wrong: str | None = in_child(attempt, user, timeout=2 * TIMEOUT)
     return wrong
 
 
@@ -273,7 +273,7 @@ def _together(attempts: Sequence[Callable[[], None]]) -> None:
 
 
 def in_child(
-    attempt: Callable[[], Any], user: User | None = None, *, quiet: bool = False, patience: float = PATIENCE
+    attempt: Callable[[], Any], user: User | None = None, *, quiet: bool = False, timeout: float = TIMEOUT
 ) -> Any:
     """What a function returns in a process of its own, as another user if one is given.
 
@@ -281,12 +281,12 @@ def in_child(
         attempt: What it returns has to be JSON.
         user: Who the process becomes; None is the user who asks. Only root can become another.
         quiet: Whether its standard streams lead nowhere.
-        patience: Seconds that it may take.
+        timeout: Seconds that it may take.
 
     Raises:
         TrialFailed: It raised, or took longer.
     """
-    answer = _answer(*_start(attempt, user, quiet), patience)
+    answer = _answer(*_start(attempt, user, quiet), timeout)
     if "error" in answer:
         raise TrialFailed(answer["error"])
     return answer["result"]
@@ -320,12 +320,12 @@ def _start(attempt: Callable[[], Any], user: User | None = None, quiet: bool = F
         os._exit(0)
 
 
-def _answer(pid: int, read: int, patience: float = PATIENCE) -> dict[str, Any]:
+def _answer(pid: int, read: int, timeout: float = TIMEOUT) -> dict[str, Any]:
     """What a process has to say; it is killed if it takes too long."""
     text = b""
     ready: list[int] = []
     try:
-        ready, _, _ = select.select([read], [], [], patience)
+        ready, _, _ = select.select([read], [], [], timeout)
         if ready:
             text = os.read(read, 1 << 16)
     finally:
@@ -337,4 +337,4 @@ def _answer(pid: int, read: int, patience: float = PATIENCE) -> dict[str, Any]:
     if text:
         answer: dict[str, Any] = json.loads(text)
         return answer
-    return {"error": "its process ended without an answer" if ready else f"no answer within {patience:.0f} s"}
+    return {"error": "its process ended without an answer" if ready else f"no answer within {timeout:.0f} s"}

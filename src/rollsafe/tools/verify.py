@@ -26,7 +26,7 @@ from rollsafe.stamps import birth_of
 from rollsafe.tools.catalog import Log, LogFile
 from rollsafe.tools.lines import Snapshot, clock_of, open_now
 from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, Times, scan
-from rollsafe.tools.words import counted
+from rollsafe.tools.words import plural
 
 KINDS = ("gap", "dropped", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
 """What can be amiss."""
@@ -205,7 +205,7 @@ class _Verification:
         self._judge(log)
         if other_settings:
             self._report.notes.append(
-                f"{log.live}: lines of {counted(other_settings, 'file')} reach beyond the intervals that the settings"
+                f"{log.live}: lines of {plural(other_settings, 'file')} reach beyond the intervals that the settings"
                 " of today give them. They are older than these settings, and in order with the files around: it was"
                 " rolled over otherwise then, so misplaced lines cannot be told there"
             )
@@ -311,7 +311,7 @@ class _Verification:
                 self._count(kind, count)
             if read.dropped:
                 self._count("dropped", read.dropped)
-                text = f"{counted(read.notices, 'line')} of rollsafe's own: so many could not be written, and are lost"
+                text = f"{plural(read.notices, 'line')} of rollsafe's own: so many could not be written, and are lost"
                 self._show(Finding("dropped", file.path, None, read.dropped, None, None, None, text))
             for stream, found in read.runs.items():
                 runs[stream] += [(run, file.path) for run in found]
@@ -399,7 +399,7 @@ class _Verification:
             report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
         if blanked := sum(read.blanked for _, read in files):
             report.notes.append(
-                f"{log.live}: {counted(blanked, 'blank line')}, in the place of lines that were cut short (a full"
+                f"{log.live}: {plural(blanked, 'blank line')}, in the place of lines that were cut short (a full"
                 " disk or file), or of texts of several lines"
             )
 

@@ -70,9 +70,9 @@ def clock_text(instant: float, zone: datetime.tzinfo | None = None) -> str:
     return datetime.datetime.fromtimestamp(instant, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def counted(number: int, noun: str, plural: str = "s") -> str:
-    """A number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
+def plural(number: int, noun: str, ending: str = "s") -> str:
+    """A number and its noun, in the plural unless the number is 1."""
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 DOUBTED_CLOCK = (
@@ -84,10 +84,10 @@ DOUBTED_CLOCK = (
 def uncertain_words(paths: Sequence[str], most: int = 3) -> str:
     """Of files that look like backups: that they stay, and why."""
     files = [path.rpartition("/")[2] for path in paths]
-    left = f" and {counted(len(files) - most, 'other')}" if len(files) > most else ""
+    left = f" and {plural(len(files) - most, 'other')}" if len(files) > most else ""
     one = len(files) == 1
     return (
-        f"{counted(len(files), 'file')} {'looks' if one else 'look'} like backups of this log, and"
+        f"{plural(len(files), 'file')} {'looks' if one else 'look'} like backups of this log, and"
         f" {'its name does' if one else 'their names do'} not tell for certain of which interval that is over; no limit"
         f" removes {'it' if one else 'them'}: {', '.join(files[:most])}{left}"
     )
