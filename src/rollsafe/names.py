@@ -1,4 +1,4 @@
-"""The names of backups: make them, recognise them, put them in the order of time. Strings only, no file is touched."""
+"""The names of backups: made, recognised, put in the order of time. Strings only: no file is touched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rollsafe.schedule import Interval, Schedule
 from rollsafe.suffixes import reader_of
 
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
-# A rolled file that still awaits the application's rotator has its backup name and this.
+# The end of the name of a rolled file, which waits for the application's rotator or `on_rollover`.
 ROLLED_EXTENSION: Final = ".rolled"
 
 _SEQUENCE: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,17}(?![0-9])")
@@ -21,14 +21,14 @@ _SEQUENCE_AT_END: Final = re.compile(rf"\.{_SEQUENCE.pattern}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What the name of a backup says."""
+    """The parts of the name of a backup."""
 
     name: str
     """The file name, without directory."""
     suffix: str
     """The suffix of its interval, as in :class:`rollsafe.schedule.Interval`."""
     sequence: int
-    """Counts the further backups of one suffix: 0 for the first, whose name shows no number."""
+    """The number of a part; 0 for the first backup of its suffix, whose name has no number."""
     extension: str
     """One of ``Names.extensions``: "" for a plain file, else the compression."""
 
@@ -36,10 +36,14 @@ class Backup:
 class Names:
     """The names of the backups of one live file.
 
-    ``filename`` is the path of the live file. ``namer`` is the standard library's: it gets the default path of a backup
-    and returns the path to use. ``extMatch`` is the standard library's too: where it matches in a name there may be a
-    suffix; None looks for the schedule's own suffixes. ``extension`` is one more that archives may have, beside
-    EXTENSIONS. ``directory`` is where the names that are parsed stand, if that says something too: see `within`.
+    Args:
+        filename: The path of the live file.
+        schedule: Its intervals.
+        namer: As the standard library has it: it gets the default path of a backup, and returns the path to use.
+        extMatch: As the standard library has it: a suffix may be where it matches in a name. None looks for the
+            schedule's own suffixes.
+        extension: One that archives may have besides EXTENSIONS.
+        directory: The directory to which `within` has bound the names, if it has.
     """
 
     def __init__(
@@ -68,8 +72,8 @@ class Names:
     def path(self, suffix: str, sequence: int = 0, extension: str = "") -> str:
         """The path of a backup. Raises TypeError if the namer returns no str, and whatever the namer raises.
 
-        A namer that was written for the standard library knows no numbers. Where it raises for a default name with a
-        number, the number is put behind the name without one.
+        A namer that was written for the standard library knows no numbers. If it raises an exception for a default name
+        with a number, the number is added to the name that it makes without one.
         """
         try:
             path = self._named(f"{suffix}.{sequence}" if sequence else suffix)
@@ -80,7 +84,7 @@ class Names:
         return path + extension
 
     def _named(self, ending: str) -> str:
-        """What the namer makes of a default name with this ending."""
+        """The path that the namer makes of a default name with this ending."""
         default = f"{self._filename}.{ending}"
         path = default if self._namer is None else self._namer(default)
         if not isinstance(path, str):
@@ -88,7 +92,7 @@ class Names:
         return path
 
     def within(self, directory: str) -> Names:
-        """The same names, where only those count that `path` makes in this very directory.
+        """The same names, but `parse` accepts only those for which `path` gives this very directory.
 
         For namers that put the backups of each month, or of each day, into a directory of their own.
         """
@@ -102,9 +106,9 @@ class Names:
         )
 
     def parse(self, name: str) -> Backup | None:
-        """What the file name ``name`` says, or None if ``path`` does not make exactly this name.
+        """The parts of a file name, or None if ``path`` does not make exactly this name of them.
 
-        A suffix must be that of an interval of the schedule. One that a given ``extMatch`` finds need not.
+        The suffix must be that of an interval of the schedule, unless a given ``extMatch`` has found it.
         """
         strange = None
         for backup in self._guesses(name):
@@ -115,13 +119,13 @@ class Names:
         return strange if self._ext_match is not None else None
 
     def is_asked_for(self, backup: Backup) -> bool:
-        """Whether only the application's `extMatch` says that this is a backup: no interval has its suffix."""
+        """Whether this is a backup only by the application's `extMatch`: no interval has its suffix."""
         return self._ext_match is not None and not self._schedule.has(backup.suffix)
 
     def resembles(self, name: str) -> bool:
-        """Whether `name`, which `parse` does not know, has the looks of a backup's: a suffix, but of no interval.
+        """Whether a name that `parse` does not accept looks like a backup's: with a suffix, but of no interval.
 
-        The suffix stands where it has to, or the application's namer may have put it anywhere.
+        The suffix must be at its place; only if the application has a namer, it may be anywhere.
         """
         if self._namer is not None:
             stem = _base(self._filename).partition(".")[0]
@@ -131,29 +135,30 @@ class Names:
         return rest != name and re.fullmatch(self.suffix_pattern.pattern + ends, rest) is not None
 
     def interval(self, backup: Backup) -> Interval | None:
-        """The interval whose lines it holds, None if its name does not tell that for certain. See `order` for folds.
+        """The interval whose lines the backup holds, None if its name does not tell that for certain.
 
-        **The rule for everything that removes or sorts**: a name tells an interval if the name that is made for that
-        interval is this very name, and no other interval has it. `%m-%d` is of each year, and `%Y-%m-%d` of each hour
-        of a day: such backups are made and compressed, but never removed, and the tools say so.
+        **The rule for all code that removes or sorts**: a name tells an interval if that interval has this very name,
+        and no other interval has it. Each year has the same `%m-%d`, and each hour of a day has the same `%Y-%m-%d`:
+        such backups are made and compressed, but never removed, and the tools say so. See `order` for folds.
         """
         instants = self._schedule.certain_instants(backup.suffix)
         return self._schedule.interval(instants[min(backup.sequence, len(instants) - 1)]) if instants else None
 
     def interval_near(self, backup: Backup, written: float) -> Interval:
-        """The interval of a backup whose last line was written at `written`; a guess where its name does not tell it.
+        """The interval of a backup whose last line was written at `written`; a guess if its name does not tell it.
 
-        For telling people. Nothing may be removed by it.
+        It informs people and the application. No file may be removed because of it.
         """
         at = self._schedule.interval(written)
         before = self._schedule.interval(at.start - 1)
         return self.interval(backup) or (before if before.suffix == backup.suffix != at.suffix else at)
 
     def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
-        """Sort key: backups in the order of the time that they hold, those without a known time first, by suffix.
+        """Sort key: backups in the order of their intervals; first those without a known interval, by suffix.
 
-        Where a suffix names two intervals, sequence 0 is the first and the others are the second, because a rollover
-        begins to number at Interval.fold. A backup that was numbered in the first, for its size, counts as the second.
+        If a suffix names two intervals, sequence 0 is the first interval and the others are the second, because a
+        rollover begins to number at Interval.fold. A part that was numbered in the first interval, for its size, counts
+        as one of the second.
         """
         interval = self.interval(backup)
         start = interval.start if interval else 0.0
@@ -164,11 +169,11 @@ class Names:
         try:
             directory, _, name = self.path(backup.suffix, backup.sequence, backup.extension).rpartition("/")
             return name == backup.name and self._directory in (None, directory)
-        except Exception:  # the namer is the user's; what it cannot name is not a backup
+        except Exception:  # The namer is the application's. A file that it cannot name is no backup.
             return False
 
     def _guesses(self, name: str) -> Iterator[Backup]:
-        """All that ``name`` might say. A namer may put the parts anywhere, so that only remaking the name decides."""
+        """All possible parts of a name. A namer may put them anywhere, so only remaking the name decides."""
         for extension in self.extensions:
             if name.endswith(extension):
                 stem = name.removesuffix(extension)
@@ -178,11 +183,11 @@ class Names:
                         yield Backup(name, suffix, int(number), extension)
 
     def _suffixes(self, stem: str) -> Iterator[str]:
-        """All that might be the suffix in ``stem``."""
+        """All possible suffixes in a name without its extension."""
         if self._ext_match is None:
             yield from _matches(self.suffix_pattern, stem)
             return
-        # Patterns for older Pythons are anchored to what follows the live file's name, or to a part between dots.
+        # Patterns for older Pythons are anchored to the rest after the live file's name, or to a part between dots.
         for text in (stem, stem.removeprefix(f"{_base(self._filename)}."), *stem.split(".")):
             for match in _matches(self._ext_match, text):
                 yield match
@@ -192,44 +197,44 @@ class Names:
 def spread_of(directory: str, home: str, suffix: str) -> tuple[str, int]:
     """Where to look for the backups of a namer that puts them into directories by date: (directory, levels below it).
 
-    Told by the numbers in the names of directories, because a namer that is asked for other dates may make directories
-    for them.
+    The numbers in the names of the directories tell it. The namer cannot be asked for other dates, because it may make
+    their directories.
 
     Args:
-        directory: Where the backup of the interval of `suffix` goes.
-        home: Where backups go without the namer, whose own parts are no dates.
-        suffix: What the numbers are looked for in.
+        directory: The directory of the backup of the interval that has `suffix`.
+        home: The directory of backups without the namer. Numbers in its path are no dates.
+        suffix: A number in the name of a directory is one of a date if it is in this suffix.
     """
     digits = "".join(re.findall("[0-9]+", suffix))
     parts, usual = directory.split("/"), home.split("/")
     for index, part in enumerate(parts):
         dated = any(len(number) > 1 and number in digits for number in re.findall("[0-9]+", part))
-        # Never all of the file system.
+        # Never the whole file system.
         if dated and index > 1 and parts[: index + 1] != usual[: index + 1]:
             return "/".join(parts[:index]), len(parts) - index
     return directory, 0
 
 
 def recognisers_of(own: Names, base: str, zone: datetime.tzinfo | str | None, **arguments: Any) -> list[Names]:
-    """What tells the backups of a handler, and those of one with another `when` and the default suffix.
+    """The names of the backups of a handler, and of one with another `when` and the default suffix.
 
     Args:
         own: The names that the handler makes.
-        base: Path that backup names begin with.
+        base: The path with which the paths of backups begin.
         zone: As `Schedule` takes it.
-        arguments: More for `Names`.
+        arguments: Other arguments of `Names`.
     """
     return [own, *(Names(base, Schedule(when, tz=zone), **arguments) for when in ("S", "M", "H", "D"))]
 
 
 def _matches(pattern: re.Pattern[str], text: str) -> Iterator[str]:
-    """What the pattern matches in the text, overlapping matches too; nothing empty."""
+    """The matches of the pattern in the text, overlapping ones too, without empty ones."""
     match = pattern.search(text)
     while match:
         if match[0]:
             yield match[0]
         elif match.start() == len(text):
-            return  # it would be found there for ever
+            return  # The next search would find the same empty match again.
         match = pattern.search(text, match.start() + 1)
 
 

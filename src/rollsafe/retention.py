@@ -1,10 +1,11 @@
-"""Which backups go, and why: a pure decision about names, sizes and one moment.
+"""Which backups are removed, and why: a pure decision about names, sizes and one moment.
 
-**Nothing goes that is not certain.** A backup is counted, and may go, if its name comes back to one interval of this
-log (`Names.interval`), which has begun. Everything else is kept and said by the tools: a name that is also that of
-another interval, one that cannot be read back, one of the future, which was made while the clock was ahead and would
-crowd out the backups of today. And nothing is too old by a clock that the files do not bear out (`clock_agrees`): one
-reading of a clock that is years ahead for seconds, at a boot, would remove every backup there is.
+**No file is removed unless it is certain that it is an old backup.** A backup is counted, and may be removed, if its
+name tells one interval of this log (`Names.interval`), and that interval has begun. All other files are kept, and the
+tools list them: a name that another interval has too, one that cannot be read, one of the future. A backup of the
+future was made while the clock was ahead, and would crowd out the backups of today. And no backup is too old by a clock
+that the files contradict (`clock_agrees`): a clock that is years ahead for some seconds after a boot would otherwise
+remove all backups.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from typing import Final
 from rollsafe.locks import live_name_of
 from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 
-# Seconds that an interval may lie ahead: a process may roll over by a clock that is ahead of ours. A minute, because
-# CPython's own test of getFilesToDelete has backups of the next 45 seconds.
-_AHEAD: Final = 60.0
-# The clock of a machine that has not been set yet begins with 1970; nothing is too old because it was made then.
-_CLOCK_IS_SET: Final = 365 * 86400.0
+# An interval may begin so many seconds from now: another process may roll over by a clock that is ahead of this one. A
+# minute, because CPython's own test of getFilesToDelete has backups of the next 45 seconds.
+_MOST_AHEAD_S: Final = 60.0
+# A machine whose clock was not set yet believes that it is 1970. No backup is too old because it was made then.
+_CLOCK_IS_SET_S: Final = 365 * 86400.0
 
-# Seconds for which a clock has to have been right before it may say that something is too old.
-_SETTLED: Final = 600.0
-# Seconds that the wall clock may be set by without that counting as another clock.
-_STEP: Final = 60.0
+# For so many seconds a clock has to be right before it may decide that a backup is too old.
+_SETTLED_S: Final = 600.0
+# The wall clock may be set by so many seconds without counting as another clock.
+_STEP_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be kept. Whatever exceeds any of the limits goes, the oldest first; 0 and None are no limit."""
+    """What may be kept. A backup that exceeds any limit is removed, the oldest first; 0 and None are no limit."""
 
     count: int = 0
     """Backups, as the handler's backupCount."""
@@ -41,7 +42,7 @@ class Limits:
     max_total_bytes: int | None = None
     """Bytes of all backups together."""
     min_free_bytes: int | None = None
-    """Bytes that are to be free on the file system."""
+    """Bytes that must be free on the file system."""
 
     @property
     def any(self) -> bool:
@@ -60,16 +61,16 @@ class Stored:
 
     paths: tuple[str, ...]
     end: float | None
-    """No line in it is later; seconds since the epoch. None if that is not known."""
+    """The end of its interval, seconds since the epoch; None if that is not known."""
     size: int = 0
-    """Bytes of its files; not looked at unless `Limits.need_sizes`."""
+    """Bytes of its files; 0 unless `Limits.need_sizes`."""
     is_empty: bool = False
-    """Whether no line is in it; not looked at unless the backups are more than `Limits.count`."""
+    """Whether no line is in it; False unless the backups are more than `Limits.count`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A backup that goes."""
+    """A backup that is to be removed."""
 
     backup: Stored
     reason: str
@@ -77,7 +78,7 @@ class Removal:
 
 
 class ClockWitness:
-    """Since when one process has seen the wall clock go as steadily as the monotonic one.
+    """For how long one process has seen the wall clock keep pace with the monotonic clock.
 
     Args:
         wall: The wall clock now, seconds since the epoch.
@@ -88,11 +89,11 @@ class ClockWitness:
         self._since = tick
         self._ahead = wall - tick
         self.has_seen_it_set = False
-        """Whether the wall clock was set, as far as the calls tell."""
+        """Whether the calls of `steady_for` have noticed that the wall clock was set."""
 
     def steady_for(self, wall: float, tick: float) -> float:
-        """For how many seconds the wall clock has not been set, as far as the calls of this tell."""
-        if abs(wall - tick - self._ahead) > _STEP:
+        """For how many seconds the wall clock has not been set, as far as the calls of this method notice."""
+        if abs(wall - tick - self._ahead) > _STEP_S:
             self._since = tick
             self.has_seen_it_set = True
         self._ahead = wall - tick
@@ -100,22 +101,23 @@ class ClockWitness:
 
 
 def settling_time(max_age: float) -> float:
-    """The seconds for which a clock has to have been right before it may say that something is older than that."""
-    return min(_SETTLED, max_age / 2)
+    """For how many seconds a clock has to be right before it may decide that a backup is older than `max_age`."""
+    return min(_SETTLED_S, max_age / 2)
 
 
 def clock_agrees(written: Iterable[float], now: float, max_age: float) -> bool:
     """Whether the files of a log bear out that it is `now`.
 
-    They do if one was written no longer ago than `max_age`, and not only just now: a clock that is ahead for seconds
-    has stamped a few files already. And if none was written longer ago, for then nothing speaks against it.
+    They do if one of them was written less than `max_age` ago, but not in the last minutes: even a clock that has been
+    wrong for a moment has stamped some files. They also do if none of them was written longer ago, because then none
+    contradicts the clock.
 
     Args:
         written: When each was last written; seconds since the epoch.
-        now: What the clock says.
-        max_age: The age that it is to decide about, in seconds.
+        now: The time by the clock.
+        max_age: The age that the clock is to decide about, in seconds.
     """
-    ages = [now - moment for moment in written if moment >= _CLOCK_IS_SET]
+    ages = [now - moment for moment in written if moment >= _CLOCK_IS_SET_S]
     return all(age <= max_age for age in ages) or any(settling_time(max_age) <= age <= max_age for age in ages)
 
 
@@ -125,9 +127,9 @@ class Found:
 
     path: str
     key: tuple[float, str, int]
-    """The start of its interval (-inf if it has none), its suffix, its number: in the order of time."""
+    """The start of its interval (-inf if it has none), its suffix, its number; sorts in the order of time."""
     end: float | None
-    """The end of its interval, if its name tells that too."""
+    """The end of its interval, None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,13 @@ class Inventory:
     """The files of a log, by name."""
 
     certain: tuple[Stored, ...]
-    """The backups that limits are about, oldest first, without sizes."""
+    """The backups to which the limits apply, oldest first, without sizes."""
     uncertain: tuple[str, ...]
-    """What looks like a backup, and of whose interval nothing is certain; sorted."""
+    """The files that look like backups, but whose interval is not certain; sorted."""
 
 
 def take_inventory(files: Iterable[str], recognisers: Sequence[Names], now: float) -> Inventory:
-    """Tell the backups of a log by their names; see `recognise` and `put_in_order`."""
+    """Recognise the backups of a log by their names; see `recognise` and `put_in_order`."""
     found, uncertain = recognise(files, recognisers, now)
     return Inventory(put_in_order(found, now), tuple(uncertain))
 
@@ -149,17 +151,17 @@ def take_inventory(files: Iterable[str], recognisers: Sequence[Names], now: floa
 def recognise(
     files: Iterable[str], recognisers: Sequence[Names], now: float, directory: str = ""
 ) -> tuple[list[Found], list[str]]:
-    """The backups in a directory, and the paths of what only looks like one.
+    """The backups in a directory, and the paths of the files that only look like backups.
 
     Args:
         files: The names of the regular files of the directory, or some of them.
         recognisers: The first has the names that the handler makes, the others those of a handler with another `when`.
         now: Seconds since the epoch.
-        directory: What paths begin with.
+        directory: The directory, for the paths.
     """
     names = sorted(files)
     own = recognisers[0]
-    # The lock file of a live file, whose name only looks like a backup's.
+    # The live files of other logs, which have lock files. Their names may look like those of backups.
     others_live = set(filter(None, map(live_name_of, names)))
     backups, uncertain = [], []
     for name in names:
@@ -172,21 +174,21 @@ def recognise(
             if own.resembles(final):
                 uncertain.append(path)
             continue
-        if final != name and backup.extension:  # of no rollover
+        if final != name and backup.extension:  # No rollover makes a rolled file that is compressed.
             continue
         interval = recogniser.interval(backup)
-        known = recogniser.is_asked_for(backup) if interval is None else interval.start <= now + _AHEAD
+        known = recogniser.is_asked_for(backup) if interval is None else interval.start <= now + _MOST_AHEAD_S
         if not known:
             uncertain.append(path)
             continue
-        # Of another handler's backup the beginning is known, and not how many of its `when` it was for.
+        # The name of another handler's backup tells when its interval begins, but not how many units of `when` it has.
         end = interval.end if interval and recogniser is own else None
         backups.append(Found(path, (interval.start if interval else -inf, backup.suffix, backup.sequence), end))
     return backups, uncertain
 
 
 def put_in_order(found: Iterable[Found], now: float) -> tuple[Stored, ...]:
-    """The backups that these files are, oldest first: a plain file and the archive that was made of it are one."""
+    """The backups that these files make up, oldest first: a plain file and the archive that was made of it are one."""
     groups: dict[tuple[float, str, int], list[Found]] = {}
     for file in found:
         groups.setdefault(file.key, []).append(file)
@@ -196,14 +198,14 @@ def put_in_order(found: Iterable[Found], now: float) -> tuple[Stored, ...]:
         end = groups[key][-1].end
         if end is None and key[0] > -inf:
             end = next((later[0] for later in keys[index + 1 :] if later[0] > key[0]), None)
-        if end is not None and key[0] < _CLOCK_IS_SET <= now:
+        if end is not None and key[0] < _CLOCK_IS_SET_S <= now:
             end = None
         backups.append(Stored(tuple(file.path for file in groups[key]), end))
     return tuple(backups)
 
 
 def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup | None]:
-    """The first that knows the name, and what it says."""
+    """The first recogniser that accepts a name, and the parts of the name."""
     for recogniser in recognisers:
         backup = recogniser.parse(name)
         if backup is not None:
@@ -222,7 +224,7 @@ def select_expired(backups: Sequence[Stored], limits: Limits, now: float, free: 
     """
     reasons: dict[int, str] = {}
     if limits.count > 0:
-        # Those without a line first: they would crowd out lines. A rollover makes one of a live file that is empty.
+        # First those without a line, which would crowd out lines: a rollover of an empty live file makes such a backup.
         order = sorted(range(len(backups)), key=lambda index: not backups[index].is_empty)
         for index in order[: max(len(backups) - limits.count, 0)]:
             of_them = "one without a line of" if backups[index].is_empty else "one of"

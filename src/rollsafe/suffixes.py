@@ -1,15 +1,14 @@
-"""What a text that strftime wrote tells of its wall clock. Pure, and without strptime.
+"""The date and time that a text tells which strftime wrote. Pure, and without strptime.
 
-Not strptime, because it holds a lock in memory: a process that is forked while the thread that tends the backups is
-inside it would wait for that lock for ever, at its own next strptime. And because it cannot read much of what strftime
-can write: no `%F`, `%T`, `%R`, `%G` with `%V`, `%e`, `%s` and no flags (`%-d`), and it takes a year that is not there
-for 1900.
+strptime holds a lock in memory. A process that is forked while the maintenance thread is inside it would wait forever
+for that lock at its own next strptime. And it cannot read much of what strftime can write: no `%F`, `%T`, `%R`, no `%G`
+with `%V`, no `%e`, `%s` and no flags (`%-d`). If the text has no year, it assumes 1900.
 
-A format is *dated* if each text that it writes is that of one stretch of the calendar: it has the year, and then every
-field down to the finest one that it has, without a gap. `%Y-%m-%d_%H` is dated, and so are `%Y.%j`, `%G-W%V` and `%s`.
-Not dated are `%m-%d`, `%H-%M-%S`, `%a` (of which year?) and `%Y-%d` (of which month?).
+A format is *dated* if each text that it writes belongs to one stretch of the calendar: it has the year, and then every
+field down to its finest one, without a gap. `%Y-%m-%d_%H` is dated, and so are `%Y.%j`, `%G-W%V` and `%s`. Not dated
+are `%m-%d`, `%H-%M-%S`, `%a` (of which year?) and `%Y-%d` (of which month?).
 
-Nothing that is read here is certain by itself: the caller writes the text anew and compares.
+No result is certain by itself: the caller writes the text again and compares.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from typing import Final
 
 _DIRECTIVE: Final = re.compile(r"%(?P<flag>[-_0^#]*)(?P<width>[0-9]*)(?P<other>[EO]?)(?P<letter>.)|[^%]+|%", re.DOTALL)
 
-# Fields of a fixed number of digits, which a flag makes variable.
+# The numbers of digits of fields; a flag makes them variable.
 _DIGITS: Final = {"Y": 4, "G": 4, "j": 3} | dict.fromkeys("CygmdHIMSUWV", 2) | dict.fromkeys("uw", 1)
-# The same, padded with blanks; of the GNU C library the last two.
+# Fields that are padded with blanks, and the fields that have the same number; the last two are of the GNU C library.
 _BLANK_PADDED: Final = {"e": "d", "k": "H", "l": "I"}
 _ABBREVIATIONS: Final = {"F": "%Y-%m-%d", "D": "%m/%d/%y", "T": "%H:%M:%S", "R": "%H:%M", "h": "%b", "P": "%p"}
-# Those that the language decides.
+# The directives whose format depends on the language.
 _FORMATS: Final = {"c": locale.D_T_FMT, "x": locale.D_FMT, "X": locale.T_FMT, "r": locale.T_FMT_AMPM}
-# What strftime may write for anything else.
+# A pattern for the text of any other directive.
 _OTHER: Final = "[^/.]+"
 
 _DAY: Final = datetime.timedelta(days=1)
-# A date of each kind is in each 28 years: every day of the week, in common years and in leap years.
+# Any 28 years have a date of each kind: every day of the week, in common years and in leap years.
 _SOME_YEARS: Final = range(1972, 2000)
-# How many moments are tried for a text that is not dated.
+# How many moments to try for a text that is not dated.
 _TRIES: Final = 400
 
 Fields = dict[str, int]
@@ -51,8 +50,8 @@ class SuffixFormat:
     """A strftime format, for reading.
 
     Attributes:
-        pattern: A regular expression for what strftime may write for it.
-        is_dated: Whether a text that it writes is that of one stretch of the calendar.
+        pattern: A regular expression for the texts that strftime may write for it.
+        is_dated: Whether each text that it writes belongs to one stretch of the calendar.
     """
 
     def __init__(self, text: str) -> None:
@@ -61,23 +60,23 @@ class SuffixFormat:
         groups, plain, runs, last_run = "", "", 0, False
         self._is_ambiguous = False
         for match in _DIRECTIVE.finditer(_expanded(text)):
-            piece, letter, is_variable = self._piece_of(match)
+            part, letter, is_variable = self._part_of(match)
             is_digits = letter in _DIGITS or letter == "s" or (letter == "" and match[0][0].isdigit())
-            # Two numbers without a fixed width and nothing in between: 111 is 1 and 11, or 11 and 1.
+            # Two numbers without a fixed width follow each other: 111 is 1 and 11, or 11 and 1.
             runs = (runs if last_run and is_digits else 0) + is_variable
             self._is_ambiguous = self._is_ambiguous or runs > 1
             last_run = is_digits and (letter != "" or match[0].isdigit())
-            plain += piece
+            plain += part
             if letter and letter not in self._letters:
                 self._letters.append(letter)
-                piece = f"({piece})"
-            groups += piece
+                part = f"({part})"
+            groups += part
         self.pattern: Final = plain
         self._groups: Final = re.compile(groups, re.ASCII)
         self.is_dated: Final = not self._is_ambiguous and _is_dated(set(self._letters))
 
     def stretch(self, text: str) -> datetime.datetime | None:
-        """The wall clock at which the stretch of the calendar begins that `text` is of, None if it is of none."""
+        """The wall clock at the beginning of the stretch of the calendar that `text` tells, None if it tells none."""
         fields = self._read(text) if self.is_dated else None
         if fields is None:
             return None
@@ -89,7 +88,7 @@ class SuffixFormat:
             return None
 
     def moments(self, text: str) -> Iterator[datetime.datetime]:
-        """Some of the moments that a text which is not dated may be of."""
+        """Some of the moments for which strftime writes a text that is not dated."""
         fields = self._read(text)
         if fields is None:
             return
@@ -104,8 +103,8 @@ class SuffixFormat:
         except (ValueError, OverflowError):
             return
 
-    def _piece_of(self, match: re.Match[str]) -> tuple[str, str, bool]:
-        """(what it may write, the letter of what can be read, whether its digits vary in number)."""
+    def _part_of(self, match: re.Match[str]) -> tuple[str, str, bool]:
+        """(a pattern for its text, the letter of its field if it has one, whether its digits vary in number)."""
         letter, flag, width = match["letter"], match["flag"] or "", (match["width"] or "")[:3]
         if letter is None:
             return re.escape(match[0]), "", False
@@ -142,7 +141,7 @@ class SuffixFormat:
 
 
 def reader_of(text: str) -> SuffixFormat:
-    """The format for reading, made once for the language that strftime writes now."""
+    """The format for reading, in the language that strftime writes now; made once for each language."""
     return _reader_of(text, locale.setlocale(locale.LC_TIME))
 
 
@@ -153,7 +152,7 @@ def _reader_of(text: str, language: str) -> SuffixFormat:
 
 
 def _expanded(text: str) -> str:
-    """The format with the abbreviations spelled out; one with flags is left, and not read."""
+    """The format with the abbreviations spelled out. One with flags is left as it is, and cannot be read."""
 
     def spelled_out(match: re.Match[str]) -> str:
         if match[1] in _FORMATS:
@@ -164,7 +163,7 @@ def _expanded(text: str) -> str:
 
 
 def _names_of(letter: str) -> list[str]:
-    """The names that a directive chooses from, in the order of their numbers; none where it writes no names."""
+    """The names from which a directive chooses, in the order of their numbers; none if it writes no names."""
     if letter == "p":
         halves = [time.strftime("%p", (2000, 1, 1, hour, 0, 0, 5, 1, 0)) for hour in (1, 13)]
         return halves if halves[0] != halves[1] else []
@@ -182,7 +181,7 @@ def _is_dated(letters: set[str]) -> bool:
     iso_year = "G" in letters and "V" in letters
     has_day = (year and (day or "j" in letters or (letters & set("UW") and weekday))) or (iso_year and weekday)
     if not has_day:
-        # Coarser than a day: nothing finer may be there. A day of the week alone is of many.
+        # Coarser than a day: then no finer field may be there. A day of the week alone belongs to many weeks.
         dated = iso_year or (year and not letters & set("dV") and not (letters & set("UW") and month))
         return bool(dated) and not letters & set("HIpMS") and not weekday
     hour = "H" in letters or ("I" in letters and "p" in letters)
@@ -190,7 +189,7 @@ def _is_dated(letters: set[str]) -> bool:
 
 
 def _has_year(letters: set[str] | Fields) -> bool:
-    """Whether they tell the year of the calendar."""
+    """Whether the fields tell the year of the calendar."""
     return "Y" in letters or "y" in letters
 
 
@@ -204,12 +203,12 @@ def _year_of(fields: Fields) -> int:
 
 
 def _month_of(fields: Fields) -> int | None:
-    """The month, None if it is not told."""
+    """The month, None if the fields do not tell it."""
     return next((fields[letter] for letter in "mbB" if letter in fields), None)
 
 
 def _weekday_of(fields: Fields) -> int | None:
-    """The day of the week, Monday is 0; None if it is not told."""
+    """The day of the week, Monday is 0; None if the fields do not tell it."""
     for letter in "uw":
         if letter in fields:
             return (fields[letter] - 1) % 7
@@ -217,7 +216,7 @@ def _weekday_of(fields: Fields) -> int | None:
 
 
 def _first_day(fields: Fields) -> datetime.date:
-    """The first day of the stretch of the calendar that dated fields are of."""
+    """The first day of the stretch of the calendar that dated fields tell."""
     weekday = _weekday_of(fields)
     if not _has_year(fields):
         return datetime.date.fromisocalendar(fields["G"], fields["V"], 1 if weekday is None else weekday + 1)
@@ -232,7 +231,7 @@ def _first_day(fields: Fields) -> datetime.date:
 
 
 def _first_day_of_week(year: int, fields: Fields, weekday: int | None) -> datetime.date:
-    """The day of a week of the year, its first one where the day is not told; week 0 is that before the first week."""
+    """The day of a week of the year, the first one if no day is told; week 0 is the one before the first week."""
     first = datetime.date(year, 1, 1)
     begins = 0 if "W" in fields else 6
     week = fields["W"] if "W" in fields else fields["U"]
@@ -243,7 +242,7 @@ def _first_day_of_week(year: int, fields: Fields, weekday: int | None) -> dateti
 
 
 def _time_of(fields: Fields) -> datetime.time:
-    """The time of day; what is not told is 0."""
+    """The time of day; a field that is missing counts as 0."""
     hour = fields.get("H")
     if hour is None:
         if not 1 <= fields.get("I", 12) <= 12:
@@ -261,7 +260,7 @@ def _days_of(year: int) -> Iterator[datetime.date]:
 
 
 def _fits(day: datetime.date, fields: Fields) -> bool:
-    """Whether a day may be the one that the fields tell, as far as they tell it."""
+    """Whether a day agrees with the fields."""
     month, weekday = _month_of(fields), _weekday_of(fields)
     return (
         (month is None or day.month == month)
