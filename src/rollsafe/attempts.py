@@ -102,7 +102,7 @@ class Attempts:
                     self._put_off(path, seconds)
                     continue
                 self.early.add(path)
-                sentence = f"the backup {path} changes each time that it is to be tended"
+                sentence = f"the backup {path} changes before each attempt to maintain it"
                 self._record_failure(action, path, error, sentence)
             except NotElected:
                 raise
@@ -123,4 +123,4 @@ class Attempts:
     def _record_failure(self, action: str, path: str, error: BaseException, sentence: str = "") -> None:
         """Report the first of several failures of one action with one file."""
         if self._failures.record_failure(action, path):
-            self._report(sentence or f"the backup {path} could not be tended, which is tried again later", error)
+            self._report(sentence or f"maintenance of the backup {path} has failed, and is tried again later", error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rollsafe.locks import TENDING_BYTE, FileLock
+from rollsafe.locks import MAINTENANCE_BYTE, FileLock
 
 # Seconds between attempts to take the lock: at first, and the most.
 PAUSE_S: Final = 0.25
@@ -39,7 +39,7 @@ class Election:
     def try_to_win(self) -> bool:
         """Take the lock, if no other process has it."""
         if self._lock is None:
-            self._lock = FileLock(self._lock_path, byte=TENDING_BYTE)
+            self._lock = FileLock(self._lock_path, byte=MAINTENANCE_BYTE)
         self.is_lost = not self._lock.acquire(timeout=0)
         if not self.is_lost:
             self._pause = PAUSE_S

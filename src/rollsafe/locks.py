@@ -49,7 +49,7 @@ QUIET_S = LEASE + GRACE
 UNUSED_S = LATE + QUIET_S
 
 ROLLOVER_BYTE = 0
-TENDING_BYTE = 1
+MAINTENANCE_BYTE = 1
 
 # The longest content of a lock file: settings with a path of 4096 bytes, each of which JSON writes in up to six, and
 # some archives (see `note`). No more is read, however large somebody has made the file.
@@ -501,9 +501,9 @@ class FileLock:
         with suppress(OSError):
             directory = resolved(directory)
         self.path = os.path.join(directory, name)
-        if byte not in (ROLLOVER_BYTE, TENDING_BYTE):
+        if byte not in (ROLLOVER_BYTE, MAINTENANCE_BYTE):
             raise ValueError(
-                f"byte must be {ROLLOVER_BYTE} (rollover) or {TENDING_BYTE} (tending backups), not {byte!r}"
+                f"byte must be {ROLLOVER_BYTE} (rollover) or {MAINTENANCE_BYTE} (maintenance), not {byte!r}"
             )
         self._byte = byte
         self._hold = _Hold()

@@ -107,7 +107,7 @@ class Maintenance:
         except Ending:
             pass  # Another process goes on.
         except BaseException as error:  # an application's function may raise anything
-            self._report(f"the backups beside {self._lock_path} could not be tended", error)
+            self._report(f"maintenance of the backups beside {self._lock_path} has failed", error)
         finally:
             if next_step_at == inf:
                 self._election.end()

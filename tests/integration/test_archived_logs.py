@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, failures
-from rollsafe.locks import TENDING_BYTE
+from rollsafe.locks import MAINTENANCE_BYTE
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (
     Bzip2,
@@ -141,7 +141,7 @@ def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not
     with Crew() as crew:
         elected = crew.start(work)
         wait_until(mark.exists, "the other process compresses")
-        assert not FileLock(lock_path(live), byte=TENDING_BYTE).acquire(timeout=0)
+        assert not FileLock(lock_path(live), byte=MAINTENANCE_BYTE).acquire(timeout=0)
 
         def has_followed() -> bool:
             log(handler, "of the one that stays")

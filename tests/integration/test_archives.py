@@ -323,8 +323,8 @@ def with_inode(status: os.stat_result, inode: int) -> os.stat_result:
 def test_two_processes_that_compress_one_backup_do_not_touch_each_others_drafts(
     source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch, compress: Any
 ) -> None:
-    # Two tend at once when the lock file, with the lock of the election, was removed under the first, and there is no
-    # flock(2) that would tell them of each other.
+    # Two processes work at once if the lock file was removed while the first one held the lock of the election, and if
+    # there is no flock(2), by which they would notice each other.
     monkeypatch.setattr(fcntl, "flock", refuse_flock)
     codec = codec_of(compress)
     write = codec.write

@@ -53,7 +53,7 @@ def test_a_line_that_comes_while_the_application_has_the_backup_gets_a_further_f
         """It is another process's to do."""
 
     handler, other = make(**({"on_rollover": take} if hook == "on_rollover" else {})), make(on_rollover=never)
-    other._maintenance.wake = other._maintenance.stand_by = never  # type: ignore[method-assign]  # only one is to tend
+    other._maintenance.wake = other._maintenance.stand_by = never  # type: ignore[method-assign]  # only one maintains
     if hook == "rotator":
         handler.rotator = take
     first = log(handler, "first")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
-from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE
+from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
 
 
@@ -170,7 +170,7 @@ def test_all_instances_of_one_path_share_one_descriptor(path: Path) -> None:
 
 
 def test_closing_one_instance_does_not_drop_the_lock_of_another(path: Path) -> None:
-    first, second = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    first, second = FileLock(path), FileLock(path, byte=MAINTENANCE_BYTE)
     with first:
         with second:
             pass
@@ -220,7 +220,7 @@ def test_a_thread_that_waits_gets_the_lock_when_it_is_released(path: Path) -> No
 
 def test_bytes_do_not_exclude_each_other(path: Path) -> None:
     with FileLock(path):
-        assert in_child(lambda: FileLock(path, byte=TENDING_BYTE).acquire(timeout=0)) == "True"
+        assert in_child(lambda: FileLock(path, byte=MAINTENANCE_BYTE).acquire(timeout=0)) == "True"
 
 
 def test_waiting_for_oneself_ends_at_once(path: Path) -> None:
@@ -344,7 +344,7 @@ def end_of_acquisition(lock: FileLock) -> bool:
 def test_two_threads_that_lock_while_the_file_is_removed_leave_one_descriptor(path: Path) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []
-    counts = {ROLLOVER_BYTE: 0, TENDING_BYTE: 0}
+    counts = {ROLLOVER_BYTE: 0, MAINTENANCE_BYTE: 0}
 
     def work(byte: int) -> None:
         lock = FileLock(path, byte=byte)
@@ -383,19 +383,19 @@ def test_two_threads_that_lock_while_the_file_is_removed_leave_one_descriptor(pa
 
 
 def test_a_lock_on_a_file_that_another_thread_has_left_excludes_nobody(path: Path) -> None:
-    rollover, tending = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    rollover, maintenance = FileLock(path), FileLock(path, byte=MAINTENANCE_BYTE)
     assert rollover.acquire(0)
     path.unlink()
-    assert tending.acquire(0)
+    assert maintenance.acquire(0)
     # The handle has turned to the new file, which the path names; the lock is on the old one.
     assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "True"
     assert not rollover.excludes()
-    assert tending.excludes()
+    assert maintenance.excludes()
     rollover.release()
     assert rollover.acquire(0)
     assert rollover.excludes()
     assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
-    for lock in (rollover, tending):
+    for lock in (rollover, maintenance):
         lock.close()
 
 
@@ -465,7 +465,7 @@ def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> N
 
 
 def test_one_that_is_dropped_while_others_use_the_file_takes_nothing_from_them(path: Path) -> None:
-    kept, dropped = FileLock(path), FileLock(path, byte=TENDING_BYTE)
+    kept, dropped = FileLock(path), FileLock(path, byte=MAINTENANCE_BYTE)
     assert kept.acquire(0)
     assert dropped.acquire(0)
     dropped.release()

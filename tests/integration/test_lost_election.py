@@ -1,4 +1,4 @@
-"""The election is lost while its holder is at work: two processes tend at once, and nothing is done twice or half.
+"""The election is lost while its holder is at work: two processes work at once, and nothing is done twice or half.
 
 A POSIX lock is lost when somebody removes the lock file, and when the process itself opens and closes it, as an upload
 of the whole directory does (fcntl(2), "Record locks").
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.locks import TENDING_BYTE
+from rollsafe.locks import MAINTENANCE_BYTE
 from tests.support.crew import Child, Crew, WatchedHandler, lock_path
 from tests.support.logs import LINES, Make, log
 from tests.support.servers import wait_until
@@ -54,7 +54,7 @@ def remove_lock(live: Path) -> None:
 @pytest.mark.parametrize(
     "called", ["on_rollover", "on_rollover of an archive", "rotator", "compress"], ids=lambda called: called
 )
-def test_another_process_that_tends_meanwhile_leaves_the_file_to_the_application(
+def test_another_process_that_maintains_meanwhile_leaves_the_file_to_the_application(
     live: Path, tmp_path: Path, make: Make, lose: Callable[[Path], None], called: str
 ) -> None:
     again = tmp_path / "called again"
@@ -66,8 +66,8 @@ def test_another_process_that_tends_meanwhile_leaves_the_file_to_the_application
         compress = "gz" if "archive" in called else None
         return {"compress": compress, "on_rollover": call if "on_rollover" in called else None}
 
-    def tend() -> None:
-        lock = FileLock(lock_path(live), byte=TENDING_BYTE)
+    def maintain() -> None:
+        lock = FileLock(lock_path(live), byte=MAINTENANCE_BYTE)
         assert lock.acquire(timeout=0), "the other process has lost it"
         handler = WatchedHandler(live, when="H", utc=True, **arguments(lambda *_: again.touch()))
         if called == "rotator":
@@ -82,7 +82,7 @@ def test_another_process_that_tends_meanwhile_leaves_the_file_to_the_application
     def call(path: str, other: Any) -> None:
         calls.append(path)
         lose(live)
-        Child(tend).join()
+        Child(maintain).join()
         if called == "rotator":
             os.rename(path, other)
         elif called == "compress":

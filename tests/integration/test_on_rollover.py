@@ -64,7 +64,7 @@ def test_it_is_told_of_each_backup_when_that_is_final(live: Path, make: Make, co
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", [ConnectionError("no network"), SystemExit("no network")], ids=["error", "exit"])
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_an_exception_is_reported_once_and_does_not_stop_the_tending(
+def test_an_exception_is_reported_once_and_does_not_stop_the_maintenance(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None, failure: BaseException
 ) -> None:
     monkeypatch.setattr(failures, "_RETRY_S", 0.05)

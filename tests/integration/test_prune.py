@@ -13,7 +13,7 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
-from rollsafe.locks import TENDING_BYTE
+from rollsafe.locks import MAINTENANCE_BYTE
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
 from rollsafe.tools import prune, trials
@@ -32,7 +32,7 @@ def names(paths: list[Path]) -> list[str]:
 def make_log(live: Path) -> Path:
     """A log with ten backups of 10 bytes, three of them archives, whose lock file says to keep four."""
     write_log(live, range(1))
-    # Noted by hand, because a handler with limits would tend the backups itself.
+    # Noted by hand, because a handler with limits would remove the backups itself.
     lock = live.parent / ".app.log.lock"
     identity = lock.read_bytes().partition(b"\n")[0]
     lock.write_bytes(identity + b"\n" + Settings("H", tz="UTC", backupCount=4).line() + b"\n")
@@ -135,12 +135,12 @@ def test_while_another_process_tends_the_backups_nothing_is_removed(
     monkeypatch.setattr(prune, "LOCK_TIMEOUT", 0.1)
     before = sorted(os.listdir(live.parent))
     with (
-        process(HOLDER, live.parent / ".app.log.lock", TENDING_BYTE),
+        process(HOLDER, live.parent / ".app.log.lock", MAINTENANCE_BYTE),
         pytest.raises(LogFileError, match="maintained by another process"),
     ):
         remove(logs_at([live])[0], Limits(1), lambda sentence: None)
     assert sorted(os.listdir(live.parent)) == before
-    assert FileLock(live.parent / ".app.log.lock", byte=TENDING_BYTE).acquire(timeout=0)
+    assert FileLock(live.parent / ".app.log.lock", byte=MAINTENANCE_BYTE).acquire(timeout=0)
 
 
 def test_names_that_only_the_application_knows_are_left_alone(tmp_path: Path) -> None:

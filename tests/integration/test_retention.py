@@ -39,12 +39,12 @@ def usual() -> dict[str, Any]:
 
 
 def roll(handler: WatchedHandler) -> None:
-    """Have the handler roll over, and so tend the backups."""
+    """Have the handler roll over, and so maintain the backups."""
     log(handler, "now")
     handler.doRollover()
 
 
-def tend(handler: WatchedHandler) -> None:
+def maintain(handler: WatchedHandler) -> None:
     """Do rounds over the backups until there is nothing left to do."""
     while (wait := handler._maintenance.make_pass()) is not None:
         time.sleep(wait)
@@ -275,7 +275,7 @@ def test_a_group_shared_directory_keeps_group_and_mode_of_every_file(live: Path,
 @pytest.mark.parametrize(
     ("when", "suffix"), [("H", "%F_%H"), ("MIDNIGHT", "%-d.%-m.%Y"), ("MIDNIGHT", "%F"), ("W0", "%G-W%V"), ("D", "%s")]
 )
-def test_backups_are_tended_whatever_strftime_writes_if_it_tells_the_interval(
+def test_backups_are_maintained_whatever_strftime_writes_if_it_tells_the_interval(
     live: Path, make: Make, when: str, suffix: str
 ) -> None:
     schedule = Schedule(when, tz="UTC", suffix=suffix)
@@ -329,7 +329,7 @@ def test_no_limit_removes_what_may_be_the_newest(live: Path, make: Make, when: s
     log(handler, "now")
     handler.doRollover()
     handler.close()
-    tend(handler)
+    maintain(handler)
     assert backup.exists()
     assert further.exists()
 
@@ -370,7 +370,7 @@ def test_a_clock_that_is_far_ahead_when_a_process_starts_removes_nothing(live: P
     handler = make(max_age="30 days")
     assert handler.getFilesToDelete() == []
     roll(handler)
-    tend(handler)
+    maintain(handler)
     assert all(path.exists() for path in days)
     shown = run("prune", "--dry-run", "--max_age", "30 days", str(live))
     assert "the clock may be wrong" in shown.stdout
@@ -393,7 +393,7 @@ def test_a_clock_that_jumps_ahead_for_seconds_removes_nothing(
             wait_for_second_after(time.time())
         assert handler.getFilesToDelete() == []
     log(handler, "after")
-    tend(handler)
+    maintain(handler)
     assert handler.getFilesToDelete() == []
     assert all(path.exists() for path in days)
 
@@ -438,7 +438,7 @@ def test_lines_of_a_boot_before_the_clock_is_set_go_beside_and_the_live_file_sta
             boot()
     handler = make(when="MIDNIGHT", backupCount=3)
     log(handler, "after")
-    tend(handler)
+    maintain(handler)
     assert live.read_text() == "before\nafter\n"
     assert live.with_name("app.log.1970-01-01").read_text() == "in 1970\n" * 3
     assert all(name.exists() for name in names)
@@ -503,7 +503,7 @@ def test_backups_that_have_become_another_logs_are_left_alone(tmp_path: Path, ma
     wait_until(lambda: late.reported != [], "it is said")
     assert "are left alone" in late.take_reports()[0]
     late.close()
-    tend(late)
+    maintain(late)
     assert all(path.exists() for path in theirs)
     ran = run("prune", "--backupCount", "1", str(lives[0]))
     assert (ran.returncode, "nothing tells them apart" in ran.stderr) == (2, True)
@@ -513,7 +513,7 @@ def test_backups_that_have_become_another_logs_are_left_alone(tmp_path: Path, ma
 # Namers.
 
 
-def test_backups_in_directories_by_month_are_tended_wherever_they_are(live: Path, make: Make) -> None:
+def test_backups_in_directories_by_month_are_maintained_wherever_they_are(live: Path, make: Make) -> None:
     def namer(default: str) -> str:
         folder, name = os.path.split(default)
         month = os.path.join(folder, name.split(".")[2][:7])
@@ -544,7 +544,7 @@ def test_backups_in_directories_by_month_are_tended_wherever_they_are(live: Path
     new = live.parent / month / f"app.log.{today}.gz"
     wait_until(
         lambda: sorted(live.parent.glob("2*/*")) == sorted([*kept[1:], new, misplaced, kept[0]]),
-        "all months are tended",
+        "all months are maintained",
     )
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, FileLock
+from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE, FileLock
 from rollsafe.settings import Settings
 from rollsafe.tools import words
 from rollsafe.tools.catalog import logs_at
@@ -83,7 +83,7 @@ def test_a_removed_backup_that_somebody_has_open_is_seen(live: Path) -> None:
     assert (found.pid, found.files) == (reader, (f"{backup.name} (deleted)",))
 
 
-@pytest.mark.parametrize(("byte", "other"), [(ROLLOVER_BYTE, TENDING_BYTE), (TENDING_BYTE, ROLLOVER_BYTE)])
+@pytest.mark.parametrize(("byte", "other"), [(ROLLOVER_BYTE, MAINTENANCE_BYTE), (MAINTENANCE_BYTE, ROLLOVER_BYTE)])
 def test_the_holder_of_a_lock_is_named_and_keeps_it(byte: int, other: int, live: Path) -> None:
     lock_file = live.parent / ".app.log.lock"
     with process(HOLDER, lock_file, byte) as holder:

@@ -177,7 +177,7 @@ def test_the_applications_own_hooks_run_beside_ours(program: str, tmp_path: Path
         uwsgi.get("/line/after/0/60")
 
 
-def test_backups_are_tended_by_the_workers_and_no_thread_runs_in_the_master(program: str, tmp_path: Path) -> None:
+def test_backups_are_maintained_by_the_workers_and_no_thread_runs_in_the_master(program: str, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     for second in range(10, 20):

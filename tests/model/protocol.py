@@ -133,7 +133,7 @@ class Writer(NamedTuple):
 
 
 class Archiver(NamedTuple):
-    """The process that is elected to tend the backups."""
+    """The process that is elected to maintain the backups."""
 
     step: str = "wait"
     backup: Backup | None = None

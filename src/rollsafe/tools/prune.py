@@ -1,7 +1,7 @@
 """Retention asked for by hand: which backups of a log exceed the limits, and why; and their removal.
 
-By the same decision and under the same rules as the handler: one process tends the backups of a log at a time, and no
-file goes that was changed within lease and grace.
+It follows the rules of the handler: one process maintains the backups of a log at a time, and no file is removed that
+was changed within lease and grace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.excess import Excess, find_excess, inventory_of, size_of
 from rollsafe.failures import Failures
 from rollsafe.listing import Listing
-from rollsafe.locks import TENDING_BYTE, FileLock
+from rollsafe.locks import MAINTENANCE_BYTE, FileLock
 from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import Names, recognisers_of
 from rollsafe.ownership import other_owner
@@ -25,7 +25,7 @@ from rollsafe.settings import Settings
 from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
 
-# Seconds that another process may go on tending before we give up: it also compresses.
+# Seconds to wait for another process to finish its maintenance: it also compresses.
 LOCK_TIMEOUT = 10.0
 
 
@@ -91,7 +91,7 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
         complain: Told in a sentence of what could not be removed.
 
     Raises:
-        LogFileError: Another process tends the backups for longer than LOCK_TIMEOUT, or as for `removals_by_author`.
+        LogFileError: Another process maintains the backups for longer than LOCK_TIMEOUT, or as for `removals_by_author`.
         ConfigurationError, OSError: As for `removals`.
     """
     with acting_for(log):
@@ -100,7 +100,7 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
 
 def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
     """`remove`, with the rights of the user on whose word."""
-    lock = FileLock(log.lock_path, byte=TENDING_BYTE)
+    lock = FileLock(log.lock_path, byte=MAINTENANCE_BYTE)
     try:
         if not lock.acquire(LOCK_TIMEOUT):
             raise LogFileError(

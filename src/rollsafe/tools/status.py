@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.locks import ROLLOVER_BYTE, TENDING_BYTE, Identity, identity_of
+from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE, Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.places import open_file
 from rollsafe.settings import Settings
@@ -140,7 +140,7 @@ def status_of(log: Log, processes: Openers) -> Status:
         tuple(files),
         _next_rollover(log),
         lock_holder(log.lock_path, ROLLOVER_BYTE),
-        lock_holder(log.lock_path, TENDING_BYTE),
+        lock_holder(log.lock_path, MAINTENANCE_BYTE),
         tuple(processes.of(identities, log.live)),
         processes.unseen,
         _backlog(log),

@@ -1,4 +1,4 @@
-"""The tending of backups through the handler: compression, retention and `on_rollover`, alone and together."""
+"""The maintenance of backups through the handler: compression, retention and `on_rollover`, alone and together."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def wait_until_gone(*paths: Path) -> None:
     wait_until(lambda: not any(path.exists() for path in paths), "the backups are gone")
 
 
-def wait_until_tended(handler: WatchedHandler) -> None:
-    """Wait until the thread that tends has nothing more to do."""
-    wait_until(lambda: handler._maintenance.is_idle, "the backups are tended")
+def wait_until_maintained(handler: WatchedHandler) -> None:
+    """Wait until the maintenance thread has nothing more to do."""
+    wait_until(lambda: handler._maintenance.is_idle, "the backups are maintained")
 
 
 def roll(handler: WatchedHandler, message: str) -> float:
@@ -170,7 +170,7 @@ def test_a_process_that_is_not_root_leaves_the_backups_of_others_alone(public_di
         handler = WatchedHandler(live, when="H", utc=True, compress="gz")
         log(handler, "first")
         wait_until_gone(own)
-        wait_until_tended(handler)
+        wait_until_maintained(handler)
         handler.close()
         assert handler.reported == []
 
@@ -201,7 +201,7 @@ def test_archives_have_the_names_of_a_namer_and_are_told_and_counted_by_them(
     created = roll(handler, "first")
     final = Path(namer(f"{live}.{suffix_of(created, 'H')}") + ".gz")
     wait_until(lambda: bool(told.paths) and not surplus.exists(), "it is archived, and the earlier one removed")
-    wait_until_tended(handler)
+    wait_until_maintained(handler)
     assert (told.paths, told.contents) == ([final], [b"first\n"])
     assert names_in(live.parent) | names_in(final.parent) == {"app.log", "old", final.name}
     assert handler.reported == []
@@ -217,7 +217,7 @@ def test_min_free_bytes_that_are_free_cost_no_backup(live: Path, make: Make) -> 
     assert handler.getFilesToDelete() == []
     roll(handler, "first")
     wait_until_gone(*kept)
-    wait_until_tended(handler)
+    wait_until_maintained(handler)
     assert {f"{path.name}.gz" for path in kept} < names_in(live.parent)
 
 
@@ -233,7 +233,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(make: Make) -> N
         handler = make(live, min_free_bytes=free + 2 * size - size // 2)
         roll(handler, "first")
         wait_until_gone(*made[:2])
-        wait_until_tended(handler)
+        wait_until_maintained(handler)
         assert all(path.exists() for path in made[2:])
         handler.close()
     assert handler.reported == []
@@ -293,10 +293,10 @@ def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_i
     wait_for_next_second()
     log(handler, "second")
     wait_until(lambda: len(told.paths) == 1, "it is told of the backup")
-    wait_until_tended(handler)
+    wait_until_maintained(handler)
     log(handler, "late", created)
     wait_until(lambda: len(told.paths) == 2, "it is told of the further one")
-    wait_until_tended(handler)
+    wait_until_maintained(handler)
     ending = f".{compress}" if compress else ""
     name = f"app.log.{suffix_of(created)}"
     assert [path.name for path in told.paths] == [f"{name}{ending}", f"{name}.1{ending}"]
@@ -317,7 +317,7 @@ def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(live: Path, make: M
     log(handler, "cccccc")
     log(handler, "dddddd")
     wait_until(lambda: len(told.paths) >= 3, "it is told of the pieces")
-    wait_until_tended(handler)
+    wait_until_maintained(handler)
     ending = f".{compress}" if compress else ""
     name = f"app.log.{suffix_of(created, 'H')}"
     expected = {
@@ -351,12 +351,12 @@ def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_mo
         return bool(told.paths)
 
     wait_until(is_told, "it is told again")
-    wait_until_tended(handler)
-    # What is still to be tended would be tended now.
+    wait_until_maintained(handler)
+    # Work that is left would be done now.
     for _ in range(2):
         roll(handler, "last")
         wait_until(lambda: len(names_in(live.parent)) == len(told.paths) + 1, "the next is told of")
-        wait_until_tended(handler)
+        wait_until_maintained(handler)
     assert told.calls == 2 + 3
     assert told.contents[0] == b"first\n"
     assert len(set(told.paths)) == 3
