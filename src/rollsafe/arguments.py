@@ -9,10 +9,11 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from rollsafe.errors import LogFileError
+from rollsafe.errors import LogFileError, NotOurs
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
-from rollsafe.places import NotOurs, is_special, live_path, make_directory, place_of, resolved
+from rollsafe.places import make_directory, place_of, resolved
 from rollsafe.renames import is_mount_point, try_rename
+from rollsafe.special_files import is_special, resolve_live_path
 
 
 def decided_lock_writes(value: bool | None, path: str) -> bool:
@@ -98,7 +99,7 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
         given = given.replace("{hostname}", host)
     given = os.path.abspath(given)
     try:
-        path = live_path(given)
+        path = resolve_live_path(given)
         with suppress(FileNotFoundError), place_of(path) as place:
             status = place.status()
             if is_special(path):

@@ -1,4 +1,4 @@
-"""The two errors that a wrong configuration raises."""
+"""The errors that a wrong configuration raises, and the one for a file that another user may have put in the way."""
 
 from __future__ import annotations
 
@@ -9,3 +9,13 @@ class ConfigurationError(ValueError):
 
 class LogFileError(ConfigurationError, OSError):
     """A path that cannot be logged to; also an OSError, because code written for the standard handlers catches that."""
+
+
+class NotOurs(OSError):
+    """What the path names is not to be used: another user may have put it there, or it is no regular file.
+
+    `strerror` says why and what to do, in words that the path comes before.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename!r} {self.strerror}"

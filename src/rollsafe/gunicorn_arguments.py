@@ -9,9 +9,9 @@ from typing import Any
 
 from rollsafe.arguments import checked_path
 from rollsafe.conflicts import find_other_writers
-from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.errors import ConfigurationError, LogFileError, NotOurs
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.places import NotOurs, make_directory
+from rollsafe.places import make_directory
 
 
 def checked_paths(directory: str | os.PathLike[str], names: dict[str, str | None]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from rollsafe.conflicts import conflicting_rotations, other_writers
 from rollsafe.flags import ignored_flags
 from rollsafe.gunicorn_reload import ignored_reload
 from rollsafe.handlers import living_handlers
-from rollsafe.places import is_special
+from rollsafe.special_files import is_special
 from rollsafe.wiring import configured_files, disabled_loggers, removed_handlers
 
 

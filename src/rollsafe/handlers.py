@@ -29,7 +29,7 @@ from rollsafe._options import OPTIONS, Options
 from rollsafe.arguments import checked_archive_dir, checked_path, decided_lock_writes
 from rollsafe.bounded_lock import LockBusy
 from rollsafe.codecs import Compress
-from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.errors import ConfigurationError, LogFileError, NotOurs
 from rollsafe.events import tell
 from rollsafe.fragments import IN_PAGE
 from rollsafe.late import LateFiles
@@ -39,7 +39,7 @@ from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Names, recognisers_of, 
 from rollsafe.open_file import NoRoom, OpenFile
 from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
-from rollsafe.places import NotOurs, remedy_for
+from rollsafe.remedies import remedy_for
 from rollsafe.rollover import NO_SPACE, Rollover, is_set
 from rollsafe.schedule import Interval
 from rollsafe.settings import UNNAMED, Settings

@@ -15,7 +15,8 @@ from io import FileIO
 from rollsafe.live_note import LiveNote
 from rollsafe.locks import FileLock, Identity, identity_of
 from rollsafe.open_file import OpenFile, mode_of
-from rollsafe.places import Looks, Place, is_special, open_special, place_of
+from rollsafe.places import Looks, Place, place_of
+from rollsafe.special_files import is_special, open_special
 from rollsafe.streams import LogStream
 
 # How often the live file may be made and rolled by others while we open it.

@@ -25,17 +25,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from rollsafe.background import close
+from rollsafe.errors import NotOurs
+from rollsafe.walk import SEARCH, Walk, is_kept_by_root
 
-# Permission to search is enough for it, as for a path (open(2)); Linux only.
-_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
-_DIRECTORY: Final = _PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What openat(2) with these flags says of a link: Linux, macOS, FreeBSD.
-_LINK: Final = (errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
-_MOST_LINKS: Final = 40
-# How often a name may change between two steps before we give up.
-_TRIES: Final = 10
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a symbolic link",
@@ -44,16 +36,6 @@ _KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-class NotOurs(OSError):
-    """What the path names is not to be used: another user may have put it there, or it is no regular file.
-
-    `strerror` says why and what to do, in words that the path comes before.
-    """
-
-    def __str__(self) -> str:
-        return f"{self.filename!r} {self.strerror}"
 
 
 def is_root() -> bool:
@@ -110,7 +92,7 @@ class Place:
 
     def is_safe(self, status: os.stat_result) -> bool:
         """Whether nobody but root can have put what has this `status` under the name, as far as it matters to us."""
-        return self.directory is None or (self.settled and _keeps(self.directory, status))
+        return self.directory is None or (self.settled and is_kept_by_root(self.directory, status))
 
     def is_known(self, status: os.stat_result) -> bool:
         """Whether to change the mode of what has this `status` can open nothing but this log.
@@ -253,7 +235,7 @@ def place_of(path: str) -> Iterator[Place]:
         yield Place(path, path)
         return
     directory, name = os.path.split(os.path.abspath(path))
-    walk = _Walk()
+    walk = Walk()
     try:
         walk.go(directory)
         yield Place(os.path.join(walk.path, name), name, walk.descriptor, walk.status, walk.settled)
@@ -282,13 +264,13 @@ def open_directory(path: str) -> Iterator[int]:
         OSError: It cannot be reached.
     """
     if not is_root():
-        descriptor = os.open(path, _PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, SEARCH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
         return
-    walk = _Walk()
+    walk = Walk()
     try:
         walk.go(os.path.abspath(path))
         yield walk.descriptor
@@ -346,77 +328,11 @@ def resolved(path: str) -> str:
     """
     if not is_root():
         return os.path.realpath(path)
-    walk = _Walk()
+    walk = Walk()
     try:
         return walk.resolve(os.path.abspath(path))
     finally:
         walk.close()
-
-
-def live_path(path: str) -> str:
-    """The full path of a live file, links followed; but not those that the kernel makes of a process's descriptors.
-
-    /dev/stdout leads to whatever standard output is: where a shell has redirected it, to a regular file, which is the
-    shell's and not to be renamed. So a link to it is followed to there and no further.
-
-    Raises:
-        NotOurs: One of the links may have been put there by another user.
-        OSError: A directory cannot be entered.
-    """
-    seen = path
-    for _ in range(_MOST_LINKS):
-        if _is_of_kernel(seen):
-            # As it is named: /proc/self is another directory after a fork.
-            return os.path.normpath(seen)
-        if not os.path.islink(seen):
-            break
-        seen = _followed(seen)
-    return resolved(path)
-
-
-def _is_of_kernel(path: str) -> bool:
-    """Whether a path is of a link in /dev or /proc."""
-    if not os.path.islink(path):
-        return False
-    directory = os.path.realpath(os.path.dirname(path))
-    return directory == "/dev" or directory.startswith(("/dev/fd", "/proc/"))
-
-
-def _followed(path: str) -> str:
-    """What a link leads to, one step."""
-    if not is_root():
-        return os.path.join(os.path.dirname(path), os.readlink(path))
-    walk = _Walk()
-    try:
-        directory, name = os.path.split(path)
-        walk.go(directory)
-        return os.path.join(directory, walk.target_of(name) or name)
-    finally:
-        walk.close()
-
-
-def is_special(path: str) -> bool:
-    """Whether a live file is to be written and otherwise left alone: /dev/null, /dev/stdout, a FIFO, a terminal."""
-    try:
-        kind = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or _is_of_kernel(path)
-
-
-def open_special(path: str, flags: int) -> int:
-    """Open what is written and otherwise left alone; without a reader, a FIFO is refused (ENXIO).
-
-    Raises:
-        NotOurs: Another user may have put it there.
-        OSError: It cannot be opened.
-    """
-    with place_of(path) as place:
-        place.check_special(place.status())
-        # Write-only: readable too, a FIFO would never break for want of a reader (fifo(7)).
-        descriptor = os.open(path, flags & ~os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def open_file(path: str, flags: int) -> int:
@@ -430,163 +346,6 @@ def open_file(path: str, flags: int) -> int:
         return place.open(flags & ~os.O_CREAT)
 
 
-def remedy_for(error: BaseException) -> str:
-    """What to do about a refused call, by what its error names and by what is there; nothing if that is not known."""
-    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
-        return ""
-    user = f"give user {os.geteuid()} write permission on"
-    status = None
-    with suppress(OSError):
-        status = os.lstat(error.filename)
-    if status is not None and error.filename2 is None and not _may(error.filename, os.R_OK | os.W_OK):
-        return f"{user} {error.filename!r}, which belongs to user {status.st_uid}"
-    for path in (error.filename, error.filename2):
-        if isinstance(path, str) and not _may(os.path.dirname(path), os.W_OK | os.X_OK):
-            return f"{user} {os.path.dirname(path)!r}"
-    if status is not None and error.filename2 is not None and _is_sticky(os.path.dirname(error.filename)):
-        return (
-            f"{error.filename!r} belongs to user {status.st_uid}, and in a directory like /tmp no other user may rename"
-            " it; log into a directory of your own"
-        )
-    return ""
-
-
-def _is_sticky(directory: str) -> bool:
-    """Whether only the owner of a file there may rename it."""
-    return bool(os.stat(directory).st_mode & stat.S_ISVTX)
-
-
-def _may(path: str, how: int) -> bool:
-    """Whether this process is allowed that."""
-    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
-
-
 def kind_of(status: os.stat_result) -> str:
     """What is no regular file, in words."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-
-
-def _keeps(directory: os.stat_result, status: os.stat_result) -> bool:
-    """Whether in this directory nobody but root can put what has this `status` under a name, or something else later.
-
-    A sticky directory lets others make names, but not take away what is not theirs.
-    """
-    if directory.st_uid != 0:
-        return False
-    return not directory.st_mode & _OTHERS_WRITE or bool(directory.st_mode & stat.S_ISVTX and status.st_uid == 0)
-
-
-def _parts(path: str) -> list[str]:
-    """The names of a path, the last one first."""
-    return [part for part in path.split("/") if part not in ("", ".")][::-1]
-
-
-class _Walk:
-    """A way from "/" down to a directory, an openat(2) for each name.
-
-    Attributes:
-        descriptor: The directory that was reached, open.
-        status: Its status.
-        path: Its path without links.
-        settled: Whether no one but root can have had a hand in it.
-    """
-
-    def __init__(self) -> None:
-        self.descriptor = -1
-        self.path = "/"
-        self.settled = True
-        self._links = 0
-
-    def _begin(self) -> None:
-        self._turn_to(os.open("/", _DIRECTORY))
-        self.path = "/"
-        self.settled = True
-
-    def _turn_to(self, descriptor: int) -> None:
-        """Have this directory as the one that was reached."""
-        self.close()
-        self.descriptor = descriptor
-        self.status = os.fstat(descriptor)
-
-    def close(self) -> None:
-        """Close the directory."""
-        left, self.descriptor = self.descriptor, -1
-        if left >= 0:
-            # It is closed whatever is said (close(2), "Dealing with error returns"), and nothing was written.
-            with suppress(OSError):
-                close(left)
-
-    def go(self, path: str) -> None:
-        """Go to a directory by its full path, which may have links in it.
-
-        Raises:
-            NotOurs: One of them is not followed.
-            OSError: There is no such directory, or it may not be entered.
-        """
-        self._begin()
-        parts = _parts(path)
-        while parts:
-            part = parts.pop()
-            try:
-                below = os.open(part, _DIRECTORY, dir_fd=self.descriptor)
-            except OSError as error:
-                target = self.target_of(part) if error.errno in _LINK else None
-                if target is None:
-                    error.filename = os.path.join(self.path, part)
-                    raise
-                parts += _parts(target)
-                if target.startswith("/"):
-                    self._begin()
-                continue
-            above = self.status
-            self._turn_to(below)
-            if part == "..":
-                # Among the directories that we came through, or "/" itself.
-                self.path = os.path.dirname(self.path)
-            else:
-                self.path = os.path.join(self.path, part)
-                self.settled = self.settled and _keeps(above, self.status)
-
-    def target_of(self, name: str) -> str | None:
-        """What a link in the directory says; None if the name is of no link.
-
-        Raises:
-            NotOurs: The link is not followed.
-        """
-        try:
-            status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):
-                return None
-            target = os.readlink(name, dir_fd=self.descriptor)
-        except OSError:
-            return None
-        path = os.path.join(self.path, name)
-        self._links += 1
-        if self._links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        if not (self.settled and _keeps(self.status, status)):
-            raise NotOurs(
-                errno.ELOOP,
-                "is a symbolic link in a directory that another user may write, so root does not follow it; remove"
-                " it, or give the path that it leads to",
-                path,
-            )
-        return target
-
-    def resolve(self, path: str) -> str:
-        """The path without links; what is missing is taken as it is."""
-        rest: list[str] = []
-        while True:
-            directory, name = os.path.split(path)
-            try:
-                self.go(directory)
-            except (FileNotFoundError, NotADirectoryError):
-                if directory == "/":
-                    raise
-                path = directory
-                rest.append(name)
-                continue
-            target = self.target_of(name) if name not in ("", "..") else None
-            if target is None:
-                return os.path.normpath(os.path.join(self.path, name, *rest[::-1]))
-            path = os.path.join(self.path, target)

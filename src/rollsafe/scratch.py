@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from rollsafe.background import close
-from rollsafe.places import NotOurs, Place, is_root, place_of
+from rollsafe.errors import NotOurs
+from rollsafe.places import Place, is_root, place_of
 
 _ENDING: Final = ".tmp"
 _NAME: Final = re.compile(rf"\.(.+)\.[0-9a-f]{{16}}{re.escape(_ENDING)}")

@@ -33,13 +33,13 @@ from rollsafe import (
     handlers,
     names,
     note,
-    places,
     schedule,
     settings,
 )
 from rollsafe.open_file import OpenFile
 from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
+from rollsafe.walk import Walk
 from tests.support.crew import Child, Crew, WatchedHandler, lock_path
 from tests.support.logs import log
 from tests.support.modules import module_of
@@ -47,7 +47,7 @@ from tests.support.modules import module_of
 CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "CALL_FUNCTION", "CALL_METHOD", "CALL_FUNCTION_KW")
 PURE = {module.__name__ for module in (schedule, names, formatters, formats, settings, note)}
 """Where nothing is done to files or lines: to be interrupted there is to be interrupted at the call."""
-WALK = {value.__code__ for value in vars(places._Walk).values() if isinstance(value, FunctionType)}
+WALK = {value.__code__ for value in vars(Walk).values() if isinstance(value, FunctionType)}
 """The same of a walk, root's way to a directory, which is most of what root does."""
 HOUR = 3600.0
 

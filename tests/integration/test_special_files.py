@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.errors import LogFileError
+from rollsafe.errors import LogFileError, NotOurs
 from rollsafe.locks import lock_path
 from rollsafe.note import read_note
-from rollsafe.places import NotOurs, is_special, live_path
+from rollsafe.special_files import is_special, resolve_live_path
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
 
@@ -189,9 +189,9 @@ def test_what_is_special(tmp_path: Path) -> None:
     assert [is_special(path) for path in ("/dev/null", "/dev/stdout", "/proc/self/fd/1")] == [True] * 3
     assert [is_special(str(tmp_path / name)) for name in ("file", "link", "missing")] == [False] * 3
     assert not is_special(str(tmp_path))
-    assert live_path("/dev/fd/1") == "/dev/fd/1"
-    assert live_path(str(tmp_path / "link")) == str(tmp_path / "file")
-    assert live_path(str(tmp_path / "missing" / "app.log")) == str(tmp_path / "missing" / "app.log")
+    assert resolve_live_path("/dev/fd/1") == "/dev/fd/1"
+    assert resolve_live_path(str(tmp_path / "link")) == str(tmp_path / "file")
+    assert resolve_live_path(str(tmp_path / "missing" / "app.log")) == str(tmp_path / "missing" / "app.log")
 
 
 def test_a_link_below_proc_that_is_no_descriptor_is_an_ordinary_one(
@@ -199,7 +199,7 @@ def test_a_link_below_proc_that_is_no_descriptor_is_an_ordinary_one(
 ) -> None:
     (tmp_path / "link").symlink_to("real.log")
     monkeypatch.chdir(tmp_path)
-    assert live_path("/proc/self/cwd/link") == str(tmp_path / "real.log")
+    assert resolve_live_path("/proc/self/cwd/link") == str(tmp_path / "real.log")
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:

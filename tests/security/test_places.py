@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.places import Looks, NotOurs, open_directory, open_file, place_of, places_of, resolved
+from rollsafe.errors import NotOurs
+from rollsafe.places import Looks, open_directory, open_file, place_of, places_of, resolved
 from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 
 Kind = Callable[[Path], None]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.errors import LogFileError
-from rollsafe.places import NotOurs
+from rollsafe.errors import LogFileError, NotOurs
 from rollsafe.retention import Limits
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import logs_at
