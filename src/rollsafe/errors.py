@@ -12,9 +12,9 @@ class LogFileError(ConfigurationError, OSError):
 
 
 class NotOurs(OSError):
-    """What the path names is not to be used: another user may have put it there, or it is no regular file.
+    """A path names a file that is not to be used: another user may have put it there, or it is no regular file.
 
-    `strerror` says why and what to do, in words that the path comes before.
+    `strerror` says why and what to do; the path comes before it.
     """
 
     def __str__(self) -> str:

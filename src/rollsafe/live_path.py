@@ -121,7 +121,7 @@ class LivePath:
             with suppress(OSError):
                 lock = place.beside(os.path.basename(self._lock.path))
                 status = lock.status()
-                if stat.S_ISREG(status.st_mode) and (lock.is_safe(status) or not lock.is_for_everybody()):
+                if stat.S_ISREG(status.st_mode) and (lock.is_safe(status) or not lock.is_sticky()):
                     looks = looks._replace(uid=status.st_uid, gid=status.st_gid)
         return looks if self._permissions is None else looks._replace(mode=self._permissions)
 

@@ -1,18 +1,19 @@
-"""Files by path, where another user may have put something in the way.
+"""Files by path, in directories that another user may write.
 
-Whoever may write a directory decides what each name in it is of, and may change that between any two steps of ours: a
-link, a hard link of another file, a FIFO, a directory moved away and a link in its place. A process of root that goes
-by the path then opens, gives away or overwrites a file of somebody else. So for root
+A user who may write a directory decides which file each name in it means, and may change that between any two steps of
+this process: to a link, a hard link of another file, a FIFO, or to a link in the place of a directory. A process of
+root that trusts the path then opens, gives away or overwrites a file of another user. So a process of root
 
-- a path is walked from "/" by descriptors, and a link is followed only where root alone can have put it;
-- the last name is used relative to the open directory (`dir_fd`), and what was opened is asked of the descriptor;
-- nothing is made but by O_EXCL, and nothing is opened by O_CREAT: Linux refuses that even to root for a file of
-  another user in a sticky directory (fs.protected_regular in proc_sys_fs(5)), and hides whether the file is new.
+- walks a path from "/" by descriptors, and follows a link only if root alone can have put it there;
+- uses the last name relative to the open directory (`dir_fd`), and asks the descriptor which file was opened;
+- makes files only by O_EXCL, and opens none by O_CREAT: Linux refuses that even to root for a file of another user in a
+  sticky directory (fs.protected_regular in proc_sys_fs(5)), and O_CREAT hides whether the file is new.
 
-Any other user goes by the path as it is: the kernel allows no more than that user may do anyway, and where links and
-FIFOs of others are concerned its own settings apply (fs.protected_symlinks, fs.protected_fifos).
+A process of another user takes the path as it is: the kernel lets it do only what that user may do anyway, and has
+settings of its own for the links and FIFOs of other users (fs.protected_symlinks, fs.protected_fifos).
 
-O_NONBLOCK at each open, whoever we are: the open(2) of a FIFO that nobody reads would never return (fifo(7)).
+Processes of all users open with O_NONBLOCK: otherwise the open(2) of a FIFO without a reader would never return
+(fifo(7)).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -39,22 +40,22 @@ _KINDS: Final = {
 
 
 def is_root() -> bool:
-    """Whether this process may do what no other user may, and so has to look where it does it."""
+    """Whether this process may do what no other user may, and so has to be careful with paths."""
     return os.geteuid() == 0
 
 
 class Looks(NamedTuple):
-    """Owner, group and mode that a file is to have; None for what it has when this process makes it."""
+    """Owner, group and mode that a file is to have; None for those that it gets when this process makes it."""
 
     uid: int | None = None
     gid: int | None = None
     mode: int | None = None
 
     def give_to(self, descriptor: int) -> None:
-        """Give them to a file that this process has just made, as far as it may.
+        """Give them to a file that this process has made itself, as far as it may.
 
-        Only to such a file: of any other it is not known whose it is. Root may give it to any user, others may give
-        their own files to any of their groups (chown(2)).
+        Never to another file, because its content may belong to any user. Root may give the file to any user, another
+        user may give it to any group of that user (chown(2)).
         """
         made = os.fstat(descriptor)
         mode = stat.S_IMODE(made.st_mode) if self.mode is None else self.mode
@@ -64,7 +65,7 @@ class Looks(NamedTuple):
             try:
                 os.fchown(descriptor, uid, gid)
             except OSError:
-                # Not a member. Then our own group may do no more than everybody.
+                # Not a member of that group. Then the group that the file has may do only what all users may.
                 mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
         if mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
             # A file system may have no modes (FAT).
@@ -77,10 +78,10 @@ class Place:
     """A name in a directory.
 
     Attributes:
-        path: In full.
-        name: What to give to a call, with `dir_fd`.
-        dir_fd: The directory, open. None if this process is not root's: then `name` is the full path.
-        directory: The status of the directory; None if this process is not root's.
+        path: The full path.
+        name: The path for a call with `dir_fd`.
+        dir_fd: The directory, open. None if this is no process of root: then `name` is the full path.
+        directory: The status of the directory; None if this is no process of root.
         settled: Whether root alone decides which directory that is.
     """
 
@@ -91,26 +92,26 @@ class Place:
     settled: bool = True
 
     def is_safe(self, status: os.stat_result) -> bool:
-        """Whether nobody but root can have put what has this `status` under the name, as far as it matters to us."""
+        """Whether only root can have put the file of this `status` there; always true if this is no process of root."""
         return self.directory is None or (self.settled and is_kept_by_root(self.directory, status))
 
     def is_known(self, status: os.stat_result) -> bool:
-        """Whether to change the mode of what has this `status` can open nothing but this log.
+        """Whether a change of the mode of the file of this `status` can give access only to this log.
 
-        Where another user may rename files, root's own file under this name may be a secret that was moved there.
+        If another user may rename files there, a file of root under this name may be a secret that was moved there.
         """
         return self.directory is None or self.is_safe(status) or 0 != status.st_uid == self.directory.st_uid
 
-    def is_for_everybody(self) -> bool:
-        """Whether users make files there who may not touch each other's, as in /tmp."""
+    def is_sticky(self) -> bool:
+        """Whether users make files there and may not touch the files of each other, as in /tmp."""
         return self.directory is not None and bool(self.directory.st_mode & stat.S_ISVTX)
 
     def check(self, status: os.stat_result, owner: int | None = None) -> None:
-        """Raise NotOurs unless what has this `status` is a file to be written under this name.
+        """Raise NotOurs unless the file of this `status` may be written under this name.
 
         Args:
-            status: Of what was opened.
-            owner: A user other than root whom we have given the file to.
+            status: Of the open file.
+            owner: A user other than root to whom this program has given the file.
         """
         if not stat.S_ISREG(status.st_mode):
             raise NotOurs(errno.EPERM, f"is {kind_of(status)} and no regular file; remove it", self.path)
@@ -124,7 +125,7 @@ class Place:
                 " it alone; remove this one",
                 self.path,
             )
-        if self.is_for_everybody() and status.st_uid not in (0, keeper, owner):
+        if self.is_sticky() and status.st_uid not in (0, keeper, owner):
             raise NotOurs(
                 errno.EPERM,
                 f"belongs to user {status.st_uid}, who may have put it into this directory of everybody, so root leaves"
@@ -133,7 +134,7 @@ class Place:
             )
 
     def check_special(self, status: os.stat_result) -> None:
-        """Raise NotOurs unless what has this `status`, and is no regular file, is to be written under this name."""
+        """Raise NotOurs unless the special file of this `status` may be written under this name."""
         if not self.is_safe(status):
             raise NotOurs(
                 errno.EPERM,
@@ -142,17 +143,17 @@ class Place:
             )
 
     def looks(self) -> Looks:
-        """Owner and group for the first file of its kind here: those who may write the directory write it too."""
+        """Owner and group for the first file of its kind here: users who may write the directory may write it too."""
         directory = self.directory or os.stat(os.path.dirname(self.path))
         if directory.st_uid != 0:
             return Looks(directory.st_uid, directory.st_gid if directory.st_mode & stat.S_IWGRP or is_root() else None)
         return Looks(gid=directory.st_gid if directory.st_mode & stat.S_IWGRP else None)
 
     def check_gift(self, status: os.stat_result, uid: int, gid: int) -> None:
-        """Raise NotOurs if to give the open file that has this `status` to a user could give something away.
+        """Raise NotOurs if it could reveal a secret to give the open file of this `status` to a user.
 
-        For a file that we have not made ourselves, and that another user may have put there: what that user may read
-        anyway is no secret, and what has another name may be a file of somebody else.
+        For a file that this process has not made, and that another user may have put there. A file that the receiver
+        may read anyway is no secret; a file that has another name may belong to another user.
         """
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             names = f"has {status.st_nlink} names (hard links)"
@@ -177,18 +178,18 @@ class Place:
         return replace(self, path=path, name=path if self.dir_fd is None else name)
 
     def status(self) -> os.stat_result:
-        """What the name is of, links not followed."""
+        """The status of the file, without following a link."""
         return os.stat(self.name, dir_fd=self.dir_fd, follow_symlinks=False)
 
     def open(self, flags: int, mode: int = 0o666, owner: int | None = None) -> int:
         """Open the regular file that is there; see `check`.
 
-        With O_CREAT, which only others than root pass on to the kernel: it has a rule about files of other users in
-        sticky directories that goes by this flag. Call `create` first, if the file may be missing.
+        Only a process of another user than root passes O_CREAT on to the kernel, which has a rule about that flag and
+        files of other users in sticky directories. Call `create` first if the file may be missing.
 
         Raises:
             NotOurs: It is not to be used.
-            OSError: It is a link (ELOOP), it is not there, or may not be opened.
+            OSError: It is a link (ELOOP), it is missing, or it may not be opened.
         """
         if self.dir_fd is not None:
             flags &= ~os.O_CREAT
@@ -198,19 +199,19 @@ class Place:
         """Make a file and open it.
 
         Raises:
-            FileExistsError: There is something under the name.
+            FileExistsError: The name is taken.
             OSError: It cannot be made.
         """
         return self._opened(flags | os.O_CREAT | os.O_EXCL, mode, None)
 
     def _opened(self, flags: int, mode: int, owner: int | None) -> int:
-        """The descriptor of a file that was checked."""
+        """Open a file and check it."""
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(self.name, flags, mode, dir_fd=self.dir_fd)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                # A FIFO that nobody reads, or a socket (open(2)).
+                # A FIFO without a reader, or a socket (open(2)).
                 self.check(self.status(), owner)
             error.filename = self.path
             raise
@@ -225,7 +226,7 @@ class Place:
 
 @contextmanager
 def place_of(path: str) -> Iterator[Place]:
-    """Where `path` is, for a few steps: the directory is open meanwhile, if this process is root's.
+    """The place of a path, for a few steps. If this is a process of root, the directory is open meanwhile.
 
     Raises:
         NotOurs: A link leads there that another user may have put in the way.
@@ -235,17 +236,14 @@ def place_of(path: str) -> Iterator[Place]:
         yield Place(path, path)
         return
     directory, name = os.path.split(os.path.abspath(path))
-    walk = Walk()
-    try:
+    with closing(Walk()) as walk:
         walk.go(directory)
         yield Place(os.path.join(walk.path, name), name, walk.descriptor, walk.status, walk.settled)
-    finally:
-        walk.close()
 
 
 @contextmanager
 def places_of(path: str, other: str) -> Iterator[tuple[Place, Place]]:
-    """Where two paths are; see `place_of`. The walk is made once if they are in one directory, as is usual."""
+    """The places of two paths; see `place_of`. If they are in one directory, as is usual, the walk is made once."""
     with place_of(path) as place:
         directory, name = os.path.split(other)
         if directory == os.path.dirname(path):
@@ -257,7 +255,7 @@ def places_of(path: str, other: str) -> Iterator[tuple[Place, Place]]:
 
 @contextmanager
 def open_directory(path: str) -> Iterator[int]:
-    """A directory, open for calls with `dir_fd`: it stays the same for several steps, whoever may rename it.
+    """A directory, open for calls with `dir_fd`: it stays the same for several steps, even if it is renamed.
 
     Raises:
         NotOurs: A link leads there that another user may have put in the way.
@@ -270,24 +268,22 @@ def open_directory(path: str) -> Iterator[int]:
         finally:
             os.close(descriptor)
         return
-    walk = Walk()
-    try:
+    with closing(Walk()) as walk:
         walk.go(os.path.abspath(path))
         yield walk.descriptor
-    finally:
-        walk.close()
 
 
 def make_directory(path: str, like: os.stat_result | None) -> None:
-    """Make a directory, and those above it that are missing; nothing is done if it exists.
+    """Make a directory, and those above it that are missing, unless it exists.
 
     Args:
-        path: In full.
-        like: Whose owner, group and mode it gets; None to do as usual, but give it to the owner of the one above.
+        path: The full path.
+        like: A status whose owner, group and mode it gets. None for the usual mode, and the owner of the directory
+            above.
 
     Raises:
-        NotOurs: Another user has put something in the way.
-        OSError: It cannot be made, or there is something else.
+        NotOurs: The name is taken by another file, or another user has put a link in the way.
+        OSError: It cannot be made.
     """
     path = resolved(path)
     try:
@@ -302,7 +298,7 @@ def make_directory(path: str, like: os.stat_result | None) -> None:
 def _make_directory_at(place: Place, like: os.stat_result | None) -> None:
     """Make a directory in one that exists."""
     try:
-        # Closed to others until it has its owner: what is given away below must be what was made here.
+        # Closed to other users until it has its owner: only the directory that was made here may be given away below.
         os.mkdir(place.name, 0o777 if like is None else 0o700, dir_fd=place.dir_fd)
     except FileExistsError:
         status = place.status()
@@ -312,7 +308,7 @@ def _make_directory_at(place: Place, like: os.stat_result | None) -> None:
     looks = place.looks() if like is None else Looks(like.st_uid, like.st_gid, like.st_mode & 0o7777)
     descriptor = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.dir_fd)
     try:
-        # Whoever may write the directory above may have put another one in its place.
+        # A user who may write the directory above may have put another one in its place.
         if os.fstat(descriptor).st_uid == os.geteuid() and not os.listdir(descriptor):
             looks.give_to(descriptor)
     finally:
@@ -320,7 +316,7 @@ def _make_directory_at(place: Place, like: os.stat_result | None) -> None:
 
 
 def resolved(path: str) -> str:
-    """The full path without links, as `os.path.realpath`; a root process refuses links that are not root's.
+    """The full path without links, as `os.path.realpath`; a process of root refuses links of other users.
 
     Raises:
         NotOurs: One of the links may have been put there by another user.
@@ -328,24 +324,21 @@ def resolved(path: str) -> str:
     """
     if not is_root():
         return os.path.realpath(path)
-    walk = Walk()
-    try:
+    with closing(Walk()) as walk:
         return walk.resolve(os.path.abspath(path))
-    finally:
-        walk.close()
 
 
 def open_file(path: str, flags: int) -> int:
-    """Open the regular file that `path` names, to read or to write it; nothing is made.
+    """Open the regular file that `path` names, to read or to write it, if it exists.
 
     Raises:
         NotOurs: It is not to be used.
-        OSError: It is a link (ELOOP), it is not there, or may not be opened.
+        OSError: It is a link (ELOOP), it is missing, or it may not be opened.
     """
     with place_of(path) as place:
         return place.open(flags & ~os.O_CREAT)
 
 
 def kind_of(status: os.stat_result) -> str:
-    """What is no regular file, in words."""
+    """The kind of a file that is no regular one, in words."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "something else")

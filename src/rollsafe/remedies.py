@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def remedy_for(error: BaseException) -> str:
-    """What to do about a refused call, by what its error names and by what is there; nothing if that is not known."""
+    """What to do about a refused call, by the paths of its error and the files there; empty if that is not known."""
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return ""
     user = f"give user {os.geteuid()} write permission on"
@@ -34,5 +34,5 @@ def _is_sticky(directory: str) -> bool:
 
 
 def _may(path: str, how: int) -> bool:
-    """Whether this process is allowed that."""
+    """Whether this process has the permissions `how`."""
     return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)

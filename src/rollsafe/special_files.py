@@ -1,19 +1,20 @@
-"""Live files that are written and otherwise left alone: devices, FIFOs, and the links of the kernel to descriptors."""
+"""Live files that are only written, and never renamed: devices, FIFOs, and links of the kernel to descriptors."""
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import closing
 
 from rollsafe.places import is_root, place_of, resolved
 from rollsafe.walk import MOST_LINKS, Walk
 
 
 def resolve_live_path(path: str) -> str:
-    """The full path of a live file, links followed; but not those that the kernel makes of a process's descriptors.
+    """The full path of a live file, with links followed, except those of the kernel to the descriptors of a process.
 
-    /dev/stdout leads to whatever standard output is: where a shell has redirected it, to a regular file, which is the
-    shell's and not to be renamed. So a link to it is followed to there and no further.
+    /dev/stdout leads to the standard output. If a shell has redirected it, that is a regular file of the shell, which
+    is not to be renamed. So a link to /dev/stdout is followed to there and no further.
 
     Raises:
         NotOurs: One of the links may have been put there by another user.
@@ -22,7 +23,7 @@ def resolve_live_path(path: str) -> str:
     seen = path
     for _ in range(MOST_LINKS):
         if _is_of_kernel(seen):
-            # As it is named: /proc/self is another directory after a fork.
+            # The name as it is: /proc/self is another directory after a fork.
             return os.path.normpath(seen)
         if not os.path.islink(seen):
             break
@@ -31,7 +32,7 @@ def resolve_live_path(path: str) -> str:
 
 
 def _is_of_kernel(path: str) -> bool:
-    """Whether a path is of a link in /dev or /proc."""
+    """Whether a path names a link in /dev or /proc."""
     if not os.path.islink(path):
         return False
     directory = os.path.realpath(os.path.dirname(path))
@@ -39,20 +40,17 @@ def _is_of_kernel(path: str) -> bool:
 
 
 def _followed(path: str) -> str:
-    """What a link leads to, one step."""
+    """The target of a link, one step."""
     if not is_root():
         return os.path.join(os.path.dirname(path), os.readlink(path))
-    walk = Walk()
-    try:
-        directory, name = os.path.split(path)
+    directory, name = os.path.split(path)
+    with closing(Walk()) as walk:
         walk.go(directory)
         return os.path.join(directory, walk.target_of(name) or name)
-    finally:
-        walk.close()
 
 
 def is_special(path: str) -> bool:
-    """Whether a live file is to be written and otherwise left alone: /dev/null, /dev/stdout, a FIFO, a terminal."""
+    """Whether a live file is only to be written, and never renamed: /dev/null, /dev/stdout, a FIFO, a terminal."""
     try:
         kind = os.stat(path).st_mode
     except OSError:
@@ -61,7 +59,7 @@ def is_special(path: str) -> bool:
 
 
 def open_special(path: str, flags: int) -> int:
-    """Open what is written and otherwise left alone; without a reader, a FIFO is refused (ENXIO).
+    """Open a special file to write it; a FIFO without a reader is refused (ENXIO).
 
     Raises:
         NotOurs: Another user may have put it there.
@@ -69,7 +67,7 @@ def open_special(path: str, flags: int) -> int:
     """
     with place_of(path) as place:
         place.check_special(place.status())
-        # Write-only: readable too, a FIFO would never break for want of a reader (fifo(7)).
+        # Not readable too: then a write to a FIFO would not fail when its last reader is gone (fifo(7)).
         descriptor = os.open(path, flags & ~os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(descriptor, True)
     return descriptor

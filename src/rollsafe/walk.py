@@ -11,19 +11,19 @@ from typing import Final
 from rollsafe.background import close
 from rollsafe.errors import NotOurs
 
-# Permission to search is enough for it, as for a path (open(2)); Linux only.
+# O_PATH, of Linux, needs only the permission to search the directory, as a path does (open(2)).
 SEARCH: Final = getattr(os, "O_PATH", os.O_RDONLY)
 _DIRECTORY: Final = SEARCH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What openat(2) with these flags says of a link: Linux, macOS, FreeBSD.
+# The errors of openat(2) with these flags for a link: of Linux, macOS and FreeBSD.
 _LINK: Final = (errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
 MOST_LINKS: Final = 40
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def is_kept_by_root(directory: os.stat_result, status: os.stat_result) -> bool:
-    """Whether in this directory nobody but root can put what has this `status` under a name, or something else later.
+    """Whether only root can have put the file of this `status` into a directory, and only root can replace it.
 
-    A sticky directory lets others make names, but not take away what is not theirs.
+    In a sticky directory other users can make files, but cannot rename or remove those of root.
     """
     if directory.st_uid != 0:
         return False
@@ -36,13 +36,13 @@ def _parts(path: str) -> list[str]:
 
 
 class Walk:
-    """A way from "/" down to a directory, an openat(2) for each name.
+    """A walk from "/" down to a directory, with an openat(2) for each name.
 
     Attributes:
         descriptor: The directory that was reached, open.
         status: Its status.
         path: Its path without links.
-        settled: Whether no one but root can have had a hand in it.
+        settled: Whether root alone decides that this path leads there.
     """
 
     def __init__(self) -> None:
@@ -52,12 +52,13 @@ class Walk:
         self._links = 0
 
     def _begin(self) -> None:
+        """Go to "/"."""
         self._turn_to(os.open("/", _DIRECTORY))
         self.path = "/"
         self.settled = True
 
     def _turn_to(self, descriptor: int) -> None:
-        """Have this directory as the one that was reached."""
+        """Take an open directory as the one that was reached."""
         self.close()
         self.descriptor = descriptor
         self.status = os.fstat(descriptor)
@@ -66,12 +67,12 @@ class Walk:
         """Close the directory."""
         left, self.descriptor = self.descriptor, -1
         if left >= 0:
-            # It is closed whatever is said (close(2), "Dealing with error returns"), and nothing was written.
+            # It is closed even if there is an error (close(2), "Dealing with error returns"), and nothing was written.
             with suppress(OSError):
                 close(left)
 
     def go(self, path: str) -> None:
-        """Go to a directory by its full path, which may have links in it.
+        """Go to a directory by its full path, which may contain links.
 
         Raises:
             NotOurs: One of them is not followed.
@@ -95,14 +96,14 @@ class Walk:
             above = self.status
             self._turn_to(below)
             if part == "..":
-                # Among the directories that we came through, or "/" itself.
+                # One of the directories of the walk, or "/" itself.
                 self.path = os.path.dirname(self.path)
             else:
                 self.path = os.path.join(self.path, part)
                 self.settled = self.settled and is_kept_by_root(above, self.status)
 
     def target_of(self, name: str) -> str | None:
-        """What a link in the directory says; None if the name is of no link.
+        """The target of a link in the directory; None if the name is not that of a link.
 
         Raises:
             NotOurs: The link is not followed.
@@ -128,7 +129,7 @@ class Walk:
         return target
 
     def resolve(self, path: str) -> str:
-        """The path without links; what is missing is taken as it is."""
+        """The path without links; parts that do not exist stay as they are."""
         rest: list[str] = []
         while True:
             directory, name = os.path.split(path)
