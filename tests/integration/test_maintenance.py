@@ -388,7 +388,7 @@ def test_the_thread_that_compresses_is_nicer_than_the_others(live: Path, make: M
 def test_a_compression_rests_after_each_part_that_it_reads_or_verifies(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str
 ) -> None:
-    monkeypatch.setattr(codecs, "_CHUNK", 1 << 18)
+    monkeypatch.setattr(codecs, "_CHUNK_BYTES", 1 << 18)
     rests: list[float] = []
     monkeypatch.setattr(background, "sleep", rests.append)
     source = backup_beside(live, 0, LINES)
