@@ -186,7 +186,7 @@ def test_without_hard_links_the_archive_gets_its_name_by_a_rename(
 def test_the_last_space_is_left_to_those_that_write_the_log(
     source: Path, lock: FileLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codecs, "_RESERVE", 1 << 80)
+    monkeypatch.setattr(codecs, "_RESERVE_BYTES", 1 << 80)
     monkeypatch.setattr(codecs, "_RESERVE_SHARE", 1)
     with pytest.raises(OSError, match="too little space") as caught:
         make_archive(source, codec_of("gz"), lock)
