@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Final
 
-from rollsafe.locks import LATE
 from rollsafe.open_file import OpenFile
+from rollsafe.timing import LATE_S
 
 # Files that are kept at most by one handler, and former live files by all of a process: at a boundary all handlers of a
 # process would keep one at the same time, and each takes a descriptor.
@@ -29,8 +29,8 @@ class LateFiles:
         return iter(self._files)
 
     def keep(self, file: OpenFile) -> None:
-        """Keep a file open until no line has come for it for LATE seconds."""
-        file.retire(monotonic() + LATE)
+        """Keep a file open until no line has come for it for LATE_S seconds."""
+        file.retire(monotonic() + LATE_S)
         self._files.append(file)
         self.close_forgotten()
 
@@ -46,7 +46,7 @@ class LateFiles:
         self.close_forgotten()
         for file in self._files:
             if file.holds(created):
-                file.retire(monotonic() + LATE)
+                file.retire(monotonic() + LATE_S)
                 return file
         return None
 

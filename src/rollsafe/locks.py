@@ -36,18 +36,6 @@ from types import TracebackType
 
 from rollsafe.places import Looks, Place, place_of, resolved
 
-# Seconds. A lease is how long a process writes to a file without a lock and without looking whether the path still
-# names it; the grace is how much longer a write may take before its writer looks again. Compression and retention
-# leave a file alone for LEASE + GRACE after its last change.
-LEASE = 1.0
-GRACE = 1.0
-# Seconds that the file of an interval that is over is kept open for late lines.
-LATE = 5.0
-# A file that was seen unchanged for so many seconds is quiet: every process that writes to it later rechecks.
-QUIET_S = LEASE + GRACE
-# After so many seconds without a change, no process has a file open that is not the live one.
-UNUSED_S = LATE + QUIET_S
-
 ROLLOVER_BYTE = 0
 MAINTENANCE_BYTE = 1
 

@@ -24,10 +24,11 @@ from rollsafe.excess import find_excess
 from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
 from rollsafe.listing import Listing
-from rollsafe.locks import LEASE, FileLock
+from rollsafe.locks import FileLock
 from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.maintenance_thread import join, thread_of_this_process
 from rollsafe.quiet import QuietFiles
+from rollsafe.timing import LEASE_S
 
 # The least and the most seconds between looks whether a file is to be closed: with intervals of a second, and if files
 # are rolled for their size or by hand, nothing tells the time of the next rollover.
@@ -130,7 +131,7 @@ class Maintenance:
         except BaseException as error:
             self._report(f"files beside {self._lock_path} could not be closed", error)
         if holds:
-            boundary = self._handler.rolloverAt - time.time() + LEASE
+            boundary = self._handler.rolloverAt - time.time() + LEASE_S
             self.look_at = time.monotonic() + min(max(boundary, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
 
     # What the handler calls.

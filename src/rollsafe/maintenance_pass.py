@@ -28,10 +28,11 @@ from rollsafe.duties import Duties
 from rollsafe.failures import Failures
 from rollsafe.ledger import Changed, Ledger
 from rollsafe.listing import Listing
-from rollsafe.locks import QUIET_S, UNUSED_S, identity_of
+from rollsafe.locks import identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import clear_leftover
+from rollsafe.timing import QUIET_S, UNUSED_S
 
 Notify = Callable[[str], None]
 """Called with the path of a backup that is final, again and again until it returns."""

@@ -17,10 +17,10 @@ from math import inf
 from typing import Final, Protocol
 
 from rollsafe.background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
-from rollsafe.locks import GRACE, LEASE
+from rollsafe.timing import GRACE_S, LEASE_S
 
 # Seconds that an exit waits for work that can begin, and for work that has begun.
-_EXIT_BEGIN_S: Final = LEASE + GRACE + 0.5
+_EXIT_BEGIN_S: Final = LEASE_S + GRACE_S + 0.5
 _EXIT_END_S: Final = 5.0
 _EXIT_PAUSE_S: Final = 0.005
 # The most seconds that an exit, and a fork, wait for the thread to end.

@@ -33,9 +33,10 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from rollsafe.locks import LATE, Identity, lock_path, read_lock_file
+from rollsafe.locks import Identity, lock_path, read_lock_file
 from rollsafe.schedule import Interval
 from rollsafe.settings import Settings
+from rollsafe.timing import LATE_S
 
 # At most so many digits: int() of thousands of them raises, and no field needs more than 64 bits.
 _IDENTITY: Final = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})")
@@ -123,9 +124,9 @@ class Note(NamedTuple):
         except (ValueError, OverflowError, OSError):  # a date that the zone does not have
             return None
         # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
-        if status.st_mtime < interval.start - LATE:
+        if status.st_mtime < interval.start - LATE_S:
             return None
-        ended_before = interval.end + LATE <= status.st_mtime
+        ended_before = interval.end + LATE_S <= status.st_mtime
         return None if ended_before and not (self.is_whole and status.st_size > 0) else interval
 
 

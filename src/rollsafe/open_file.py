@@ -32,9 +32,10 @@ from io import FileIO
 from math import inf
 
 from rollsafe.fragments import AppendedFile
-from rollsafe.locks import GRACE, LEASE, Identity, identity_of
+from rollsafe.locks import Identity, identity_of
 from rollsafe.schedule import Interval
 from rollsafe.streams import LogStream
+from rollsafe.timing import GRACE_S, LEASE_S
 
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 FULL = stat.S_ISVTX
@@ -155,13 +156,13 @@ class OpenFile(AppendedFile):
                 os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | FULL)
 
     def grant_lease(self, now: float, tick: float, until: float) -> None:
-        """Allow writing for LEASE seconds, for records created before `until`.
+        """Allow writing for LEASE_S seconds, for records created before `until`.
 
         That is the end of the interval, or infinity where the rollover was refused or another process is stuck in it.
         `now` and `tick` (monotonic) are from before the look at the path: the process may be stopped after it.
         """
-        self.lease_expires = -inf if self.shared else min(until, now + LEASE)
-        self.recheck_after = tick + LEASE + GRACE
+        self.lease_expires = -inf if self.shared else min(until, now + LEASE_S)
+        self.recheck_after = tick + LEASE_S + GRACE_S
 
     def expire_lease(self) -> None:
         """Have the next line look at the path before it is written. One assignment: a signal handler may raise."""

@@ -21,7 +21,7 @@ from rollsafe.file_limit import FileLimit
 from rollsafe.ledger import archived_since
 from rollsafe.live_note import LiveNote
 from rollsafe.live_path import LivePath, open_to_read_too
-from rollsafe.locks import LEASE, Identity, identity_of
+from rollsafe.locks import Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.note import Archived
 from rollsafe.open_file import FULL, OpenFile, mode_of, write_of
@@ -29,6 +29,7 @@ from rollsafe.places import open_file, place_of
 from rollsafe.renames import rename_new, rename_over
 from rollsafe.schedule import Interval
 from rollsafe.shared import SharedFile
+from rollsafe.timing import LEASE_S
 
 # 2025-01-01: a clock that shows an earlier time has not been set since the machine was switched on, for this program is
 # younger. Without a battery it begins with 1970, or with the day on which its system was built.
@@ -41,7 +42,7 @@ def is_set(now: float) -> bool:
 
 
 # Seconds. How long a refused rename over a claim is not tried again, at first and at most; the pause doubles each time.
-_PAUSE = LEASE
+_PAUSE = LEASE_S
 _LONGEST_PAUSE = 30.0
 
 # A disk that is full, and a quota that is used up.
@@ -427,7 +428,7 @@ class Rollover:
 
 def _was_just_written(path: str) -> bool:
     """Whether a file was written within the last lease; by its mtime, as links and renames change the ctime too."""
-    return 0 <= time.time() - os.lstat(path).st_mtime < LEASE
+    return 0 <= time.time() - os.lstat(path).st_mtime < LEASE_S
 
 
 def _open_piece_that_is_there(path: str, flags: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import LEASE
+from rollsafe.timing import LEASE_S
 from tests.support.crew import (
     LINES,
     Child,
@@ -319,7 +319,7 @@ def test_a_daemon_that_closes_all_descriptors_logs_on_and_writes_into_no_other_f
         if moment != "at once":
             log_across_rollovers(handler, "early", ROLLOVERS)
             begun = time.time()
-            wait_until(lambda: time.time() > begun + LEASE, "the lease is over")
+            wait_until(lambda: time.time() > begun + LEASE_S, "the lease is over")
         top = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
         os.closerange(3, top)
         if numbers == "taken by other files":

@@ -24,7 +24,7 @@ from typing import Literal
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.locks import LEASE
+from rollsafe.timing import LEASE_S
 from tests.support.crew import (
     LINES,
     Crew,
@@ -88,7 +88,7 @@ def wait_for_lines(path: Path) -> None:
 
 def wait_for_lease_and_boundary(since: float) -> None:
     """Wait until every lease of that moment is over, and an interval too."""
-    wait_until(lambda: time.time() > since + LEASE + 1, "a lease and an interval are over")
+    wait_until(lambda: time.time() > since + LEASE_S + 1, "a lease and an interval are over")
 
 
 def wait_for_rollovers(live: Path, more: int = ROLLOVERS) -> None:
@@ -117,7 +117,7 @@ def assert_all_is_there(
 def assert_nothing_was_taken_after_the_lease(taken: list[Taken]) -> None:
     """No line was written into a taken file that was created after any lease of that moment."""
     for file in taken:
-        assert max((created_of(line) for line in file.read().splitlines()), default=0.0) < file.at + LEASE
+        assert max((created_of(line) for line in file.read().splitlines()), default=0.0) < file.at + LEASE_S
 
 
 def created_of(line: bytes) -> float:
@@ -214,7 +214,7 @@ def test_a_symbolic_link_in_place_of_the_lock_file_is_refused_and_lines_go_on(
     report = audit(live, writers.acknowledged, suffix_of)
     assert report.faults().keys() <= {"misfiled"}, f"{report}\n{report.examples}"
     assert report.misfiled > 0, "somebody has rolled without a lock"
-    assert lines_in_wrong_files_are_of(live, since, until + LEASE)
+    assert lines_in_wrong_files_are_of(live, since, until + LEASE_S)
     for stream, reported in writers.reported.items():
         assert len(reported) == 1, f"{stream} said {reported}"
 
@@ -385,7 +385,7 @@ def test_a_truncated_live_file_loses_only_what_is_written_between_copy_and_trunc
     assert sum(content.count(b"\n") for content in whole) > 0
     for since, until in gaps(live, writers.acknowledged):
         assert any(begin <= until and since <= end for begin, end in windows), "lines are lost outside the truncation"
-        assert any(begin - LEASE < since and until < end + LEASE for begin, end in windows)
+        assert any(begin - LEASE_S < since and until < end + LEASE_S for begin, end in windows)
     assert not any(writers.reported.values()), writers.reported
 
 

@@ -35,9 +35,9 @@ from rollsafe import archives as rollsafe_archives
 from rollsafe.archives import fingerprint_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
-from rollsafe.locks import GRACE, LEASE
 from rollsafe.open_file import OpenFile
 from rollsafe.rollover import Rollover
+from rollsafe.timing import LEASE_S, QUIET_S
 from tests.support.constants import set_constants
 from tests.support.crew import (
     LINES,
@@ -75,7 +75,7 @@ def archive(live: Path) -> list[Path]:
     assert codec is not None
     lock = FileLock(lock_path(live))
     for backup in [path for path in backups(live) if path.suffix != ".gz"]:
-        wait_until(lambda backup=backup: backup.stat().st_ctime + LEASE + GRACE < time.time(), "the backup is quiet")  # type: ignore[misc]
+        wait_until(lambda backup=backup: backup.stat().st_ctime + QUIET_S < time.time(), "it is quiet")  # type: ignore[misc]
         if lock.acquire(timeout=0):
             lock.release()
             final = backup.with_name(f"{backup.name}.gz")
@@ -300,7 +300,7 @@ AT_A_TIME = 48
 def end_of_lease() -> None:
     """Wait until a lease that began before is over."""
     begun = time.time()
-    wait_until(lambda: time.time() > begun + LEASE, "the lease is over")
+    wait_until(lambda: time.time() > begun + LEASE_S, "the lease is over")
 
 
 SITUATIONS: dict[str, tuple[str, Callable[[], None], Callable[[float], str]]] = {

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import handlers
-from rollsafe.locks import GRACE, LEASE
 from rollsafe.open_file import OpenFile
+from rollsafe.timing import GRACE_S, LEASE_S
 from tests.support.crew import Crew
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
@@ -47,7 +47,7 @@ def test_a_writer_held_up_between_its_check_and_its_write_writes_again_if_the_fi
         def __call__(self, line: bytes) -> int:
             live.unlink()
             handler._file.write = handler._file.stream.write
-            monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE + GRACE + 1)
+            monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
             return int(handler._file.stream.write(line))
 
     handler._file.write = Stopped()
@@ -64,7 +64,7 @@ def test_a_writer_held_up_writes_once_if_its_file_was_only_renamed(
     def write(line: bytes) -> int:
         live.rename(moved)
         handler._file.write = handler._file.stream.write
-        monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE + GRACE + 1)
+        monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
         return int(handler._file.stream.write(line))
 
     handler._file.write = write

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import handlers, renames, rollover
-from rollsafe.locks import GRACE, LEASE
+from rollsafe.timing import GRACE_S, LEASE_S
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
 from tests.support.texts import Boundary, all_lines, backups
@@ -199,7 +199,7 @@ def test_a_wall_clock_set_back_does_not_prolong_the_lease(
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 60)
     live.rename(live.with_name("moved"))
-    until = time.monotonic() + LEASE + GRACE
+    until = time.monotonic() + LEASE_S + GRACE_S
     wait_until(lambda: time.monotonic() > until, "lease and grace are over")
     log(handler, "noticed after this")
     log(handler, "after")

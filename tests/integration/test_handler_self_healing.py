@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import LEASE
+from rollsafe.timing import LEASE_S
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
 from tests.support.texts import backups, reopen_as_gunicorn_does
@@ -67,7 +67,7 @@ def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make
     else:
         live.with_name("other").touch()
         live.with_name("other").replace(live)
-    until = time.monotonic() + LEASE
+    until = time.monotonic() + LEASE_S
     wait_until(lambda: time.monotonic() > until, "the lease is over")
     log(handler, "after")
     assert live.read_text() == "after\n"

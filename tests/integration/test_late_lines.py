@@ -15,9 +15,10 @@ from rollsafe import maintenance_pass
 from rollsafe.archives import archive, fingerprint_of
 from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
-from rollsafe.locks import QUIET_S, FileLock
+from rollsafe.locks import FileLock
 from rollsafe.open_file import OpenFile
 from rollsafe.spill import Spill
+from rollsafe.timing import QUIET_S
 from tests.support.crew import lock_path
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until

@@ -21,11 +21,11 @@ from rollsafe.archives import UNANNOUNCED_EXTENSION
 from rollsafe.excess import find_excess
 from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
-from rollsafe.locks import QUIET_S
 from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.quiet import QuietFiles
 from rollsafe.schedule import Interval
+from rollsafe.timing import QUIET_S
 from tests.support.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.support.load import Plan, run_load, suffix_of_seconds
 from tests.support.logs import LINES, Bzip2, Make, log, read_archive, suffix_of
@@ -55,7 +55,7 @@ def usual() -> dict[str, Any]:
 @pytest.fixture
 def alone(hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for long, because the one handler of the test is all that writes."""
-    monkeypatch.setattr(late, "LATE", 0.05)
+    monkeypatch.setattr(late, "LATE_S", 0.05)
 
 
 def backup_beside(live: Path, hour: int, content: bytes = b"of an earlier run\n") -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, failures, maintenance_pass
-from rollsafe.locks import QUIET_S
 from rollsafe.schedule import Interval
+from rollsafe.timing import QUIET_S
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until

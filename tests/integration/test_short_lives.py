@@ -302,7 +302,7 @@ from rollsafe import SafeTimedRotatingFileHandler, late, maintenance
 from tests.support.constants import set_constants
 
 set_constants(maintenance, _SHORTEST_LOOK_S=0.05)
-set_constants(late, LATE=0.05)
+set_constants(late, LATE_S=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)
 silent.handle(logging.makeLogRecord({"msg": "boot", "created": time.time()}))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import GRACE, LEASE, identity_of
+from rollsafe.locks import identity_of
 from rollsafe.open_file import OpenFile, State
 from rollsafe.schedule import Interval
 from rollsafe.streams import LogStream
+from rollsafe.timing import GRACE_S, LEASE_S
 
 HOUR = Interval(3600.0, 7200.0, "1970-01-01_01", 0)
 NOW, TICK = 4000.0, 100.0
@@ -45,9 +46,9 @@ def test_a_file_that_was_just_opened_permits_no_line(opened: Callable[..., OpenF
 def test_a_lease_ends_by_itself_and_never_after_the_interval(opened: Callable[..., OpenFile]) -> None:
     file = leased(opened())
     assert file.state(NOW) is State.LEASED
-    assert file.state(NOW + LEASE) is State.EXPIRED
-    assert file.recheck_after == TICK + LEASE + GRACE
-    file.grant_lease(HOUR.end - LEASE / 2, TICK, HOUR.end)
+    assert file.state(NOW + LEASE_S) is State.EXPIRED
+    assert file.recheck_after == TICK + LEASE_S + GRACE_S
+    file.grant_lease(HOUR.end - LEASE_S / 2, TICK, HOUR.end)
     assert (file.lease_expires, file.state(HOUR.end)) == (HOUR.end, State.EXPIRED)
     file.assert_consistent()
 

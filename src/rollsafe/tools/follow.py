@@ -16,16 +16,17 @@ from contextlib import suppress
 from io import FileIO
 
 from rollsafe.errors import LogFileError
-from rollsafe.locks import GRACE, LATE, LEASE, Identity, identity_of
+from rollsafe.locks import Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.note import noted_identity, read_note
+from rollsafe.timing import GRACE_S, LATE_S, LEASE_S
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.source import Key, Source, end_of_last_line
 
 # Seconds. A rolled file is closed when it has not grown for so long.
-QUIET = LATE + LEASE + GRACE + 1.0
+QUIET = LATE_S + LEASE_S + GRACE_S + 1.0
 # Seconds between looks at the files that are closed.
 _ROUND = 1.0
 # Seconds within which a directory may change again without a new time (the kernel's clock for files is coarse).

@@ -91,7 +91,8 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
         complain: Told in a sentence of what could not be removed.
 
     Raises:
-        LogFileError: Another process maintains the backups for longer than LOCK_TIMEOUT, or as for `removals_by_author`.
+        LogFileError: Another process maintains the backups for longer than LOCK_TIMEOUT; or as for
+            `removals_by_author`.
         ConfigurationError, OSError: As for `removals`.
     """
     with acting_for(log):
