@@ -1,4 +1,4 @@
-"""The `rollsafe` command. Each command is a thin function: read the arguments, call a room, print what it returns."""
+"""The `rollsafe` command. Each command is a thin function: it reads the arguments, calls a tool, prints the result."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ except ImportError:
     sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
 
 USAGE_ERROR = 2
-"""The exit code of everything that could not be done as it was asked for."""
+"""The exit code of a command that could not do what it was asked for."""
 
 _HELP_OPTIONS = ["-h", "--help"]
 
 
 def _spelling(name: str) -> str:
-    """The name of an option for any spelling of it: --max-age is --max_age, and --backup-count is --backupCount."""
+    """The name of an option in any of its spellings: --max-age is --max_age, and --backup-count is --backupCount."""
     return _spellings().get(_bare(name), name)
 
 
 @functools.cache
 def _spellings() -> dict[str, str]:
-    """The names of all long options, by what is the same in all their spellings."""
+    """The names of all long options, by the part that all their spellings share."""
     options = (option for command in rollsafe.commands.values() for each in command.params for option in each.opts)
     return {_bare(option[2:]): option[2:] for option in options if option.startswith("--")}
 
 
 def _bare(name: str) -> str:
-    """A name without what its spellings differ by; one letter is an option of its own in either case."""
+    """A name without the differences of its spellings; of one letter, either case is an option of its own."""
     return name if len(name) == 1 else name.replace("-", "").replace("_", "").lower()
 
 
@@ -73,7 +73,7 @@ def _bare(name: str) -> str:
 )
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
 def rollsafe() -> None:
-    """Questions about log files that several processes write, answered."""
+    """Inspect and check log files that several processes write."""
 
 
 @rollsafe.command(short_help="Print the script that completes commands in your shell.")
@@ -94,8 +94,8 @@ def completion(shell: str) -> None:
 def status(paths: tuple[str, ...], as_json: bool) -> None:
     """Show files, sizes, the next rollover, and who has the log open and locked.
 
-    PATHS are log directories, or live files. No lock is taken, and nothing is changed. Processes of other users are
-    seen by root only.
+    PATHS are log directories, or live files. The command takes no lock and changes nothing. Only root sees the
+    processes of other users.
     """
     openers = Openers()
     found = [status_of(log, openers) for log in logs_at(paths)]
@@ -111,21 +111,21 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- GUNICORN ARGUMENTS]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each finding.")
 def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
-    """Look for what could go wrong, before going live.
+    """Find what could go wrong, before you go live.
 
-    PATH is a gunicorn.conf.py, which is executed as by gunicorn, a log directory, or a live file. What gunicorn is
-    started with beside the file follows after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
+    PATH is a log directory, a live file, or a gunicorn.conf.py, which is executed as by gunicorn. Put the other
+    arguments of gunicorn after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
 
-    Appends, locks, renames and permissions are tried by several processes in a temporary directory beside the log. If
-    root asks, they are the user that the workers will be, or who owns the live file. Each handler of a configuration is
-    made and given a record; an application that is named is imported; both in a process of its own.
+    Several processes try appends, locks, renames and permissions in a temporary directory beside the log. If root runs
+    the command, they run as the user that the workers become, or as the owner of the live file. The command makes each
+    handler of a configuration, gives it a record, and imports the application if it is named, in other processes.
 
     The exit code is 0 if all is well, 1 if there are warnings, 2 if there are errors.
     """
     if path.endswith(".py"):
         findings = check_config(read_config(path, arguments))
     elif arguments:
-        raise click.UsageError(f"{path!r} is no gunicorn.conf.py, so that nothing may follow it")
+        raise click.UsageError(f"{path!r} is no gunicorn.conf.py, so no arguments may follow it")
     else:
         findings = check_logs(logs_at([path]))
     if as_json:
@@ -143,9 +143,9 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
 def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Read logs and prove that no line is missing, doubled, torn or in the file of a wrong interval.
 
-    PATHS are log directories, live files, or single backups. Missing and doubled lines are found by the stamps of the
-    lines: the format field stamp, or stamps=True of rotating_logs. The exit code is 0 if nothing is amiss, 1 if
-    something is, 2 if it could not be looked at.
+    PATHS are log directories, live files, or single backups. The command finds missing and doubled lines by the stamps
+    of the lines (the format field stamp, or stamps=True of rotating_logs). The exit code is 0 if it finds nothing, 1 if
+    it finds something, 2 if it could not read the files.
     """
     logs = logs_at(paths)
     total = sum(os.path.getsize(file.path) for log in logs for file in log.files if os.path.exists(file.path))
@@ -164,11 +164,11 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
 
 @rollsafe.command(short_help="Remove the backups that exceed the limits, and say why.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
-@click.option("--backupCount", "backup_count", type=click.IntRange(1), help="Keep so many backups.")
-@click.option("--max_age", metavar="AGE", help="Keep no backup whose interval ended longer ago: '30 days'.")
-@click.option("--max_total_bytes", metavar="SIZE", help="Keep the newest backups of so many bytes together: '2 GiB'.")
-@click.option("--min_free_bytes", metavar="SIZE", help="Remove the oldest while less is free: '500 MB'.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why.")
+@click.option("--backupCount", "backup_count", type=click.IntRange(1), help="Keep this number of backups.")
+@click.option("--max_age", metavar="AGE", help="Remove backups whose interval ended longer ago: '30 days'.")
+@click.option("--max_total_bytes", metavar="SIZE", help="Keep the newest backups up to this size together: '2 GiB'.")
+@click.option("--min_free_bytes", metavar="SIZE", help="Remove the oldest backups while less is free: '500 MB'.")
 def prune(
     paths: tuple[str, ...],
     dry_run: bool,
@@ -177,10 +177,10 @@ def prune(
     max_total_bytes: str | None,
     min_free_bytes: str | None,
 ) -> int:
-    """Remove the backups that retention would remove, and say why each goes.
+    """Remove the backups that exceed the limits, and say why.
 
-    PATHS are log directories or live files. The limits are those of the handler, as the lock file tells them; an option
-    takes the place of the limit of its name. The exit code is 1 if something could not be removed.
+    PATHS are log directories or live files. The limits are those that the handler has written into the lock file; an
+    option replaces the limit of its name. The exit code is 1 if something could not be removed.
     """
     given: dict[str, Any] = {
         "count": backup_count,
@@ -206,7 +206,7 @@ def prune(
         except (ConfigurationError, OSError) as error:
             if len(logs) == 1 or isinstance(error, BrokenPipeError):
                 raise
-            # One log of a directory keeps no other one from its limits.
+            # The limits of the other logs of the directory are applied all the same.
             fail(_sentence(error))
             continue
         with standard_output():
@@ -217,17 +217,18 @@ def prune(
 @rollsafe.command(short_help="Print a configuration for a log shipper.")
 @click.argument("engine", type=click.Choice(list(ENGINES)))
 @click.argument("config", type=click.Path(dir_okay=False))
-@click.option("--to", metavar="URL", help="Where to send the lines; without it, an example that has to be edited.")
-@click.option("--state", metavar="DIRECTORY", help="Where the shipper keeps the place that it has reached.")
+@click.option("--to", metavar="URL", help="Where to send the lines. Without it, the destination is an example to edit.")
+@click.option("--state", metavar="DIRECTORY", help="The directory in which the shipper stores its positions.")
 @click.option(
     "--catch-up",
     is_flag=True,
-    help="rsyslog only, while it is down: have it read the backups of that time too, by the places in --state.",
+    help="rsyslog only, while it is stopped: also read the backups that it has missed, by the positions in --state.",
 )
 def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: bool) -> None:
     """Print a configuration for a log shipper, from the logs of CONFIG, a gunicorn.conf.py.
 
-    It reads the live files, and the backups where the shipper knows them again after a rename; nothing compressed.
+    The shipper then reads the live files, and also the backups if it recognises a file after its rename. It reads
+    nothing that is compressed.
     """
     logs = logs_of(read_config(config))
     if catch_up:
@@ -243,7 +244,7 @@ def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; what cannot be done ends with one sentence on standard error and exit code 2."""
+    """Run the command line; a failure ends with one sentence on standard error and exit code 2."""
     open_standard_streams()
     try:
         code = rollsafe.main(arguments, prog_name="rollsafe", standalone_mode=False)
@@ -262,12 +263,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """What is wrong; of what the system refused, the path, the cause and, where it is known, the remedy."""
+    """The text of an error; for an error of the system its path, its cause and, if it is known, the remedy."""
     if not isinstance(error, OSError) or error.errno is None or error.filename is None:
         return str(error)
     remedies = {
-        errno.EACCES: "; ask as root, or as the user who owns it",
-        errno.ENOENT: "; the file was removed meanwhile, or the directory of one to be written does not exist",
+        errno.EACCES: "; run the command as root, or as the user who owns it",
+        errno.ENOENT: "; the file was removed meanwhile, or its directory does not exist",
     }
     return f"{error.filename!r}: {error.strerror}{remedies.get(error.errno, '')}"
 
@@ -283,12 +284,12 @@ def help_pages() -> str:
 
 
 def _number(text: str | None) -> int | str | None:
-    """A number that somebody typed, if it is one; digits without end are none."""
+    """A number that a user typed, if it is one; more than 19 digits are none."""
     return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text) else text
 
 
 def _refused(sentence: str) -> int:
-    """Say why something was not done."""
+    """Print why the command did nothing, and return the exit code."""
     click.echo(f"rollsafe: {printable(' '.join(sentence.split()))}", err=True)
     return USAGE_ERROR
 

@@ -67,8 +67,8 @@ def _vain_capture(cfg: Any) -> Iterator[str]:
     """--capture-output that captures nothing, or captures into a file that a rollover renames."""
     if cfg.capture_output and not _captures(cfg):
         yield (
-            "--capture-output does nothing without --error-logfile; give that a file of its own, which nobody rotates,"
-            " or leave it out"
+            "--capture-output does nothing without --error-logfile; give that a file of its own without rotation,"
+            " or leave --capture-output out"
         )
     rotated = {os.path.realpath(handler.baseFilename) for _, handler in attached()}
     if _captures(cfg) and os.path.realpath(cfg.errorlog) in rotated:

@@ -73,9 +73,9 @@ def ignored_reload(worker: Any) -> Iterator[str]:
 
     if version_info < (26, 1):
         yield (
-            f"gunicorn {__version__} does not set up logging again on a reload, so what was changed of it counts from"
-            " the next start on; let gunicorn.conf.py import on_reload from rollsafe.gunicorn beside post_fork, or use"
-            " gunicorn 26.1 or newer"
+            f"gunicorn {__version__} does not set up logging again on a reload, so the change has no effect before"
+            " the next start; let gunicorn.conf.py import on_reload from rollsafe.gunicorn, as it imports post_fork,"
+            " or use gunicorn 26.1 or newer"
         )
 
 

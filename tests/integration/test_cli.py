@@ -39,7 +39,7 @@ def test_what_the_system_refuses_is_said_with_path_cause_and_remedy(tmp_path: Pa
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
     assert f"rollsafe: {str(page)!r}: No such file or directory; " in ran.stderr
-    assert "the directory of one to be written does not exist" in ran.stderr
+    assert "or its directory does not exist" in ran.stderr
 
 
 def test_the_reference_page_has_the_help_that_is_printed(tmp_path: Path) -> None:

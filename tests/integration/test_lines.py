@@ -210,7 +210,7 @@ def test_last_lines_are_found_from_the_end(count: int, tmp_path: Path) -> None:
 def test_a_time_yet_to_come_is_said_to_be_one(command: str, live: Path) -> None:
     ran = run(command, "--since", "+2 hours", str(live))
     assert (ran.returncode, ran.stdout) == (0, "")
-    assert ran.stderr.startswith("rollsafe: --since '+2 hours' is yet to come (")
+    assert ran.stderr.startswith("rollsafe: --since '+2 hours' is in the future (")
     assert ran.stderr.count("\n") == 1
     assert "in 1 h 59 min" in ran.stderr or "in 2 h" in ran.stderr
 

@@ -202,7 +202,7 @@ def test_what_is_kept_because_nothing_of_it_is_certain_is_said(
     for command in (["prune", "--dry-run"], ["prune"], ["status"], ["check"]):
         ran = run(*command, str(tmp_path))
         if command == ["check"] and suffix:
-            assert f"suffix={suffix!r} does not tell of which interval a backup is" in ran.stdout
+            assert f"suffix={suffix!r} does not tell to which interval a backup belongs" in ran.stdout
         else:
             assert f"no limit removes {'it' if len(names) == 1 else 'them'}: {shown}\n" in ran.stdout, ran
     assert json.loads(run("status", "--json", str(tmp_path)).stdout)[0]["uncertain"] == sorted(names)

@@ -24,9 +24,9 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
             "handlers",
             config.path,
             "no logger has a handler of rollsafe",
-            "nothing of what rollsafe promises holds",
+            "none of the promises of rollsafe holds",
             'logconfig_dict = rotating_logs("logs"); or logger_class = "rollsafe.gunicorn.Logger" and --access-logfile,'
-            " which is to be given here too, behind --",
+            " which you give here too, after --",
         )
     by_path: defaultdict[str, list[ConfiguredHandler]] = defaultdict(list)
     for handler in config.handlers:
@@ -41,7 +41,7 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
                 "handlers",
                 path,
                 f"it has several handlers: {names}",
-                "each rolls it its own way, or goes on in the file that another has renamed",
+                "each rolls it over in its own way, or continues in the file that another one has renamed",
                 "give each its own file, or all loggers the same handler",
             )
     by_backups: defaultdict[str, set[str]] = defaultdict(set)
@@ -57,7 +57,7 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
                 "handlers",
                 os.path.dirname(backup),
                 f"it is the archive_dir of several logs of one name: {' and '.join(sorted(paths))}",
-                "nothing tells their backups apart, and the second handler is refused when the server starts",
+                "their backups have the same names, and the second handler is refused when the server starts",
                 "give each log an archive_dir or a name of its own",
             )
     for handler in config.handlers:
@@ -84,8 +84,8 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
             "flags",
             "--capture-output",
             "it does nothing without --error-logfile",
-            "what the application prints goes to standard output and error as without it",
-            "give --error-logfile a file of its own, which nobody rotates, or leave --capture-output out",
+            "the output of the application goes to standard output and error, as it does without the flag",
+            "give --error-logfile a file of its own without rotation, or leave --capture-output out",
         )
     if server.capture_output and server.errorlog != "-":
         path = os.path.realpath(os.path.join(server.chdir, server.errorlog))
@@ -95,7 +95,7 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
                 "flags",
                 "--capture-output",
                 f"standard output and error go to {path}, which is rotated",
-                "they stay on the file after its rollover: what is printed goes to a backup, and not to its archive",
+                "they stay on the file after its rollover, so the output goes to a backup, and is not in its archive",
                 "give --error-logfile a file of its own",
             )
     given = [name for name in ("logconfig_dict", "logconfig_json", "logconfig") if getattr(server, name)]
@@ -140,7 +140,7 @@ def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
             WARNING,
             "flags",
             flag,
-            f"{flag} {output} beside a logging configuration",
+            f"{flag} {output} together with a logging configuration",
             f"no line goes there: {logger} gets the handlers of the configuration instead"
             + ("" if output == "-" else ", and the file stays empty"),
             f"leave {flag} out, or put a handler for it into the logging configuration (with logger_class = "
@@ -159,7 +159,7 @@ def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
                 WARNING,
                 "flags",
                 "--log-syslog",
-                "--log-syslog beside a logging configuration",
+                "--log-syslog together with a logging configuration",
                 f"nothing of {' and '.join(silent)} is sent: the handlers of the configuration replace its own",
                 "leave --log-syslog out, or put a logging.handlers.SysLogHandler into the logging configuration",
             )
@@ -190,7 +190,7 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
             "loggers",
             "disable_existing_loggers",
             "the logging configuration disables every logger that exists and that it does not name",
-            "modules that made their logger before are silent, without a word",
+            "loggers that were made before write nothing, and nothing reports that",
             "'disable_existing_loggers': False",
         )
     if config.application is None:
@@ -206,7 +206,7 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
             "loggers",
             config.application,
             f"it could not be imported: {error}",
-            "what it does to the loggers was not tried",
+            "its effect on the loggers could not be tried",
             "run the check where the application can be imported, with its environment",
         )
         return
@@ -216,7 +216,7 @@ def check_loggers(config: ServerConfig) -> Iterator[Finding]:
             "loggers",
             name,
             f"importing {config.application} leaves it {'disabled' if what == 'disabled' else 'without its handler'}",
-            "its lines get into no file of rollsafe",
+            "its lines reach no file of rollsafe",
             "in the application's dictConfig: 'disable_existing_loggers': False, and leave this logger out"
             if what == "disabled" or name != ROOT
             else "let the application leave the root logger to the server's configuration"

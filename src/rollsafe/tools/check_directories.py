@@ -73,7 +73,7 @@ def check_file_system(directory: str, user: User | None = None) -> Iterator[Find
             directory,
             f"locks do not exclude: {wrong}",
             "two processes would roll the same file at the same time",
-            "log to a local disk; for NFS see that the lock daemon runs (rpc.statd, and no mount option nolock)",
+            "log to a local disk; for NFS, run the lock daemon (rpc.statd), without the mount option nolock",
         )
     else:
         yield Finding(OK, "lock", directory, "a lock of one process excludes the others")
@@ -88,7 +88,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
             WARNING,
             "permission",
             directory,
-            f"whether user {who} may write here was not tried",
+            f"it was not tried whether user {who} may write here",
             "only root can try it as another user",
             "run the check as root",
         )
@@ -100,7 +100,7 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
             "permission",
             directory,
             f"user {who} may not make and rename files in it: {refusal}",
-            "a rollover renames the file; without it the live file grows for ever",
+            "a rollover renames the file; without rollovers the live file only grows",
             f"give the directory to that user: chown {who} {shlex.quote(directory)}",
         )
         return
@@ -131,7 +131,7 @@ def check_rollover(target: Target) -> Iterator[Finding]:
     ):
         return  # said by others
     who = user_name(user)
-    why = "no rollover can be made; the live file grows for ever"
+    why = "no rollover can be made, and the live file only grows"
     if target.directory != target.backup_directory:
         refusal = _refusal(trials.rename_refusal, target.directory, target.backup_directory, user)
         if refusal:
@@ -180,9 +180,9 @@ def check_clock(directory: str, target: Target) -> Iterator[Finding]:
             WARNING,
             "clock",
             directory,
-            f"the clock that stamps files there was not asked: {error}",
+            f"the clock that stamps files there could not be read: {error}",
             "a file that an earlier run has left is given the interval of its last write, by that clock",
-            "see what else is said of this directory",
+            "see the other findings about this directory",
         )
         return
     if abs(difference) > _CLOCKS_AGREE:
@@ -206,7 +206,7 @@ def check_clock(directory: str, target: Target) -> Iterator[Finding]:
                 target.live,
                 f"it was last written {ahead:.0f} s in the future",
                 "lines go to the file of a later interval until the clock has caught up",
-                "see that the clock of this machine is right; then the next line rolls the file",
+                "set the clock of this machine right; then the next line rolls the file over",
             )
             return
     yield Finding(OK, "clock", directory, "files are stamped with this machine's time")

@@ -44,7 +44,7 @@ def check_zone(target: Target) -> Iterator[Finding]:
             ERROR,
             "zone",
             "TZ",
-            f"TZ={variable!r} is no zone, so that local time is UTC",
+            f"TZ={variable!r} is no zone, so local time is UTC",
             "days begin at the wrong hour, and times in the lines are wrong",
             "set TZ to a name such as Europe/Paris, or give the handler tz=",
         )
@@ -66,9 +66,9 @@ def check_names(target: Target) -> Iterator[Finding]:
                 WARNING,
                 "names",
                 target.live,
-                f"suffix={settings.suffix!r} does not tell of which interval a backup is",
-                "no limit removes a backup of which that is not certain, and the disk fills up sooner or later",
-                "let the suffix have the year and all else down to `when`, such as '%Y-%m-%d' for days",
+                f"suffix={settings.suffix!r} does not tell to which interval a backup belongs",
+                "no limit removes such a backup, and the disk fills up sooner or later",
+                "give the suffix the year and everything else down to `when`, such as '%Y-%m-%d' for days",
             )
             return
     files: list[str] = []
@@ -81,8 +81,8 @@ def check_names(target: Target) -> Iterator[Finding]:
             "names",
             target.live,
             uncertain_words(files),
-            "they take room until somebody removes them",
-            "look what they are, and remove or rename them by hand",
+            "they take space until you remove them",
+            "find out what they are, and remove or rename them by hand",
         )
 
 
@@ -97,13 +97,13 @@ def check_logrotate(target: Target, found: Iterable[Rule]) -> Iterator[Finding]:
                     ERROR,
                     "logrotate",
                     rule.source,
-                    f"its pattern {rule.pattern} takes {what} of {target.live}",
+                    f"its pattern {rule.pattern} matches {what} of {target.live}",
                     "two programs rotate one file: with copytruncate lines are lost, without it backups are scattered",
                     f"remove the pattern from {rule.source}, or let rollsafe leave the file alone",
                 )
                 break
     if not hit:
-        yield Finding(OK, "logrotate", target.live, "no rule of logrotate that can be read takes it")
+        yield Finding(OK, "logrotate", target.live, "no rule of logrotate that can be read matches it")
 
 
 def check_writers(target: Target, openers: Openers) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def check_writers(target: Target, openers: Openers) -> Iterator[Finding]:
                 "writers",
                 target.live,
                 f"process {process.pid} ({process.command}) writes it and has no lock file open",
-                "it seems to be another handler: after a rollover it goes on in the renamed file, or renames it itself",
+                "it seems to be another handler, which stays in the renamed file after a rollover or renames it itself",
                 "give every process that writes this file a SafeTimedRotatingFileHandler, or another file",
             )
 

@@ -67,7 +67,7 @@ def _space(group: Sequence[Target], free: float) -> Iterator[Finding]:
                 WARNING,
                 "retention",
                 target.live,
-                "backups are kept for ever",
+                "backups are never removed",
                 "the disk fills up sooner or later"
                 + (f"; this log grows by {size_text(volume.per_second * _DAY)} a day" if volume else ""),
                 "give backupCount, max_age, max_total_bytes or min_free_bytes",

@@ -103,7 +103,7 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
                 "logrotate",
                 path,
                 "it may not be read",
-                "it may have a rule that takes a log too: then two programs rotate one file",
+                "it may have a rule for a log, and then two programs rotate one file",
                 "run the check as root",
             )
         )

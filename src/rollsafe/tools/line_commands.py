@@ -23,36 +23,36 @@ from rollsafe.tools.words import clock_text, duration_text, printable, printable
 
 # Seconds between looks for new lines.
 _POLL = 0.1
-# Bytes of lines that are written at once.
+# Bytes of lines that are written together.
 _BATCH = 1 << 16
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _moment(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    """The time that an option gives."""
+    """The time in an option."""
     if value is None:
         return None
     now = time.time()
     instant = moment(value, now)
     if option.name == "since" and instant > now:
         shown = f"{clock_text(instant)}, in {duration_text(instant - now)}"
-        complain(f"--since {value!r} is yet to come ({shown}), so that no line is as late; give a date for another day")
+        complain(f"--since {value!r} is in the future ({shown}), so no line matches; give a date for another day")
     return instant
 
 
 def reads_lines(command: Command) -> Command:
-    """Give a command what it takes to choose lines."""
+    """Give a command the options that choose lines."""
     for option in (
         click.option(
             "-r",
             "--raw-control-chars",
             "raw",
             is_flag=True,
-            help="Write control characters to a terminal as they are, not as escapes. Pipes get them in any case.",
+            help="Write control characters to a terminal as they are, not as escapes. A pipe always gets them.",
         ),
         click.option("-H", "--with-name", is_flag=True, help="Put the path of its log before each line."),
-        click.option("--until", metavar="TIME", callback=_moment, help="Only lines of before this time."),
+        click.option("--until", metavar="TIME", callback=_moment, help="Only lines before this time."),
         click.option(
             "--since",
             metavar="TIME",
@@ -71,9 +71,9 @@ def reads_lines(command: Command) -> Command:
 def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> int:
     """Print the lines of logs in the order of time: backups, archives, live file.
 
-    PATHS are log directories, live files, or single backups. Several logs, for instance the directories of several
-    hosts, are merged by the times of their lines; lines that tell no time stay with the one before. The exit code is 1
-    if something could not be read.
+    PATHS are log directories, live files, or single backups. The command merges several logs, such as the directories
+    of several hosts, by the times of their lines. A line without a time stays with the line before it. The exit code is
+    1 if something could not be read.
     """
     _check_range(since, until)
     complaints = _Complaints()
@@ -89,9 +89,13 @@ def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_n
 
 @click.command(short_help="Print the last lines, and follow the logs.")
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0, sys.maxsize), help="How many lines; 10, or all with --since."
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(0, sys.maxsize),
+    help="The number of lines; by default 10, or all with --since.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with the lines that come, across rollovers, each once.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come, each once, across rollovers.")
 @reads_lines
 def tail(
     paths: tuple[str, ...],
@@ -102,9 +106,9 @@ def tail(
     count: int | None,
     follow: bool,
 ) -> int:
-    """Print the last lines of logs, across backups and archives; go on with new ones.
+    """Print the last lines of logs, across backups and archives, and then new ones.
 
-    PATHS are as for cat, which also says how several logs are merged, and what the exit code is.
+    PATHS, the merging of several logs, and the exit code are as for cat.
     """
     if follow and until is not None:
         raise click.UsageError("--follow and --until exclude each other; leave one out")
@@ -122,7 +126,7 @@ def tail(
         streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
     lines = (line for _, text in merge(_named(streams, snapshots, with_name)) for line in _split(text))
     _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
-    # Control-C is how one leaves.
+    # A user ends this with Control-C.
     with suppress(KeyboardInterrupt):
         while followers:
             new = [[(0.0, line) for line in each.poll()] for each in followers]
@@ -133,7 +137,7 @@ def tail(
 
 
 def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:
-    """The streams, each line with the path of its log before it if that is wanted."""
+    """The streams; with `with_name`, each line begins with the path of its log."""
     if not with_name:
         return list(streams)
     return [_with_name(stream, snapshot.log) for stream, snapshot in zip(streams, snapshots, strict=True)]
@@ -152,11 +156,11 @@ def _split(text: bytes) -> list[bytes]:
 
 
 def _print(entries: Iterable[Entry], raw: bool) -> None:
-    """Write lines to standard output; to a terminal, which would obey them, as `printable_line`."""
+    """Write lines to standard output; to a terminal, which would obey them, by `printable_line`."""
     encoding = sys.stdout.encoding if sys.stdout.isatty() and not raw else None
     batch: list[bytes] = []
     size = 0
-    # Reading is done outside of `_output`, which takes each error without a name for one of writing.
+    # The lines are read outside of `standard_output`, which takes an error without a file name for one of writing.
     try:
         for _, text in entries:
             batch.append(
@@ -171,10 +175,10 @@ def _print(entries: Iterable[Entry], raw: bool) -> None:
 
 
 class _Complaints:
-    """Says what could not be read; what can be read is printed all the same.
+    """Reports what could not be read; the rest is printed all the same.
 
     Attributes:
-        any: Whether there was something.
+        any: Whether there was anything to report.
     """
 
     def __init__(self) -> None:
@@ -185,7 +189,7 @@ class _Complaints:
         complain(sentence)
 
     def of(self, snapshots: Iterable[Snapshot]) -> None:
-        """Say which directories of backups could not be read, and of which logs that is not known."""
+        """Report the directories of backups that could not be read, and the lock files that could not."""
         for snapshot in snapshots:
             if snapshot.log.unread:
                 self(snapshot.log.unread)
@@ -194,10 +198,10 @@ class _Complaints:
 
 
 def _check_range(since: float | None, until: float | None) -> None:
-    """Refuse a range in which no line can be."""
+    """Refuse a range that no line can be in."""
     if since is not None and until is not None and since >= until:
         raise click.UsageError(
-            f"--since {clock_text(since)} is not before --until {clock_text(until)}, so that no line is between them"
+            f"--since {clock_text(since)} is not before --until {clock_text(until)}, so no line is between them"
         )
 
 

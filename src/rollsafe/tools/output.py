@@ -1,4 +1,4 @@
-"""The standard streams of the command: what it writes, what it complains of, and whether anybody still reads it."""
+"""The standard streams of the command: its output, its complaints, and whether a process still reads the output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rollsafe.tools.words import printable
 
 
 def open_standard_streams() -> None:
-    """Open what a shell has closed (`>&-`): a log file that is opened would get its number, and be written."""
+    """Open the streams that a shell has closed (`>&-`); a log file would get such a number, and would be written to."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -27,16 +27,16 @@ def open_standard_streams() -> None:
 
 
 class OutputClosedError(Exception):
-    """Who reads standard output has seen enough (`| head`): no error, and no reason to go on."""
+    """The reader of standard output has ended (`| head`). That is no error, and no reason to continue."""
 
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Standard output, for bytes; all is written at the end.
+    """Standard output, for bytes; it is flushed at the end.
 
     Raises:
-        OutputClosedError: Nobody reads it any more.
-        OSError: It cannot be written; with a name, which the error of a write(2) does not have.
+        OutputClosedError: No process reads it any more.
+        OSError: It cannot be written. The error has a file name, which that of a write(2) lacks.
     """
     try:
         yield sys.stdout.buffer
@@ -44,7 +44,7 @@ def standard_output() -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is not None:
             raise
-        # What is left goes nowhere: the interpreter would complain of it when it ends.
+        # The interpreter would complain at its end of text that is left, so the text goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise OutputClosedError from error
@@ -52,32 +52,32 @@ def standard_output() -> Iterator[BinaryIO]:
 
 
 def echo(text: str) -> None:
-    """Write a text, as it is; if nobody reads it, the command still has its exit code to give."""
+    """Write a text as it is. If no process reads it, the command still continues to its exit code."""
     with suppress(OutputClosedError):
         write([text.encode("utf-8", "surrogateescape")])
 
 
 def write(texts: Iterable[bytes]) -> None:
-    """Write some texts to standard output, and see them off."""
+    """Write some texts to standard output, and flush it."""
     with standard_output() as output:
         output.writelines(texts)
 
 
 def is_output_closed(seconds: float) -> bool:
-    """Whether nobody reads standard output any more, asked for so many seconds.
+    """Whether no process reads standard output any more; waits for that for some seconds.
 
-    A write would tell too, but there may be no line to write for days (poll(2): POLLERR for a pipe without reader).
+    A write would show it too, but there may be no line to write for days (poll(2): POLLERR for a pipe without reader).
     """
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     asked = time.monotonic()
     closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(1000 * seconds))
     if not closed:
-        # What cannot be polled (a closed descriptor) is answered at once.
+        # A descriptor that cannot be polled, such as a closed one, is answered at once.
         time.sleep(max(0.0, asked + seconds - time.monotonic()))
     return closed
 
 
 def complain(sentence: str) -> None:
-    """Say on standard error what could not be read; what can be read is printed all the same."""
+    """Report on standard error what could not be read; the rest is printed all the same."""
     click.echo(f"rollsafe: {printable(sentence)}", err=True)

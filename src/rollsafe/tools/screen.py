@@ -111,7 +111,7 @@ def show_report(console: Console, report: Report) -> None:
     for kind, count in report.found.items():
         left = count - sum(each.count for each in report.findings if each.kind == kind)
         if left > 0:
-            more = f"{left:,} more {kind} beside the {shown[kind]} above"
+            more = f"{left:,} more {kind} besides the {shown[kind]} above"
             console.print(_text((f"  {kind:<9} ", "red"), more), soft_wrap=True)
     for note in report.notes:
         console.print(_text(("  note      ", "dim"), note), soft_wrap=True)
@@ -204,7 +204,10 @@ def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator
     if not status.processes:
         yield "open in", "no process"
     if status.unseen:
-        yield "", f"{plural(status.unseen, 'process', 'es')} of other users could not be looked into; ask as root"
+        yield (
+            "",
+            f"{plural(status.unseen, 'process', 'es')} of other users could not be inspected; run this as root",
+        )
 
 
 def _each(settings: Settings) -> str:

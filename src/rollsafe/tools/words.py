@@ -76,18 +76,18 @@ def plural(number: int, noun: str, ending: str = "s") -> str:
 
 
 DOUBTED_CLOCK = (
-    "none goes for its age: all files were last written longer ago than max_age, or only just now, so the clock may be"
-    " wrong; a process that logs removes them when its clock has been right for ten minutes"
+    "none is removed for its age: all files were last written longer ago than max_age, or only a moment ago, so the"
+    " clock may be wrong; a process that logs removes them when its clock has been right for ten minutes"
 )
 
 
 def uncertain_words(paths: Sequence[str], most: int = 3) -> str:
-    """Of files that look like backups: that they stay, and why."""
+    """A sentence that files which look like backups stay, and why."""
     files = [path.rpartition("/")[2] for path in paths]
     left = f" and {plural(len(files) - most, 'other')}" if len(files) > most else ""
     one = len(files) == 1
     return (
-        f"{plural(len(files), 'file')} {'looks' if one else 'look'} like backups of this log, and"
-        f" {'its name does' if one else 'their names do'} not tell for certain of which interval that is over; no limit"
+        f"{plural(len(files), 'file')} {'looks like a backup' if one else 'look like backups'} of this log, but"
+        f" {'its name does' if one else 'their names do'} not belong for certain to one interval that is over; no limit"
         f" removes {'it' if one else 'them'}: {', '.join(files[:most])}{left}"
     )

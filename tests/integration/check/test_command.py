@@ -62,7 +62,7 @@ def test_arguments_of_gunicorn_follow_after_two_dashes(tmp_path: Path) -> None:
     ran = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
     assert ran.returncode == 1
     assert [told["what"] for told in json.loads(ran.stdout) if told["level"] == WARNING] == [
-        "--access-logfile a.log beside a logging configuration"
+        "--access-logfile a.log together with a logging configuration"
     ]
 
 
