@@ -356,7 +356,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds, all peers in each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of each run (default: %(default)s)")
     parser.add_argument(
-        "--only", nargs="*", help="further peers, beside those that are compared with, by parts of names"
+        "--only", nargs="*", help="further peers, besides those of the comparison, by parts of their names"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="directory (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""How long a rollover keeps the workers, beside other handlers, and what a line costs beside many backups and handlers.
+"""How long a rollover delays the workers, compared with other handlers; a line's cost among many backups or handlers.
 
     python -m bench.rollover [--rounds 5] [--out docs/figures]
 
@@ -107,8 +107,8 @@ def _work(peer: str, live: Path, rounds: int, barrier: Barrier, sender: Connecti
     sender.send(calls)
 
 
-def beside(directory: Path, backups: int = 0, handlers: int = 0) -> Logging:
-    """A handler in a directory of its own, with so many backups and other handlers beside it."""
+def handler_among(directory: Path, backups: int = 0, handlers: int = 0) -> Logging:
+    """A handler in a directory of its own, with a number of backups and of other handlers."""
     directory.mkdir()
     live = directory / "app.log"
     for age in range(backups):
@@ -160,9 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append((workers, HANDLERS.index(peer), f"| {workers} | {peer} | {cells} |"))
     lines = compare(
         {
-            "one handler": lambda directory: beside(directory),
-            "500 backups": lambda directory: beside(directory, backups=500),
-            "30 other handlers": lambda directory: beside(directory, handlers=30),
+            "one handler": lambda directory: handler_among(directory),
+            "500 backups": lambda directory: handler_among(directory, backups=500),
+            "30 other handlers": lambda directory: handler_among(directory, handlers=30),
         }
     )
     text = "\n".join(
@@ -171,17 +171,17 @@ def main(arguments: list[str] | None = None) -> int:
             "",
             f"Made by `python -m bench.rollover`, Python {sys.version.split()[0]}. Milliseconds at a boundary, medians"
             f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER:g} ms of"
-            f" each figure of rollsafe are the quiet moment, for which whoever would roll waits; the {STANDARD}, which"
-            " waits for nobody, loses lines here.",
+            f" each figure of rollsafe are the quiet moment, in which no process renames the file; the {STANDARD} waits"
+            " for nothing, and loses lines here.",
             "",
             "| workers | | first record until each worker has written one | most | longest call | most |",
             "|---:|---|---:|---:|---:|---:|",
             *(row for _, _, row in sorted(rows)),
             "",
-            "A line costs the same whatever else there is: one `write`. `tests/integration/test_cost.py` counts the"
-            " system calls; the time of a line by turns:",
+            "A line costs one `write`, whatever else there is. `tests/integration/test_cost.py` counts the system"
+            " calls; the time of a line by turns:",
             "",
-            "| beside | µs |",
+            "| with | µs |",
             "|---|---:|",
             *(f"| {name} | {1e6 * seconds:.1f} |" for name, seconds in lines.items()),
             "",

@@ -1,4 +1,4 @@
-"""How fast `rollsafe verify` reads, beside a loop that only counts lines; and what a stamp costs the line that has it.
+"""How fast `rollsafe verify` reads, compared with a loop that only counts lines, and the cost of a stamp for a line.
 
     python -m bench.verify [--rounds 5] [--lines 1000000] [--out docs/figures]
 

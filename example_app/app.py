@@ -1,4 +1,4 @@
-"""A small shop that logs as any Flask application does; two lines make it ready for every server."""
+"""A small shop that logs as any Flask application does; two lines prepare it for every server."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_backups_become_archives_and_a_late_line_makes_a_further_one(live: Path,
     wait_until(lambda: final.exists() and settled(live), "the first backup is an archive")
     log(handler, "late", first)
     assert live.with_name(f"app.log.{suffix_of(first)}.1").read_text() == "late\n"
-    wait_until(lambda: settled(live), "the later piece is an archive")
+    wait_until(lambda: settled(live), "the later part is an archive")
     archived = archived_lines(live)
     assert archived[f"{suffix_of(first)}.gz"] == "first\n"
     assert archived[f"{suffix_of(first)}.1.gz"] == "late\n"

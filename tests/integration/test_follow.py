@@ -102,7 +102,7 @@ PLANS = {
 BACKUPS: dict[str, dict[str, Any]] = {
     "plain": {},
     "compressed": {"compress": "gz"},
-    "pieces by size": {"compress": "gz", "maxBytes": 200_000},
+    "parts by size": {"compress": "gz", "maxBytes": 200_000},
     "compressed elsewhere": {"compress": "gz", "archive_dir": "old"},
 }
 
@@ -112,7 +112,7 @@ BACKUPS: dict[str, dict[str, Any]] = {
     [
         ("rollover each second", "compressed"),
         pytest.param("long lines, kills and stops", "compressed elsewhere", marks=pytest.mark.slow),
-        ("rollover each second", "pieces by size"),
+        ("rollover each second", "parts by size"),
         pytest.param("rollover each second", "plain", marks=pytest.mark.slow),
         pytest.param("long lines, kills and stops", "plain", marks=pytest.mark.slow),
         pytest.param("long lines, kills and stops", "compressed", marks=pytest.mark.slow),
@@ -356,11 +356,11 @@ def test_a_quiet_backup_is_closed_and_still_looked_at(tail: Tail) -> None:
 def test_an_inode_that_another_file_gets_is_another_file(tail: Tail) -> None:
     old = min(backups(tail.live))
     (source,) = [source for source in tail.follower._sources.values() if source.path == str(old)]
-    # As if the old backup had been removed, and the new piece had been given its inode.
-    piece = old.rename(f"{old}.1")
+    # As if the old backup had been removed, and the new part had been given its inode.
+    part = old.rename(f"{old}.1")
     assert source.stream is None
     assert tail.polled() == ["old"]
-    assert piece.exists()
+    assert part.exists()
 
 
 def test_settings_that_come_later_make_no_old_file_new(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_line_later_than_its_file_is_kept_open_goes_to_the_backup_of_its_inter
     assert live.read_text() == ""
 
 
-def test_a_line_whose_backup_is_archived_goes_to_a_new_piece_of_its_interval(live: Path, make: Make) -> None:
+def test_a_line_whose_backup_is_archived_goes_to_a_new_part_of_its_interval(live: Path, make: Make) -> None:
     handler = make(when="H")
     two_hours_ago = time.time() - 7200
     suffix = suffix_of(two_hours_ago, "H")

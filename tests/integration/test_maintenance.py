@@ -308,7 +308,7 @@ def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_i
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(live: Path, make: Make, compress: str | None) -> None:
+def test_it_is_told_of_each_part_by_size_in_the_archive_dir(live: Path, make: Make, compress: str | None) -> None:
     folder = live.parent / "old"
     told = Told()
     handler = make(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
@@ -316,7 +316,7 @@ def test_it_is_told_of_each_piece_by_size_in_the_archive_dir(live: Path, make: M
     log(handler, "bbbbbb")
     log(handler, "cccccc")
     log(handler, "dddddd")
-    wait_until(lambda: len(told.paths) >= 3, "it is told of the pieces")
+    wait_until(lambda: len(told.paths) >= 3, "it is told of the parts")
     wait_until_maintained(handler)
     ending = f".{compress}" if compress else ""
     name = f"app.log.{suffix_of(created, 'H')}"

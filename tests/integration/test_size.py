@@ -1,4 +1,4 @@
-"""Rollover by size within an interval: pieces in order, a bound that holds, nothing lost."""
+"""Rollover by size within an interval: parts in order, a bound that holds, nothing lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def usual() -> dict[str, Any]:
     return {"when": "H", "utc": True, "maxBytes": 10}
 
 
-def pieces(live: Path) -> list[str]:
+def parts(live: Path) -> list[str]:
     """What is in the backups, in the order in which tools show them."""
     while True:
         try:
@@ -39,7 +39,7 @@ def pieces(live: Path) -> list[str]:
             continue
 
 
-def test_pieces_of_an_interval_are_numbered_in_the_order_of_time(live: Path, make: Make) -> None:
+def test_parts_of_an_interval_are_numbered_in_the_order_of_time(live: Path, make: Make) -> None:
     handler = make()
     for message in ("aaaa", "bbbb", "cccc", "dddd", "eeee"):
         created = log(handler, message)
@@ -47,14 +47,14 @@ def test_pieces_of_an_interval_are_numbered_in_the_order_of_time(live: Path, mak
     assert live.with_name(f"app.log.{suffix}").read_text() == "aaaa\nbbbb\n"
     assert live.with_name(f"app.log.{suffix}.1").read_text() == "cccc\ndddd\n"
     assert live.read_text() == "eeee\n"
-    assert pieces(live) == ["aaaa\nbbbb\n", "cccc\ndddd\n"]
+    assert parts(live) == ["aaaa\nbbbb\n", "cccc\ndddd\n"]
 
 
 def test_a_line_that_is_too_large_has_a_file_of_its_own(live: Path, make: Make) -> None:
     handler = make()
     for message in ("x" * 30, "y" * 30, "z"):
         log(handler, message)
-    assert pieces(live) == ["x" * 30 + "\n", "y" * 30 + "\n"]
+    assert parts(live) == ["x" * 30 + "\n", "y" * 30 + "\n"]
     assert live.read_text() == "z\n"
 
 
@@ -83,7 +83,7 @@ def test_a_worker_with_a_short_line_follows_a_rollover_for_size_at_once_though_i
     log(other, "bbbb")
     log(one, "a line of no room")
     log(other, "c")
-    assert pieces(live) == ["aaaa\nbbbb\n"]
+    assert parts(live) == ["aaaa\nbbbb\n"]
     assert live.read_text() == "a line of no room\nc\n"
 
 
@@ -97,7 +97,7 @@ def test_in_a_file_that_is_about_to_be_rolled_nobody_begins_a_line_and_nothing_o
     handler._file.mark_full()
     assert live.stat().st_mode != mode
     log(handler, "bbbb")
-    assert pieces(live) == ["aaaa\n"]
+    assert parts(live) == ["aaaa\n"]
     assert live.read_text() == "bbbb\n"
     modes = {path.stat().st_mode for path in (live, *live.parent.glob("app.log.*"))}
     assert modes == {mode}
@@ -105,18 +105,18 @@ def test_in_a_file_that_is_about_to_be_rolled_nobody_begins_a_line_and_nothing_o
 
 
 @pytest.mark.slow
-def test_retention_takes_the_first_pieces_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
+def test_retention_takes_the_first_parts_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
     handler = make(backupCount=2)
     for number in range(6):
         log(handler, f"{number:09d}")
-    wait_until(lambda: len(pieces(live)) == 2, "the first pieces are removed")
+    wait_until(lambda: len(parts(live)) == 2, "the first parts are removed")
     handler.close()
     lock_path(live).unlink()
     again = make(backupCount=2)
     for number in range(6, 8):
         log(again, f"{number:09d}")
-    wait_until(lambda: len(pieces(live)) == 2, "the older pieces are removed")
-    assert [int(piece) for piece in pieces(live)] == [5, 6]
+    wait_until(lambda: len(parts(live)) == 2, "the older parts are removed")
+    assert [int(part) for part in parts(live)] == [5, 6]
 
 
 def test_without_the_hint_of_the_lock_file_the_numbers_go_on_too(live: Path, make: Make) -> None:
@@ -170,7 +170,7 @@ def test_without_a_bound_the_write_is_the_system_call_alone(live: Path, make: Ma
     assert handler._file.write is handler._file.append
 
 
-def test_late_lines_of_an_earlier_interval_go_to_its_last_piece(live: Path, make: Make) -> None:
+def test_late_lines_of_an_earlier_interval_go_to_its_last_part(live: Path, make: Make) -> None:
     handler = make(when="S")
     first = log(handler, "aaaa")
     for message in ("bbbb", "cccc"):

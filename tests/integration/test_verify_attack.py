@@ -176,7 +176,7 @@ def gone(log: CleanLog, directory: Path, draw: Draw) -> None:
 
 
 def copied(log: CleanLog, directory: Path, draw: Draw) -> None:
-    """A backup is there twice, as two pieces of one interval."""
+    """A backup is there twice, as two parts of one interval."""
     name = draw(st.sampled_from(log.backups))
     shutil.copyfile(log.directory / name, directory / f"{name}.{draw(st.integers(1, 9))}")
 
