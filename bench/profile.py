@@ -26,6 +26,7 @@ from bench.measuring import parser_of, shuffled, write
 from rollsafe import (
     access,
     bounded_lock,
+    encoder,
     formats,
     formatters,
     fragments,
@@ -33,12 +34,18 @@ from rollsafe import (
     gunicorn_logger,
     handlers,
     late,
+    live_file,
     live_path,
     locks,
+    naming,
     open_file,
+    pending,
+    renewal,
+    reports,
     rollover,
     shared,
     streams,
+    writer,
 )
 
 RATE = 500
@@ -94,6 +101,11 @@ def files_of(*modules: ModuleType) -> str:
     return "|".join(re.escape(module.__name__.replace(".", "/") + ".py") for module in modules)
 
 
+# The modules that a line goes through.
+LINE_MODULES = (
+    *(handlers, encoder, writer, renewal, live_file, reports, naming, pending),
+    *(open_file, fragments, streams, late, shared, live_path, rollover, bounded_lock, locks),
+)
 # Part -> (function, file) of its frames; the frame nearest to the leaf that is one of some part's decides.
 PARTS = {
     "the fields of the access line": (
@@ -109,9 +121,9 @@ PARTS = {
         rf"logging/__init__\.py|{files_of(formatters, formats)}|<string>",
     ),
     "handler: rollover?, lock, write": (
-        r"emit|flush|shouldRollover|Handler\.handle|handle|acquire|release|_\w+|write_line",
-        r"logging/handlers\.py|logging/__init__\.py|"
-        + files_of(handlers, open_file, fragments, streams, late, shared, live_path, rollover, bounded_lock, locks),
+        r"emit|flush|shouldRollover|Handler\.handle|handle|acquire|release|_\w+|write_line|take|write_pending|renew|"
+        r"keeps|file_of|ensure_open|encode\w*",
+        rf"logging/handlers\.py|logging/__init__\.py|{files_of(*LINE_MODULES)}",
     ),
 }
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(:\d+)?\)")

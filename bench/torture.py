@@ -102,7 +102,7 @@ def _finish(handler: logging.Handler) -> None:
     from rollsafe import SafeTimedRotatingFileHandler
 
     if isinstance(handler, SafeTimedRotatingFileHandler):
-        while (wait := handler._maintenance.make_pass()) is not None:
+        while (wait := handler._live.maintenance.make_pass()) is not None:
             time.sleep(wait)
     handler.close()
 

@@ -6,12 +6,14 @@ They are read each time, because an application may set them at any time.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from rollsafe.codecs import Codec
 from rollsafe.listing import Listing
-from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.naming import BackupNaming
 from rollsafe.retention import Limits
 from rollsafe.schedule import Interval
 
@@ -34,29 +36,11 @@ class Maintained(Protocol):
     def getFilesToDelete(self) -> list[str]:
         """Full paths of the backups that are to be removed."""
 
-    def _names(self) -> Names:
-        """The names of the backups."""
-
-    def _recognisers(self) -> list[Names]:
-        """The names of the backups, and those of a handler with another `when`."""
-
-    def _backup_directories(self) -> list[str]:
-        """Where the backups are: first where they go now; a namer may have a directory for each month."""
-
-    def _backup_owner(self) -> str | None:
-        """The other log to which the backups belong by now, None as long as they are the handler's."""
-
-    def _removes_more(self) -> bool:
-        """Whether the application itself decides which backups are removed."""
-
-    def _rotates_more(self) -> bool:
-        """Whether the application does more than rename a rolled file."""
+    def _replaces(self, name: str) -> bool:
+        """Whether the application has a method of its own in the place of one of ours."""
 
     def _let_go(self) -> bool:
         """Close files that were rolled; whether the handler still has a file open."""
-
-    def _report(self, sentence: str, error: BaseException | None) -> None:
-        """Report what could not be done."""
 
 
 class Duties:
@@ -64,11 +48,13 @@ class Duties:
 
     Args:
         handler: The handler.
+        naming: The names of its backups.
         codec: How they are compressed, None if they are not.
     """
 
-    def __init__(self, handler: Maintained, codec: Codec | None) -> None:
+    def __init__(self, handler: Maintained, naming: BackupNaming, codec: Codec | None) -> None:
         self._handler = handler
+        self._naming = naming
         self.codec = codec
 
     def limits(self) -> Limits:
@@ -78,8 +64,8 @@ class Duties:
 
     def listings(self) -> list[Listing]:
         """The files in each directory of backups."""
-        first, *others = self._handler._backup_directories()
-        names = self._handler._names()
+        first, *others = self._naming.directories(time.time())
+        names = self._naming.names()
         if not others:
             return [Listing(first, names)]
         return [Listing(directory, names.within(directory)) for directory in (first, *others)]
@@ -91,11 +77,15 @@ class Duties:
 
     def after_rollover(self) -> bool:
         """Whether there is anything to do after a rollover."""
-        return self.limits().any or self._handler._removes_more() or self.with_new_backup()
+        return self.limits().any or self.removes_more() or self.with_new_backup()
 
     def with_new_backup(self) -> bool:
         """Whether there is anything to do with the backup that a rollover has made."""
         return self.codec is not None or self.notifies() or self.has_rotator()
+
+    def removes_more(self) -> bool:
+        """Whether the application itself decides which backups are removed."""
+        return self._handler._replaces("getFilesToDelete")
 
     def notifies(self) -> bool:
         """Whether the application is notified of final backups."""
@@ -103,7 +93,7 @@ class Duties:
 
     def has_rotator(self) -> bool:
         """Whether the application does more than rename a rolled file."""
-        return callable(self._handler.rotator) or self._handler._rotates_more()
+        return callable(self._handler.rotator) or self._handler._replaces("rotate")
 
     def rotate(self, source: str, dest: str) -> None:
         """Hand a rolled file to the application's rotator."""
@@ -112,7 +102,7 @@ class Duties:
     def notify(self, path: str) -> None:
         """Notify the application, if it wants that, of a backup that is final."""
         if self._handler.on_rollover is not None:
-            names = self._handler._names()
+            names = self._naming.names()
             backup = names.within(os.path.dirname(path)).parse(os.path.basename(path))
             if backup is not None:
                 self._handler.on_rollover(path, names.interval_near(backup, os.lstat(path).st_mtime))

@@ -27,7 +27,9 @@ from rollsafe.listing import Listing
 from rollsafe.locks import FileLock
 from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.maintenance_thread import join, thread_of_this_process
+from rollsafe.naming import BackupNaming
 from rollsafe.quiet import QuietFiles
+from rollsafe.reports import Reports
 from rollsafe.timing import LEASE_S
 
 # The least and the most seconds between looks whether a file is to be closed: with intervals of a second, and if files
@@ -41,6 +43,8 @@ class Maintenance:
 
     Args:
         handler: The handler.
+        naming: The names of its backups.
+        reports: Takes what could not be done.
         codec: How its backups are compressed, None if they are not.
         lock_path: The lock file of its log.
 
@@ -49,9 +53,13 @@ class Maintenance:
         look_at: When to look whether a file is to be closed; as `due`.
     """
 
-    def __init__(self, handler: Maintained, codec: Codec | None, lock_path: str) -> None:
+    def __init__(
+        self, handler: Maintained, naming: BackupNaming, reports: Reports, codec: Codec | None, lock_path: str
+    ) -> None:
         self._handler = handler
-        self.duties = Duties(handler, codec)
+        self._naming = naming
+        self._reports = reports
+        self.duties = Duties(handler, naming, codec)
         self._lock_path = lock_path
         self._quiet = QuietFiles()
         self._failures = Failures()
@@ -187,7 +195,7 @@ class Maintenance:
         if not limits.any:
             return []
         listings = self.duties.listings() if listings is None else listings
-        return find_excess(listings, self._handler._recognisers(), limits, self._quiet).paths
+        return find_excess(listings, self._naming.recognisers(), limits, self._quiet).paths
 
     # A step.
 
@@ -214,7 +222,7 @@ class Maintenance:
         if self._is_disowned():
             return None
         listings = self.duties.listings()
-        if self._handler._removes_more():
+        if self.duties.removes_more():
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         else:
             expired = self.expired(listings)
@@ -227,7 +235,7 @@ class Maintenance:
 
     def _is_disowned(self) -> bool:
         """Whether the backups are another log's by now, which is reported once; see `ownership`."""
-        owner = self._handler._backup_owner()
+        owner = self._naming.other_owner()
         if owner is not None and not self._was_disowned:
             sentence = f"the backups that {self._lock_path} is for are those of {owner!r} too, and are left alone"
             self._report(f"{sentence}; give each log an archive_dir or a name of its own", None)
@@ -241,4 +249,4 @@ class Maintenance:
     def _report(self, sentence: str, error: BaseException | None) -> None:
         """Report; a `handleError` that raises does not end the thread."""
         with suppress(BaseException):
-            self._handler._report(sentence, error)
+            self._reports.report(sentence, error)

@@ -248,3 +248,8 @@ def mode_of(status: os.stat_result) -> int:
     """The permissions of a file, without the mark of a full one."""
     # Nor any other of the bits beyond: a file whose owner cannot be changed would be run as us.
     return status.st_mode & 0o777
+
+
+# Stands for "no file is open": it never has a lease, and a write to it fails.
+NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
+NOWHERE.stream.close()

@@ -22,7 +22,8 @@ from rollsafe.ledger import archived_since
 from rollsafe.live_note import LiveNote
 from rollsafe.live_path import LivePath, open_to_read_too
 from rollsafe.locks import Identity, identity_of
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
+from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.naming import BackupNaming
 from rollsafe.note import Archived
 from rollsafe.open_file import FULL, OpenFile, mode_of, write_of
 from rollsafe.places import open_file, place_of
@@ -60,41 +61,36 @@ class Rollover:
 
     Args:
         path: The live file.
-        interval_at: The interval that holds an instant (seconds since the epoch).
-        backup_path: (suffix, sequence) -> full path of that backup.
+        naming: The intervals, and the names of their backups.
         extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
             await the application's rotator.
-        permissions: Mode of the live and the lock file; None follows the live file's.
-        extensions: What archives of backups may have behind their names, as `names.EXTENSIONS`.
-        last_number: The highest sequence number of a suffix that any file has, -1 if none has; None where the first
-            free one will do, because nothing is rolled twice in one interval.
         describe: What is noted of the handler's settings, for tools: one line, without newline.
+        permissions: Mode of the live and the lock file; None follows the live file's.
         shared: Other hosts do the same on their mounts of the file system, whose caches are not to be trusted.
+        by_size: Files are rolled for their size, too, so that an interval has several, numbered in the order of time.
     """
 
     def __init__(
         self,
         path: str,
-        interval_at: Callable[[float], Interval],
-        backup_path: Callable[[str, int], str],
-        extension: Callable[[], str] = str,
-        permissions: int | None = None,
-        describe: Callable[[], bytes] = bytes,
-        extensions: tuple[str, ...] = EXTENSIONS,
-        shared: bool = False,
-        last_number: Callable[[str], int] | None = None,
+        naming: BackupNaming,
+        *,
+        extension: Callable[[], str],
+        describe: Callable[[], bytes],
+        permissions: int | None,
+        shared: bool,
+        by_size: bool,
     ) -> None:
         self.lock = BoundedLock(path, shared)
-        self._note = LiveNote(self.lock, interval_at, describe, shared=shared)
+        self._note = LiveNote(self.lock, naming.interval_at, describe, shared=shared)
         self.live = LivePath(path, self.lock, self._note, permissions=permissions, shared=shared)
         self.file_limit = FileLimit()
         self.shared_file = SharedFile(self.live, self.lock, self._open_piece, self.file_limit)
-        self._interval_at = interval_at
-        self._backup_path = backup_path
+        self._naming = naming
         self._extension = extension
-        self._taken = (*extensions, ROLLED_EXTENSION)
+        self._taken = (*naming.names().extensions, ROLLED_EXTENSION)
         self._shared = shared
-        self._last_number = last_number
+        self._by_size = by_size
         # The interval in which we have rolled last, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
         # The live file whose rename over a claim was refused last, the pause after it, and its end (monotonic).
@@ -170,7 +166,7 @@ class Rollover:
         """
         if not file.has_name() or archived is None or file.interval is None:
             return file.has_name()
-        places = {os.path.dirname(path) for path in (self.live.path, self._backup_path(file.interval.suffix, 0))}
+        places = {os.path.dirname(path) for path in (self.live.path, self._naming.path(file.interval.suffix, 0))}
         try:
             return any(_has_inode(place, file.identity[1]) for place in places)
         except OSError:
@@ -237,7 +233,7 @@ class Rollover:
         number = self._next_number(status, interval)
         while self.lock.excludes():
             number = self._free_sequence(interval, number)
-            backup = self._backup_path(interval.suffix, number) + self._extension()
+            backup = self._naming.path(interval.suffix, number) + self._extension()
             try:
                 if not rename_new(self.live.path, backup):
                     return self._rename_over_claim(status, interval, number)
@@ -284,7 +280,7 @@ class Rollover:
         """Make an empty file under the first free backup name from `number` on; returns path, identity and number."""
         while True:
             number = self._free_sequence(interval, number)
-            path = self._backup_path(interval.suffix, number) + self._extension()
+            path = self._naming.path(interval.suffix, number) + self._extension()
             try:
                 with place_of(path) as place:
                     descriptor = place.create(os.O_WRONLY, 0o600)
@@ -311,14 +307,13 @@ class Rollover:
 
     def _open_piece(self, interval: Interval) -> FileIO:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
-        first = self._last_number(interval.suffix) + 1 if self._last_number else 0
-        free = self._free_sequence(interval, first)
+        free = self._free_sequence(interval, self._number_above(interval))
         extension = self._extension()
-        last = self._backup_path(interval.suffix, free - 1) + extension
+        last = self._naming.path(interval.suffix, free - 1) + extension
         # What waits for the application is given to it when it was quiet for long, and removed afterwards.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
             return FileIO(last, "a", opener=_open_piece_that_is_there)
-        new = self._backup_path(interval.suffix, free) + extension
+        new = self._naming.path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self.live.open_new)
 
     def _can_grow(self, path: str) -> bool:
@@ -334,7 +329,7 @@ class Rollover:
         with self.live.create_like(old) as stream:
             new = os.fstat(stream.fileno())
             if new.st_size == 0:
-                interval = self._interval_at(now)
+                interval = self._naming.interval_at(now)
                 same = self._next is not None and self._next[0] == interval.start
                 self._note.write(new, interval, self._next[1] if self._next and same else None)
 
@@ -361,7 +356,7 @@ class Rollover:
             noted, described = self._note.interval(status)
             # A time stamp of the future is not believed, unless the clock is still to be set.
             written = min(status.st_mtime, now) if is_set(now) else status.st_mtime
-            interval = noted or self._interval_at(written if status.st_size else now)
+            interval = noted or self._naming.interval_at(written if status.st_size else now)
             stale = noted is None or not described
             if stale and locked and identity_of(os.lstat(self.live.path)) == identity_of(status):
                 try:
@@ -401,9 +396,14 @@ class Rollover:
         Not simply the first free one: retention takes the lowest, and the order of numbers is the order of time.
         """
         noted = self._note.number(status, interval)
-        if noted is not None:
-            return max(interval.fold, noted)
-        return max(interval.fold, self._last_number(interval.suffix) + 1 if self._last_number else 0)
+        return max(interval.fold, self._number_above(interval) if noted is None else noted)
+
+    def _number_above(self, interval: Interval) -> int:
+        """The number above the highest that a backup of the interval has; 0 where the first free one will do.
+
+        That is so where files are rolled for the time alone, because nothing is rolled twice in one interval.
+        """
+        return self._naming.last_number(interval.suffix) + 1 if self._by_size else 0
 
     def close(self) -> None:
         """Let go of the lock file, and of the live file, which is about to be closed."""
@@ -417,10 +417,10 @@ class Rollover:
             ValueError: The names do not differ by the number, so that there is none.
         """
         sequence = max(sequence, interval.fold)
-        path = self._backup_path(interval.suffix, sequence)
+        path = self._naming.path(interval.suffix, sequence)
         while any(os.path.lexists(path + extension) for extension in self._taken):
             sequence += 1
-            taken, path = path, self._backup_path(interval.suffix, sequence)
+            taken, path = path, self._naming.path(interval.suffix, sequence)
             if path == taken:
                 raise ValueError(f"{path!r} exists and the namer gives it for every number; let it keep the `.1`")
         return sequence

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, failures, handlers
+from rollsafe import SafeTimedRotatingFileHandler, failures
 from rollsafe.note import read_note
+from rollsafe.writer import PENDING_BYTES
 from tests.support.crew import Crew, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds
 from tests.support.mounts import KINDS, Disk, mounted
@@ -139,7 +140,7 @@ class Writer:
         number = next(self._numbers)
         message = make_line(f"w{self._number}", number, SIZES[number % len(SIZES)])
         self._handler.handle(logging.makeLogRecord({"name": "test", "msg": message}))
-        waited, self._waits = self._waits, bool(self._handler._spill.lines)
+        waited, self._waits = self._waits, bool(self._handler._writer.pending.lines)
         self._outages += self._waits and not waited
         return number + 1
 
@@ -164,9 +165,9 @@ def maker(make: Callable[[], OutageHandler], made: str) -> Iterator[Callable[[],
             yield lambda: inherited
 
 
-def more_than_the_spill() -> int:
+def more_than_may_wait() -> int:
     """So many lines that a part of them must be dropped."""
-    return 2 * handlers.SPILL_BYTES * len(SIZES) // sum(SIZES)
+    return 2 * PENDING_BYTES * len(SIZES) // sum(SIZES)
 
 
 def dropped_lines(live: Path) -> int:
@@ -197,14 +198,14 @@ def audited(live: Path, outages: Outages, writers: range) -> Report:
 
 
 @pytest.mark.parametrize("made", ["after fork", "before fork"])
-def test_what_fits_the_spill_is_kept_whole_and_once_and_what_does_not_is_counted(disk: Disk, made: str) -> None:
+def test_what_fits_in_memory_is_kept_whole_and_once_and_what_does_not_is_counted(disk: Disk, made: str) -> None:
     live = disk.logs / "app.log"
-    lines_in_outage = [more_than_the_spill()] * 2 + [50] * (WRITERS - 2)
+    lines_in_outage = [more_than_may_wait()] * 2 + [50] * (WRITERS - 2)
     with maker(lambda: OutageHandler(live), made) as make:
         outages = run_out_of_space(disk, make, lines_in_outage)
 
     dropped = dropped_lines(live)
-    assert dropped > 0, "the spill was never full"
+    assert dropped > 0, "less waited than may"
     report = audited(live, outages, range(WRITERS))
     print(f"{disk.kind}: {report}; {dropped} dropped in {report.notices} notices")
     faults = report.faults()
@@ -212,7 +213,7 @@ def test_what_fits_the_spill_is_kept_whole_and_once_and_what_does_not_is_counted
         # No space for a rename, or a lock held for too long while the disk looks for some.
         faults.pop("misfiled", None)
     assert faults == {"lost": dropped}, f"{report}\n{report.examples}"
-    assert audited(live, outages, range(2, WRITERS)).lost == 0, "less than the spill holds was lost"
+    assert audited(live, outages, range(2, WRITERS)).lost == 0, "a line was lost though fewer waited than may"
     assert report.files > 3, "there were no rollovers"
     for writer in range(WRITERS):
         assert outages.reports(writer) == outages.outages(writer) > 0, "one report for each outage"
@@ -228,7 +229,7 @@ def test_no_line_is_written_before_it_is_noted_of_which_interval_the_file_is(
     monkeypatch.setattr(os, "pwrite", refuse)
     with closing(OutageHandler(live, when="W0")) as handler:
         handler.handle(logging.makeLogRecord({"msg": "a line"}))
-        assert (live.read_bytes(), handler.reports, handler._spill.waits) == (b"", 1, True)
+        assert (live.read_bytes(), handler.reports, handler._writer.pending.waits) == (b"", 1, True)
         monkeypatch.undo()
         handler.flush()
         assert live.read_text().endswith(" a line\n")

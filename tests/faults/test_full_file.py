@@ -86,7 +86,8 @@ def test_a_full_file_is_followed_by_a_numbered_part(
 def test_several_processes_share_the_parts(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     # A machine may be so busy that a process waits for the lock in vain.
-    body = WRITE_ALL.replace("logging.shutdown", "while handler._spill.waits: handler.flush()\nlogging.shutdown")
+    until_all_is_written = "while handler._writer.pending.waits: handler.flush()\nlogging.shutdown"
+    body = WRITE_ALL.replace("logging.shutdown", until_all_is_written)
     processes = [start(live, body, name=name) for name in "abcd"]
     complaints = [process.communicate(timeout=120)[1] for process in processes]
     assert lines_of(live) == sorted(f"{name}{number:03}" for name in "abcd" for number in range(120))
@@ -96,11 +97,11 @@ def test_several_processes_share_the_parts(tmp_path: Path) -> None:
 def test_many_lines_that_wait_fill_several_parts_at_once(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     body = """
-handler._spill.failing, handler._spill.retry_at = True, float("inf")
+handler._writer.pending.failing, handler._writer.pending.retry_at = True, float("inf")
 handler._file.expire_lease()
 for number in range(120):
     write(number)
-assert len(handler._spill.lines) == 120
+assert len(handler._writer.pending.lines) == 120
 logging.shutdown()
 """
     assert run(live, body) == ""

@@ -30,9 +30,9 @@ from rollsafe import (
     SafeTimedRotatingFileHandler,
     formats,
     formatters,
-    handlers,
     names,
     note,
+    renewal,
     schedule,
     settings,
 )
@@ -235,7 +235,7 @@ def test_an_exception_at_any_call_boundary_leaves_no_lock_and_loses_and_doubles_
     step: int,
 ) -> None:
     """At each of them, or at every `step`th."""
-    monkeypatch.setattr(handlers, "SIZE_LINGER", 0.0)
+    monkeypatch.setattr(renewal, "SIZE_LINGER", 0.0)
     faults: list[str] = []
     directory = tmp_path / "one"
     for place in itertools.count(1, step):
@@ -285,7 +285,7 @@ def interrupt(
     found = []
     if not locksmith.is_free(lock_path(live)):
         found.append("the lock is held by nobody")
-    handler._spill.retry_at = float("-inf")
+    handler._writer.pending.retry_at = float("-inf")
     log(handler, "after")
     if handler._file.interval:
         make_over(handler)

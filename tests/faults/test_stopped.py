@@ -26,9 +26,9 @@ from rollsafe import (
     formats,
     formatters,
     names,
+    pending,
     schedule,
     settings,
-    spill,
     stamps,
 )
 from rollsafe import archives as rollsafe_archives
@@ -242,7 +242,7 @@ def test_a_writer_stopped_before_its_write_loses_nothing_though_its_file_is_gone
 # A writer that is stopped anywhere.
 
 
-PURE = {module.__name__ for module in (schedule, names, formatters, formats, settings, stamps, spill)}
+PURE = {module.__name__ for module in (schedule, names, formatters, formats, settings, stamps, pending)}
 """Where nothing happens between processes: to be stopped there is to be stopped at the call."""
 
 

@@ -137,7 +137,7 @@ def test_what_a_killed_process_has_begun_another_one_completes_though_it_did_not
     handler = make(when="H", compress="gz")
     created = log(handler, "of the one that stays")
     # Else its first look at the directory may come late, find the backup of the other one, and compress it.
-    wait_until(lambda: handler._maintenance.is_idle, "this process has looked at the directory")
+    wait_until(lambda: handler._live.maintenance.is_idle, "this process has looked at the directory")
     with Crew() as crew:
         elected = crew.start(work)
         wait_until(mark.exists, "the other process compresses")

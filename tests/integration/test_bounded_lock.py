@@ -116,7 +116,7 @@ def test_a_lock_that_was_busy_for_a_late_line_misplaces_nothing_at_the_next_boun
         (report,) = handler.take_reports()
         assert "a late line" in report
         # The same lock is busy still when the next interval begins, but only for a moment.
-        handler._file.interval = handler._interval_at(hour - 3600)
+        handler._file.interval = handler._naming.interval_at(hour - 3600)
         handler._file.lease_expires = handler.rolloverAt = hour
         with freed_at_the_first_wait(holding):
             log(handler, "new")
@@ -133,5 +133,5 @@ def test_a_process_that_has_waited_in_vain_waits_again_once_the_lock_was_free(li
         assert len(handler.take_reports()) == 1
     handler._file.expire_lease()
     log(handler, "renews the lease")
-    assert handler._rollover.lock.lock_timeout == LOCK_WAIT
-    assert not handler._rollover.lock.locked
+    assert handler._live.rollover.lock.lock_timeout == LOCK_WAIT
+    assert not handler._live.rollover.lock.locked

@@ -36,7 +36,7 @@ handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
 logger = logging.Logger("cost")
 logger.addHandler(handler)
 logger.info("the first line takes the lease")
-while not handler._maintenance.is_idle:
+while not handler._live.maintenance.is_idle:
     time.sleep(0.01)  # its thread looks through the backups once, at the start
 children = []
 for _ in range(workers):

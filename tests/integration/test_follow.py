@@ -132,7 +132,7 @@ def test_tail_prints_every_line_of_a_load_once(plan: str, made: str, tmp_path: P
         if "compress" in keywords:
             # On a busy machine the load may be over before anything was compressed.
             finisher = SafeTimedRotatingFileHandler(live, when="S", utc=True, delay=True, **keywords)
-            finisher._maintenance.wake()
+            finisher._live.maintenance.wake()
             wait_until(lambda: any(path.suffix == ".gz" for path in backups(place / live.name)), "an archive")
             finisher.close()
         report = judge(output, make_handler(live, **keywords), load.acknowledged, load.kills)

@@ -45,11 +45,11 @@ def test_the_first_line_of_a_process_looks_wherever_the_fragment_ends(live: Path
 def test_a_late_line_looks_what_stands_before_it_in_the_backup(live: Path, make: Make) -> None:
     handler = make(when="S", interval=1000)
     created = log(handler, "first")
-    backup = Path(str(handler._backup_path(handler._interval_at(created).suffix, 0)))
+    backup = Path(str(handler._naming.path(handler._naming.interval_at(created).suffix, 0)))
     handler.doRollover()
     with backup.open("ab") as file:
         file.write(b"piece of a li")
-    handler._late.close()
+    handler._live.late.close()
     handler._file.start = created + 1
     log(handler, "late", created)
     assert backup.read_bytes() == b"first\npiece of a li    \nlate\n"
@@ -255,7 +255,7 @@ def test_a_pipe_has_no_position_and_is_written_with_one_call_all_the_same(
     handler = make(fifo)
     log(handler, "the first line takes the lease")
     handler._file.lease_expires = handler._file.recheck_after = inf
-    monkeypatch.setattr(handler, "_emit_slowly", lambda *_: pytest.fail("it took the long way"))
+    monkeypatch.setattr(handler._writer, "take", lambda *_: pytest.fail("it took the slow path"))
     log(handler, "second")
     monkeypatch.undo()
     assert os.read(reader, 100) == b"the first line takes the lease\nsecond\n"

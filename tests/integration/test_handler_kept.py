@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import handlers
 from rollsafe.open_file import OpenFile
 from rollsafe.timing import GRACE_S, LEASE_S
 from tests.support.crew import Crew
-from tests.support.logs import Make, log, suffix_of, wait_for_second_after
+from tests.support.logs import Make, log, set_monotonic, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
 from tests.support.texts import all_lines, backups, full_disk, reopen_as_gunicorn_does
 
@@ -47,7 +46,7 @@ def test_a_writer_held_up_between_its_check_and_its_write_writes_again_if_the_fi
         def __call__(self, line: bytes) -> int:
             live.unlink()
             handler._file.write = handler._file.stream.write
-            monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
+            set_monotonic(monkeypatch, lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
             return int(handler._file.stream.write(line))
 
     handler._file.write = Stopped()
@@ -64,7 +63,7 @@ def test_a_writer_held_up_writes_once_if_its_file_was_only_renamed(
     def write(line: bytes) -> int:
         live.rename(moved)
         handler._file.write = handler._file.stream.write
-        monkeypatch.setattr(handlers, "_monotonic", lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
+        set_monotonic(monkeypatch, lambda: time.monotonic() + LEASE_S + GRACE_S + 1)
         return int(handler._file.stream.write(line))
 
     handler._file.write = write
@@ -210,7 +209,7 @@ def test_emit_never_raises_and_the_lines_of_an_outage_are_written_in_order_after
         log(handler, "2")
     (report,) = handler.take_reports()
     assert "No space left" in report
-    handler._spill.retry_at = 0.0
+    handler._writer.pending.retry_at = 0.0
     log(handler, "3")
     assert live.read_text() == "1\n2\n3\n"
     assert handler.reported == []
@@ -243,7 +242,7 @@ def test_a_new_live_file_that_cannot_be_made_does_not_send_lines_into_the_backup
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(handler._rollover.live, "open_stream", refuse)
+        patch.setattr(handler._live.rollover.live, "open_stream", refuse)
         log(handler, "second")
     assert backups(live) == {suffix_of(first): "first\n"}
     assert not live.exists()

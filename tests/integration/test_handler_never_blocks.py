@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, handlers
+from rollsafe import FileLock, renewal
 from tests.support.crew import Crew, lock_path, stop_myself
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
@@ -41,7 +41,7 @@ def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
     monkeypatch.setattr(time, "time", lambda: clock)
     monkeypatch.setattr(time, "sleep", sleep)
     log(handler, "first of the new hour", boundary + 0.001)
-    assert slept == [pytest.approx(handlers.LINGER - 0.001, abs=1e-4)]
+    assert slept == [pytest.approx(renewal.LINGER - 0.001, abs=1e-4)]
     assert live.read_text() == "first of the new hour\n"
 
 
@@ -96,7 +96,7 @@ def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
     locked, asked, renamed = (multiprocessing.Event() for _ in range(3))
 
     def rename_and_keep_the_lock() -> None:
-        rollover = handler._rollover
+        rollover = handler._live.rollover
         rollover.lock.acquire()
         locked.set()
         assert asked.wait(20)
@@ -107,7 +107,7 @@ def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
         renamed.set()
         stop_myself()
 
-    lock = handler._rollover.lock
+    lock = handler._live.rollover.lock
     acquire = lock.acquire
 
     def wait_for_lock(timeout: float | None = None, *how: Any) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import handlers
-from rollsafe.spill import size_of
+from rollsafe import writer
+from rollsafe.pending import size_of
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log
 from tests.support.texts import full_disk
@@ -23,10 +23,10 @@ def test_write_line_reports_what_cannot_be_encoded(live: Path, make: Make) -> No
     assert live.read_text() == ""
 
 
-def test_what_does_not_fit_the_spill_is_counted_in_a_line_of_its_own(
+def test_what_does_not_fit_in_memory_is_counted_in_a_line_of_its_own(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "SPILL_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
+    monkeypatch.setattr(writer, "PENDING_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
     handler = make(when="H")
     with full_disk(handler):
         for _ in range(5):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import handlers, renames, rollover
+from rollsafe import renames, renewal, rollover
 from rollsafe.timing import GRACE_S, LEASE_S
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
@@ -89,7 +89,7 @@ def test_the_quiet_moment_is_a_small_share_of_the_interval(make: Make, monkeypat
     handler = make(when="S", interval=1)
     clock = Boundary(handler.rolloverAt, monkeypatch)
     log(handler, "first of the new second", clock.now)
-    assert clock.slept == [pytest.approx(handlers.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
+    assert clock.slept == [pytest.approx(renewal.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
 
 
 def test_a_record_far_ahead_rolls_nothing_over_in_the_last_moment_of_an_interval(
@@ -125,12 +125,12 @@ def test_nobody_renames_in_the_quiet_moment_however_its_first_line_comes(
     monkeypatch.setattr(rollover, "rename_new", rename_and_note)
     record = logging.makeLogRecord({"msg": "of the new hour", "created": clock.now})
     if way == "flush":
-        handler._spill.add(b"of the new hour\n", clock.now)
+        handler._writer.pending.add(b"of the new hour\n", clock.now)
         handler.flush()
     else:
         getattr(handler, way)(record)
     assert len(renamed) == 1
-    assert renamed[0] >= handlers.LINGER
+    assert renamed[0] >= renewal.LINGER
     assert live.read_text() == "of the new hour\n"
 
 
@@ -186,7 +186,7 @@ def test_write_line_waits_for_the_quiet_moment(make: Make, monkeypatch: pytest.M
     handler = make()
     clock = Boundary(handler.rolloverAt, monkeypatch)
     handler.write_line("first of the new second", clock.now)
-    assert clock.slept == [pytest.approx(handlers.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
+    assert clock.slept == [pytest.approx(renewal.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
 
 
 def test_a_wall_clock_set_back_does_not_prolong_the_lease(

@@ -17,7 +17,7 @@ from rollsafe.codecs import codec_for
 from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
 from rollsafe.open_file import OpenFile
-from rollsafe.spill import Spill
+from rollsafe.pending import PendingLines
 from rollsafe.timing import QUIET_S
 from tests.support.crew import lock_path
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
@@ -54,7 +54,7 @@ def test_a_line_that_comes_while_the_application_has_the_backup_gets_a_further_f
         """It is another process's to do."""
 
     handler, other = make(**({"on_rollover": take} if hook == "on_rollover" else {})), make(on_rollover=never)
-    other._maintenance.wake = other._maintenance.stand_by = never  # type: ignore[method-assign]  # only one maintains
+    other._live.maintenance.wake = other._live.maintenance.stand_by = never  # type: ignore[method-assign]  # only one maintains
     if hook == "rotator":
         handler.rotator = take
     first = log(handler, "first")
@@ -104,7 +104,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
-    (kept,) = handler._late
+    (kept,) = handler._live.late
     backup = live.with_name(f"app.log.{suffix_of(first)}")
     (tmp_path / "snapshot").mkdir()
     os.link(backup, tmp_path / "snapshot" / "kept")
@@ -116,32 +116,32 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     # As after a stop of its process.
     kept.recheck_after = -1.0
     asked: list[float] = []
-    file_of = handler._file_of
+    file_of = handler._live.file_of
 
     def counting(created: float) -> OpenFile:
         asked.append(created)
         assert len(asked) < 10, "the line is written again and again"
         return file_of(created)
 
-    handler._file_of = counting  # type: ignore[method-assign]  # to its end, so that closing it ends, too
+    handler._live.file_of = counting  # type: ignore[method-assign]  # to its end, so that closing it ends, too
     log(handler, "late", first)
     assert Path(f"{backup}.1").read_text() == "late\n"
-    assert kept not in handler._late
+    assert kept not in handler._live.late
 
 
-@pytest.mark.parametrize("step", ["_file_of", "_is_kept"])
+@pytest.mark.parametrize("step", ["file_of", "keeps"])
 def test_an_exit_while_a_line_that_waited_is_written_neither_loses_nor_doubles_it(
     step: str, live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = make(when="H")
     log(handler, "one")
-    handler._spill.add(b"waited\n", time.time())
+    handler._writer.pending.add(b"waited\n", time.time())
 
     def leave(*_: object) -> None:
         raise SystemExit(1)  # as a signal handler does between two steps
 
     with monkeypatch.context() as patch:
-        patch.setattr(handler, step, leave)
+        patch.setattr(handler._live, step, leave)
         with pytest.raises(SystemExit):
             handler.flush()
     handler.flush()
@@ -151,7 +151,7 @@ def test_an_exit_while_a_line_that_waited_is_written_neither_loses_nor_doubles_i
 def test_an_exit_at_the_end_of_the_write_of_a_line_that_waited_does_not_double_it(live: Path, make: Make) -> None:
     handler = make(when="H")
     log(handler, "one")
-    handler._spill.add(b"waited\n", time.time())
+    handler._writer.pending.add(b"waited\n", time.time())
     write = handler._file.write
 
     def write_and_leave(line: bytes) -> int | None:
@@ -167,18 +167,18 @@ def test_an_exit_at_the_end_of_the_write_of_a_line_that_waited_does_not_double_i
 
 
 def test_lines_may_be_added_while_the_newest_is_looked_for() -> None:
-    spill = Spill(1000)
+    pending = PendingLines(1000)
 
     class Time(float):
         """A time whose comparison is interrupted by a signal handler that logs."""
 
         def __gt__(self, other: float) -> bool:
-            spill.add(b"nested", 3.0)
+            pending.add(b"nested", 3.0)
             return super().__gt__(other)
 
-    spill.add(b"one", 1.0)
-    spill.add(b"two", Time(2.0))
-    assert spill.newest(3.0) == 2.0
+    pending.add(b"one", 1.0)
+    pending.add(b"two", Time(2.0))
+    assert pending.newest(3.0) == 2.0
 
 
 @pytest.mark.parametrize("created", [float("nan"), float("inf"), -1e18])
@@ -200,8 +200,8 @@ def test_a_line_of_a_new_interval_that_waits_makes_the_rollover_though_an_older_
     handler = make()
     first = log(handler, "first")
     wait_for_second_after(first)
-    # Queued by a signal handler that has interrupted the long way of the next line.
-    handler._spill.add(b"newer\n", time.time())
+    # Queued by a signal handler that has interrupted the slow path of the next line.
+    handler._writer.pending.add(b"newer\n", time.time())
     handler._file.expire_lease()
     log(handler, "older", first)
     assert live.with_name(f"app.log.{suffix_of(first)}").read_text().split() == ["first", "older"]
@@ -213,9 +213,9 @@ def test_the_count_of_dropped_lines_is_told_though_a_first_try_fails_under_the_l
 ) -> None:
     handler = make(when="H", lock_writes=True)
     log(handler, "one")
-    handler._spill.dropped = 3
+    handler._writer.pending.dropped = 3
     with monkeypatch.context() as patch:
-        patch.setattr(handler, "_append_shared", lambda lines, late: 0)
+        patch.setattr(handler._writer, "_append_shared", lambda lines, late: 0)
         handler.flush()
     handler.take_reports()
     handler.flush()
@@ -231,7 +231,7 @@ def test_a_pipe_that_takes_a_line_in_parts_gets_each_part_once(tmp_path: Path, m
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
     text = "".join(f"{number:07} " for number in range(2000))
     log(handler, text)
-    assert handler._spill.lines
+    assert handler._writer.pending.lines
     received = b""
     while not received.endswith(b"\n"):
         received += os.read(reader, 1 << 16)

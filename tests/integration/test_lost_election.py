@@ -73,7 +73,7 @@ def test_another_process_that_maintains_meanwhile_leaves_the_file_to_the_applica
         if called == "rotator":
             handler.rotator = lambda *_: again.touch()
         for _ in range(4):
-            if (wait := handler._maintenance.make_pass(lock.excludes)) is None:
+            if (wait := handler._live.maintenance.make_pass(lock.excludes)) is None:
                 break
             os.sched_yield()
             assert wait > 0
@@ -136,7 +136,7 @@ def test_of_two_that_compress_one_backup_without_flock_one_makes_it_final_whole(
         remove_lock(live)
         handler = make(compress="gz")
         while source.exists():
-            handler._maintenance.make_pass()
+            handler._live.maintenance.make_pass()
         slow.join()
     assert gzip.decompress(Path(f"{source}.gz").read_bytes()) == LINES
     assert sorted(path.name for path in live.parent.glob("app.log.*")) == [f"{source.name}.gz"]

@@ -77,7 +77,7 @@ def wait_until_gone(*paths: Path) -> None:
 
 def wait_until_maintained(handler: WatchedHandler) -> None:
     """Wait until the maintenance thread has nothing more to do."""
-    wait_until(lambda: handler._maintenance.is_idle, "the backups are maintained")
+    wait_until(lambda: handler._live.maintenance.is_idle, "the backups are maintained")
 
 
 def roll(handler: WatchedHandler, message: str) -> float:
@@ -419,12 +419,12 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
         assert set(turns) == {listing._TURN_S}
         return len(turns)
 
-    listings = handler._maintenance.duties.listings()
+    listings = handler._live.maintenance.duties.listings()
     codec = handler._codec
     assert codec is not None
-    lock = handler._rollover.lock
-    assert turns_of(handler._maintenance.duties.listings) >= files, "once over all to list them"
-    names, limits, quiet = [handler._names()], handler._maintenance.duties.limits(), QuietFiles()
+    lock = handler._live.rollover.lock
+    assert turns_of(handler._live.maintenance.duties.listings) >= files, "once over all to list them"
+    names, limits, quiet = [handler._naming.names()], handler._live.maintenance.duties.limits(), QuietFiles()
     assert turns_of(lambda: find_excess(listings, names, limits, quiet)) >= 2 * files, "names, and sizes"
     one_pass = MaintenancePass(listings, quiet, Failures(), lambda sentence, error: None)
     assert turns_of(lambda: one_pass.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
@@ -457,7 +457,7 @@ def test_under_load_with_kills_and_stops_the_archives_hold_every_line_once(live:
     extension = getattr(compress, "extension", f".{compress}")
     print(f"{len(list(live.parent.glob(f'app.log.*{extension}')))} archives were made beside the load")
     after = WatchedHandler(live, when="S", utc=True, compress=compress, delay=True)
-    while (wait := after._maintenance.make_pass()) is not None:
+    while (wait := after._live.maintenance.make_pass()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import handlers, renames, rollover
+from rollsafe import renames, rollover
 from rollsafe.renames import rename_new, rename_over, try_rename
 from tests.support.crew import WatchedHandler
+from tests.support.logs import set_monotonic
 
 needs_call = pytest.mark.skipif(renames._renameat2 is None, reason="the C library has no renameat2(2)")
 
@@ -124,10 +125,10 @@ def test_a_claim_that_is_made_in_vain_is_made_ever_more_seldom_and_at_once_when_
         patch.setattr(rollover, "rename_new", lambda source, target: False)
         patch.setattr(rollover, "rename_over", refuse)
         patch.setattr(time, "monotonic", lambda: tick)
-        patch.setattr(handlers, "_monotonic", lambda: tick)
+        set_monotonic(patch, lambda: tick)
         patch.setattr(handler, "shouldRollover", lambda record: True)
         for _ in range(120):
-            handler._renew(record)
+            handler._renewal.renew(record, handler._writer.pending)
             tick += 1
         assert attempts == [0, 1, 3, 7, 15, 31, 61, 91]
         handler.doRollover()
@@ -162,7 +163,7 @@ def test_a_file_that_takes_the_name_at_the_last_moment_is_not_replaced(
         number = free(self, *arguments)  # type: ignore[arg-type]  # passed on as they are
         if not taken:
             taken.append(number)
-            Path(self._backup_path(handler._file.interval.suffix, number)).write_text("theirs")  # type: ignore[union-attr]  # it has one
+            Path(self._naming.path(handler._file.interval.suffix, number)).write_text("theirs")  # type: ignore[union-attr]  # it has one
         return number
 
     monkeypatch.setattr(rollover.Rollover, "_free_sequence", take)

@@ -46,7 +46,7 @@ def roll(handler: WatchedHandler) -> None:
 
 def maintain(handler: WatchedHandler) -> None:
     """Do rounds over the backups until there is nothing left to do."""
-    while (wait := handler._maintenance.make_pass()) is not None:
+    while (wait := handler._live.maintenance.make_pass()) is not None:
         time.sleep(wait)
 
 
@@ -106,7 +106,7 @@ def test_a_rollover_of_an_empty_live_file_takes_no_place_of_a_backup_with_lines(
     handler = make(backupCount=2, compress=compress)
     for _ in range(3):
         handler.doRollover()
-    wait_until(lambda: handler._maintenance.is_idle, "the backups are maintained")
+    wait_until(lambda: handler._live.maintenance.is_idle, "the backups are maintained")
     left = [path for path in live.parent.iterdir() if path != live and not path.name.startswith(".")]
     assert sorted(path.name.removesuffix(".gz") for path in left) == sorted(path.name for path in kept)
 

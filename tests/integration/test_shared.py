@@ -144,14 +144,14 @@ def test_a_handler_follows_a_file_that_another_host_renames_just_before_its_line
     live: Path, shared: WatchedHandler
 ) -> None:
     log_lines(shared, "w", range(1))
-    acquire = shared._rollover.lock.acquire
+    acquire = shared._live.rollover.lock.acquire
 
     def rename_first(timeout: float | None = None, give_up: Callable[[], bool] | None = None) -> bool:
-        shared._rollover.lock.acquire = acquire  # type: ignore[method-assign]
+        shared._live.rollover.lock.acquire = acquire  # type: ignore[method-assign]
         live.rename(live.with_name("app.log.2000-01-01"))
         return acquire(timeout, give_up)
 
-    shared._rollover.lock.acquire = rename_first  # type: ignore[method-assign]
+    shared._live.rollover.lock.acquire = rename_first  # type: ignore[method-assign]
     log_lines(shared, "w", range(1, 2))
     assert len(live.read_bytes().splitlines()) == 1
     assert not shared.reported

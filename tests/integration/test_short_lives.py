@@ -127,7 +127,7 @@ handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", compress="gz")
 logging.getLogger().addHandler(handler)
 logging.warning("first")
 handler.doRollover()
-while not handler._maintenance.is_waiting_for_election:
+while not handler._live.maintenance.is_waiting_for_election:
     time.sleep(0.01)
 waits = []
 set_constants(maintenance_thread, sleep=waits.append)
@@ -246,7 +246,7 @@ def interrupted(*arguments):
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
 set_constants(maintenance_thread, start_thread=interrupted)
 try:
-    handler._maintenance.wake()
+    handler._live.maintenance.wake()
 except KeyboardInterrupt:
     pass
 else:
@@ -337,7 +337,7 @@ from rollsafe import SafeTimedRotatingFileHandler
 
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
 handler.handle(logging.makeLogRecord({"msg": "a line", "created": time.time()}))
-while not handler._maintenance.is_idle:
+while not handler._live.maintenance.is_idle:
     time.sleep(0.01)
 dropped = weakref.ref(handler)
 del handler
@@ -369,7 +369,7 @@ set_constants(maintenance_thread, _END_AT_FORK_S=30.0)
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
 logging.getLogger().addHandler(handler)
 logging.warning("a line")
-while not handler._maintenance.is_idle:
+while not handler._live.maintenance.is_idle:
     time.sleep(0.01)
 assert threading.active_count() == 2
 for _ in range(3):

@@ -155,7 +155,7 @@ def test_where_the_rollover_is_refused_lines_that_have_waited_do_not_each_ask_fo
 
     handler.namer = refuse
     for number in range(50):
-        handler._spill.add(b"line %d\n" % number, time.time())
+        handler._writer.pending.add(b"line %d\n" % number, time.time())
     handler._file.expire_lease()
     log(handler, "last")
     handler.namer = None
@@ -177,7 +177,7 @@ def test_late_lines_of_an_earlier_interval_go_to_its_last_part(live: Path, make:
         log(handler, message, first)
     wait_for_second_after(first)
     log(handler, "dddd")
-    handler._late.close()
+    handler._live.late.close()
     log(handler, "late", first)
     assert live.with_name(f"app.log.{suffix_of(first)}.1").read_text() == "cccc\nlate\n"
 
@@ -200,7 +200,7 @@ def test_several_processes_keep_every_line_and_pass_the_bound_by_one_line_each_a
     plan = Plan(processes=PROCESSES, seconds=4.0, sizes=(LINE,), rate=400, kills_per_second=1, stops_per_second=1)
     load = run_load(functools.partial(make_bound, live, compress), live, plan)
     after = WatchedHandler(live, when="S", interval=10, utc=True, maxBytes=BOUND, compress=compress, delay=True)
-    while (wait := after._maintenance.make_pass()) is not None:
+    while (wait := after._live.maintenance.make_pass()) is not None:
         time.sleep(wait)
     assert after.reported == []
     report = audit(live, load.acknowledged, suffix_of_seconds(10), kills=load.kills)

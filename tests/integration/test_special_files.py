@@ -224,7 +224,7 @@ def test_a_fifo_in_place_of_a_backup_is_passed_over(live: Path, make: Make) -> N
 def test_the_refusal_names_what_is_there(live: Path) -> None:
     os.mkfifo(live)
     handler = WatchedHandler(live.with_name("other.log"))
-    handler._rollover.live.path = str(live)
+    handler._live.rollover.live.path = str(live)
     with pytest.raises(NotOurs, match=r"'/.*/app\.log' is a FIFO and no regular file; remove it$"):
-        handler._rollover.live.open_stream()
+        handler._live.rollover.live.open_stream()
     handler.close()

@@ -315,7 +315,7 @@ def test_a_signal_handler_that_closes_the_handler_inside_its_flush_is_no_lost_te
             """It is closed."""
 
     opened, handler.stream = handler.stream, Interrupted()
-    handler._flush_stream()
+    handler._writer.flush()
     handler.stream = opened
     handler.close()
     assert handler.reported == []

@@ -47,7 +47,7 @@ class Worker:
         vars(rollover)["rename_new"] = self._note_rename
         self._handler = make_handler(live, length)
         self._handler.handleError = self._note_report  # type: ignore[method-assign]
-        lock = self._handler._rollover.lock
+        lock = self._handler._live.rollover.lock
         lock.release = partial(self._stop_before, lock.release)  # type: ignore[method-assign]
 
     def work(self, boundary: int) -> None:

@@ -1,7 +1,8 @@
 """The protocol of rollsafe as a small machine, and an explorer that tries every interleaving of its steps.
 
-The steps bear the names of the methods in `handlers.py`, `open_file.py` and `rollover.py`, so that one can be held
-against the other. Between any two of them any other process may run, the clock may go on, and a process may be killed.
+The steps bear the names of the methods in `writer.py`, `live_file.py`, `open_file.py` and `rollover.py`, so that one
+can be held against the other. Between any two of them any other process may run, the clock may go on, and a process may
+be killed.
 `docs/explanation/model.md` tells which step here is several system calls there.
 """
 
@@ -123,7 +124,7 @@ class Writer(NamedTuple):
     position: int = 0
     """Where in it the line ended (lseek(2) after the write)."""
     placing: bool = False
-    """In `_place`, not in the short way of `emit`."""
+    """In `_place`, not in the fast path of `emit`."""
     opened: int = NONE
     """The inode that `open` returned, its interval not yet told."""
     clock: int = NONE
@@ -231,7 +232,7 @@ class Protocol:
         if state.kills:
             yield from self._kill(state)
 
-    # The short way: handlers.emit.
+    # The fast path: handlers.emit.
 
     def _emit(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
         """A record is created, and the lease compared; only this process's memory is looked at."""
@@ -255,7 +256,7 @@ class Protocol:
         yield f"writes its line to inode {number}{gone}", state.with_inode(number, inode).with_writer(index, writer)
 
     def _written(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """The comparison with the monotonic clock after the write, in `_append` and `_is_kept`."""
+        """The comparison with the monotonic clock after the write, in `_append` and `keeps`."""
         assert writer.target
         if state.now < writer.target.recheck_after:
             yield "the write was in time: acknowledged", self._acknowledged(state, index, writer)
@@ -265,7 +266,7 @@ class Protocol:
             yield "the write was late", state.with_writer(index, writer._replace(step="is_linked"))
 
     def _is_linked(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """handlers._is_kept, Rollover.has_kept: lock, fstat, unlock."""
+        """LiveFile.keeps, Rollover.has_kept: lock, fstat, unlock."""
         assert writer.target
         assert writer.file
         line = writer.line
@@ -289,13 +290,13 @@ class Protocol:
             yield from self._written_again(state, index, writer, "sees that its file is gone")
 
     def _written_again(self, state: State, index: int, writer: Writer, why: str) -> Iterator[Step]:
-        """handlers._emit_slowly queues the line, or `_place_first` discards the file."""
+        """Writer.take queues the line, or `_place_first` discards the file."""
         assert writer.target
         assert writer.file
         if not writer.placing:
             yield why, self._renewing(state, index, writer)
         elif writer.target.inode == writer.file.inode:
-            yield why, self._detached(state, index, writer)
+            yield why, self._retired(state, index, writer)
         else:
             kept = tuple(file for file in writer.kept if file != writer.target)
             yield why, self._placing(state, index, writer._replace(kept=kept))
@@ -314,10 +315,10 @@ class Protocol:
             return writer._replace(step="emit")
         return Writer(step="done", number=writer.number, acknowledged=writer.acknowledged, unasked=writer.unasked)
 
-    # The long way: handlers._renew.
+    # The slow path: Renewal.renew.
 
     def _renewing(self, state: State, index: int, writer: Writer) -> State:
-        """The branches of `_renew`: open, roll, or look whether the file is live."""
+        """The branches of `renew`: open, roll, or look whether the file is live."""
         assert writer.line
         step, clock = "is_live", writer.clock
         if writer.file is None:
@@ -330,7 +331,7 @@ class Protocol:
         """LivePath.is_live: stat; then the lease begins."""
         assert writer.file
         if state.live != writer.file.inode:
-            yield "sees that its file is not the live file any more", self._detached(state, index, writer)
+            yield "sees that its file is not the live file any more", self._retired(state, index, writer)
         elif self.rules.leases_from_before_stat:
             yield "sees that its file is live, and has a lease from now", self._leased(state, index, writer)
         else:
@@ -351,8 +352,8 @@ class Protocol:
             file = file._replace(lease_expires=self.config.boundaries[file.interval])
         return self._placing(state, index, writer._replace(file=file))
 
-    def _detached(self, state: State, index: int, writer: Writer) -> State:
-        """handlers._follow and _detach: the file is kept for late lines, and the live file opened."""
+    def _retired(self, state: State, index: int, writer: Writer) -> State:
+        """LiveFile.reopen and retire: the file is kept for late lines, and the live file opened."""
         assert writer.file
         kept = (*writer.kept, writer.file._replace(lease_expires=NONE))
         return state.with_writer(
@@ -370,7 +371,7 @@ class Protocol:
     def _interval_of(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
         """Rollover._interval_of without the lock: the clock is read, and the note."""
         if self._is_noted(state, writer.opened):
-            yield f"finds interval {state.note[1]} noted for it", self._attached(state, index, writer, state.note[1])
+            yield f"finds interval {state.note[1]} noted for it", self._opened_live(state, index, writer, state.note[1])
         else:
             writer = writer._replace(step="interval_of_locked", clock=self.interval_at(state.wall))
             yield "finds no note about it", state.with_writer(index, writer)
@@ -392,21 +393,21 @@ class Protocol:
             interval, how = writer.clock, "clock"
         if state.holder == NONE and self.rules.keeps_note:
             state = state._replace(note=(writer.opened, interval))
-        yield f"takes it for interval {interval} by the {how}", self._attached(state, index, writer, interval)
+        yield f"takes it for interval {interval} by the {how}", self._opened_live(state, index, writer, interval)
 
     def _is_noted(self, state: State, inode: int) -> bool:
         """Whether the note is about this inode."""
         return self.rules.keeps_note and state.note[0] == inode
 
-    def _attached(self, state: State, index: int, writer: Writer, interval: int) -> State:
-        """handlers._attached is done; back to where it was called."""
+    def _opened_live(self, state: State, index: int, writer: Writer, interval: int) -> State:
+        """LiveFile.ensure_open is done; back to where it was called."""
         writer = writer._replace(file=OpenFile(writer.opened, interval), opened=NONE, clock=NONE)
         return (self._placing if writer.placing else self._renewing)(state, index, writer)
 
-    # The place of the line: handlers._place_first and _file_of.
+    # The place of the line: Writer._place_first and LiveFile.file_of.
 
     def _placing(self, state: State, index: int, writer: Writer) -> State:
-        """The branches of `_file_of` that look at no file."""
+        """The branches of `file_of` that look at no file."""
         assert writer.file
         assert writer.line
         is_late = writer.line.interval < writer.file.interval
@@ -414,7 +415,7 @@ class Protocol:
         return state.with_writer(index, writer._replace(step=step, target=target, position=0, placing=True))
 
     def _file_of(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """handlers._file_of for a late line: close what has no name (fstat), then a kept file or a piece."""
+        """LiveFile.file_of for a late line: close what has no name (fstat), then a kept file or a piece."""
         assert writer.line
         interval = writer.line.interval
         writer = writer._replace(kept=tuple(file for file in writer.kept if state.is_linked(file.inode)))
@@ -457,13 +458,13 @@ class Protocol:
             if self.config.lock_may_be_busy:
                 yield from self._refused(state, index, writer)
         elif state.live == NONE or (self.rules.compares_identity and state.live != writer.file.inode):
-            yield "another has rolled", self._detached(state, index, writer)
+            yield "another has rolled", self._retired(state, index, writer)
         else:
             after = state.with_writer(index, writer._replace(step="rename"))._replace(holder=index)
             yield f"takes the lock to roll inode {state.live}", after
 
     def _refused(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """LockBusy in doRollover; `_renew` goes on."""
+        """LockBusy in doRollover; `renew` goes on."""
         if self.rules.looks_when_refused:
             yield "cannot have the lock", state.with_writer(index, writer._replace(step="is_live", clock=NONE))
         else:
@@ -488,12 +489,12 @@ class Protocol:
         yield f"{what}, inode {state.live}", state.with_writer(index, writer._replace(step="note", opened=state.live))
 
     def _note(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """LiveNote.write, and unlock; the interval is that of the clock as `_renew` has read it."""
+        """LiveNote.write, and unlock; the interval is that of the clock as `renew` has read it."""
         what = "unlocks"
         if self.rules.keeps_note and not state.inodes[writer.opened].lines:
             state = state._replace(note=(writer.opened, writer.clock))
             what = f"notes interval {writer.clock}, unlocks"
-        yield what, self._detached(state._replace(holder=NONE), index, writer._replace(opened=NONE))
+        yield what, self._retired(state._replace(holder=NONE), index, writer._replace(opened=NONE))
 
     def _free_sequence(self, state: State, interval: int) -> int:
         """Rollover._free_sequence."""

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,9 +114,9 @@ def report_of(act: Callable[[SafeTimedRotatingFileHandler], object], live: Path)
     collected = live.with_name("reports")
 
     class Collecting(SafeTimedRotatingFileHandler):
-        def _report(self, sentence: str, error: BaseException | None) -> None:
+        def handleError(self, record: logging.LogRecord) -> None:
             with collected.open("a") as file:
-                file.write(f"{sentence}: {error}\n")
+                file.write(f"{record.msg}: {sys.exc_info()[1]}\n")
 
     def log() -> None:
         handler = Collecting(live, when="H")

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler
+import pytest
+
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers, live_file, renewal, writer
 from rollsafe.archives import archive, fingerprint_of
 from rollsafe.codecs import Codec, codec_for
 from rollsafe.ledger import Ledger
@@ -57,6 +59,12 @@ def is_open_and_empty(handler: SafeTimedRotatingFileHandler) -> bool:
     except (OSError, ValueError):
         # Closed, or no file at all.
         return False
+
+
+def set_monotonic(patch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Have handlers read another monotonic clock."""
+    for module in (handlers, writer, renewal, live_file):
+        patch.setattr(module, "_monotonic", clock)
 
 
 def suffix_of(created: float, when: str = "S") -> str:

@@ -31,13 +31,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import handlers, maintenance, maintenance_pass, renames
+from rollsafe import maintenance, maintenance_pass, renames, writer
 from rollsafe.codecs import Compress
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.pending import size_of
 from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
-from rollsafe.spill import size_of
+from rollsafe.writer import Writer
 from tests.support.constants import set_constants
 from tests.support.oracle import LINE_FORMAT, make_line
 
@@ -124,7 +125,7 @@ class CopyTruncate(Rollover):
     """Wrong: killed between the copy and the truncation, it leaves every line twice."""
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
-        backup = self._backup_path(interval.suffix, self._free_sequence(interval))
+        backup = self._naming.path(interval.suffix, self._free_sequence(interval))
         shutil.copyfile(self.live.path, backup)
         os.truncate(self.live.path, 0)
         return backup
@@ -134,7 +135,7 @@ class Marking(Rollover):
     """Wrong: it trusts a mark that it sets before the rename, and never rolls once it was killed in between."""
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
-        backup = self._backup_path(interval.suffix, self._free_sequence(interval))
+        backup = self._naming.path(interval.suffix, self._free_sequence(interval))
         mark = f"{backup}.done"
         if not os.path.exists(mark):
             open(mark, "w").close()
@@ -148,7 +149,7 @@ class CopyTruncateHandler(SafeTimedRotatingFileHandler):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._rollover.__class__ = CopyTruncate
+        self._live.rollover.__class__ = CopyTruncate
 
 
 class MarkingHandler(SafeTimedRotatingFileHandler):
@@ -156,29 +157,53 @@ class MarkingHandler(SafeTimedRotatingFileHandler):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._rollover.__class__ = Marking
+        self._live.rollover.__class__ = Marking
 
 
-class ForgettingHandler(SafeTimedRotatingFileHandler):
-    """Wrong: a line that cannot be written is gone, and nobody is told."""
+class ForgettingWriter(Writer):
+    """Drops the lines that wait."""
 
     def _fail(self, record: logging.LogRecord) -> None:
-        self._spill.lines.clear()
+        self.pending.lines.clear()
 
 
-class RaisingHandler(SafeTimedRotatingFileHandler):
-    """Wrong: it raises into the application."""
+class RaisingWriter(Writer):
+    """Lets the error out."""
 
     def _fail(self, record: logging.LogRecord) -> None:
         raise
 
 
+class ComplainingWriter(Writer):
+    """Forgets that it has reported the outage."""
+
+    def _fail(self, record: logging.LogRecord) -> None:
+        self.pending.failing = False
+        super()._fail(record)
+
+
+class ForgettingHandler(SafeTimedRotatingFileHandler):
+    """Wrong: a line that cannot be written is gone, and nobody is told."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._writer.__class__ = ForgettingWriter
+
+
+class RaisingHandler(SafeTimedRotatingFileHandler):
+    """Wrong: it raises into the application."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._writer.__class__ = RaisingWriter
+
+
 class ComplainingHandler(SafeTimedRotatingFileHandler):
     """Wrong: it reports each line of an outage."""
 
-    def _fail(self, record: logging.LogRecord) -> None:
-        self._spill.failing = False
-        super()._fail(record)
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._writer.__class__ = ComplainingWriter
 
 
 class ForgetfulHandler(SafeTimedRotatingFileHandler):
@@ -309,7 +334,7 @@ class Program:
         number = next(self._numbers)
         message = make_line(self._stream, number, LINE_SIZE)
         self.handler.handle(logging.makeLogRecord({"msg": message, "created": self._now + hours * HOUR}))
-        if self.handler._spill.lines:
+        if self.handler._writer.pending.lines:
             self.tally.wait()
         self.tally.acknowledge(number)
 
@@ -395,7 +420,7 @@ def _outage(program: Program) -> None:
 
 def _overflow(program: Program) -> None:
     """More lines than may wait in memory."""
-    handlers.SPILL_BYTES = 4 * size_of(bytes(LINE_SIZE + 22))
+    writer.PENDING_BYTES = 4 * size_of(bytes(LINE_SIZE + 22))
     program.open()
     for _ in range(10):
         program.line()

@@ -130,7 +130,7 @@ def test_each_limit_reaches_the_handlers_retention_and_that_of_the_command(tmp_p
     handler = made(tmp_path, limit)
     name = {"backupCount": "count"}.get(limit, limit)
     expected = Limits(**{name: GIVEN[limit][1]})
-    assert handler._maintenance.duties.limits() == limits_in(handler.settings()) == expected
+    assert handler._live.maintenance.duties.limits() == limits_in(handler.settings()) == expected
     assert expected.any
     handler.close()
 

@@ -10,7 +10,7 @@ from math import inf
 _ENTRY = sys.getsizeof((b"", 0.0)) + sys.getsizeof(0.0) + 8
 
 
-class Spill:
+class PendingLines:
     """Lines that wait to be written, oldest first.
 
     Args:

@@ -1,0 +1,299 @@
+"""Which file a process has open as its live file, and how it turns from that to the next one.
+
+`LiveFile` alone assigns the handler's open file, its `stream` and its `rolloverAt`, always together.
+"""
+
+from __future__ import annotations
+
+import time
+from io import FileIO
+from typing import Any, Protocol
+
+from rollsafe.codecs import Codec
+from rollsafe.duties import Maintained
+from rollsafe.encoder import LineEncoder
+from rollsafe.errors import NotOurs
+from rollsafe.events import tell
+from rollsafe.late import LateFiles
+from rollsafe.maintenance import Maintenance
+from rollsafe.naming import BackupNaming
+from rollsafe.open_file import NOWHERE, OpenFile
+from rollsafe.reports import Reports
+from rollsafe.rollover import Rollover
+from rollsafe.settings import Settings
+from rollsafe.streams import LogStream, raw_stream
+
+_monotonic = time.monotonic
+
+
+class Opening(Maintained, Protocol):
+    """What the live file asks of its handler."""
+
+    stream: Any
+    lock: Any
+    maxBytes: int
+    permissions: int | None
+    _file: OpenFile
+
+    @property
+    def baseFilename(self) -> str:
+        """The path of the live file."""
+
+    def settings(self) -> Settings:
+        """What the lock file says of the handler."""
+
+    def _open(self) -> FileIO | None:
+        """Open the live file; an application may override it."""
+
+    def _register(self) -> None:
+        """Be known to `logging` again, after `close`."""
+
+    def write_text(self, stream: LogStream, text: bytes) -> bool:
+        """Write text that was handed to `stream`."""
+
+
+class LiveFile:
+    """The live file of one handler.
+
+    Args:
+        handler: Whose live file it is.
+        encoder: Its encoding and error handler are those of text that is handed to `stream`.
+        naming: The names of the backups.
+        codec: How backups are compressed, None if they are not.
+        reports: Takes what was refused.
+
+    Attributes:
+        rollover: The steps under the lock of this file.
+        maintenance: What is done with its backups.
+        late: The files of former intervals that are open still.
+        is_opening: Whether a step calls the handler's `_open`, and masters its failure.
+    """
+
+    rollover: Rollover
+    maintenance: Maintenance
+
+    def __init__(
+        self, handler: Opening, encoder: LineEncoder, naming: BackupNaming, codec: Codec | None, reports: Reports
+    ) -> None:
+        self.late = LateFiles()
+        self.is_opening = False
+        self._handler = handler
+        self._encoder = encoder
+        self._naming = naming
+        self._codec = codec
+        self._reports = reports
+
+    def turn_to(self, path: str) -> None:
+        """Have all that is done with the live file and its backups done with those of `path`, from its opening on."""
+        handler = self._handler
+        left: Rollover | None = getattr(self, "rollover", None)
+        self._naming.turn_to(path)
+        self.rollover = Rollover(
+            path,
+            self._naming,
+            extension=lambda: self.maintenance.duties.rolled_extension(),
+            describe=lambda: handler.settings().line(),
+            permissions=handler.permissions,
+            shared=handler.lock_writes,
+            by_size=bool(handler.maxBytes),
+        )
+        self.maintenance = Maintenance(handler, self._naming, self._reports, self._codec, self.rollover.lock.path)
+        handler._file.expire_lease()
+        if left is not None:
+            left.close()
+
+    def ensure_open(self) -> OpenFile:
+        """The live file as this process has it open; opened now if it is not, or taken over from `stream`.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        handler = self._handler
+        self.drop_if_taken()
+        if handler.stream is None or handler.stream.closed:
+            handler.stream = self._open_or_raise()
+        if handler.stream is not handler._file.stream:
+            # What has no descriptor (io.StringIO) is no file to be logged to.
+            handler.stream = raw_stream(handler.stream) or self._open_or_raise()
+            if isinstance(handler.stream, LogStream):
+                handler.stream.serve(handler, self._encoder.encoding, self._encoder.errors)
+                handler.stream.adopted = True
+            left, handler._file = handler._file, NOWHERE
+            self._retire_or_close(left)
+            file = self.rollover.open(time.time(), handler.stream)
+            end = file.end
+            # Both or none, should a signal handler raise.
+            handler._file, handler.rolloverAt = file, end
+            handler._register()
+        return handler._file
+
+    def open_stream(self) -> FileIO:
+        """Open the path, unbuffered. Raises OSError where that is refused."""
+        stream = self.rollover.live.open_stream()
+        stream.serve(self._handler, self._encoder.encoding, self._encoder.errors)
+        return stream
+
+    def drop_if_taken(self) -> None:
+        """Turn from the open file if other code has closed its descriptor (a daemon closes all that it inherits).
+
+        The number may mean another file by now, of which nothing is ours to write or to close. This is asked at each
+        renewal of the lease, so what was written since the last one may have gone there.
+        """
+        file = self._handler._file
+        if self._handler.stream is not file.stream or file.stream.closed or file.is_open():
+            return
+        number, taken = file.stream.fileno(), file.is_taken()
+        self.retire()
+        if taken:
+            self._reports.report(
+                f"descriptor {number} of {self._handler.baseFilename} was closed by other code, and is another file"
+                " now; lines of the last second may be in that file. Let that code close no descriptor that it has not"
+                " opened",
+                None,
+            )
+
+    def reopen(self, file: OpenFile) -> bool:
+        """Turn from `file`, which the path does not name any more, to what it names now.
+
+        False where that cannot be opened (a directory or a link is there) while `file` still has another name: then
+        lines go on into `file`, and that is reported once.
+        """
+        try:
+            stream = self._open_or_raise()
+        except OSError as error:
+            if not file.has_name():
+                raise
+            self._reports.report_once("the reopening", error)
+            return False
+        self.retire()
+        self._handler.stream = stream
+        self.maintenance.rolled_by_another()
+        return True
+
+    def retire(self) -> None:
+        """Turn away from the open file; it stays open a while for late lines."""
+        handler = self._handler
+        file, handler._file = handler._file, NOWHERE
+        stray, handler.stream = handler.stream, None
+        if stray is not None and stray is not file.stream:
+            stray.close()
+        self._retire_or_close(file)
+
+    def _retire_or_close(self, file: OpenFile) -> None:
+        """Keep what was the live file for late lines, or close it if it was never leased.
+
+        Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
+        """
+        if file.was_leased() and not file.shared:
+            self.late.leave(file)
+        else:
+            file.close()
+
+    def discard(self, file: OpenFile) -> None:
+        """Turn for good from a file that does not keep what is written into it."""
+        if file is self._handler._file:
+            self.retire()
+        self.late.discard(file)
+        self.ensure_open()
+
+    def file_of(self, created: float) -> OpenFile:
+        """The open file for a record of `created`: the live one, one kept for late lines, or a backup opened now."""
+        live = self._handler._file
+        if live.holds(created):
+            return live
+        kept = self.late.find(created)
+        if kept is not None:
+            return kept
+        if created < live.start:
+            try:
+                backup = self.rollover.open_piece(self._naming.interval_at(created))
+            except Exception as error:
+                self._reports.report_once("a late line", error)
+            else:
+                self.late.keep(backup)
+                self.maintenance.opened_part()
+                return backup
+        return live
+
+    def keeps(self, file: OpenFile) -> bool:
+        """Whether the line that is written last stays: False when its file was removed, and it must be written again.
+
+        That is asked where its writer was held off its processor for longer than the lease, or the clock set back. A
+        file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more. Where the lock is
+        busy for too long to ask, the line is written again: twice is better than not at all.
+        """
+        if file.interval is None or file.stream.closed or _monotonic() < file.recheck_after:
+            return True
+        file.expire_lease()
+        return self.rollover.has_kept(file, file.end_of_written()) is True
+
+    def roll(self, now: float) -> None:
+        """Give the open file its backup name, unless another process has just done so, and open the new one.
+
+        Where the rename or the lock is refused, the open file goes on being used, and that is reported once.
+        `now` decides about the interval of the new file; seconds since the epoch.
+        """
+        file = self.ensure_open()
+        if file.interval is None:
+            return
+        interruption: Exception | None = None
+        try:
+            backup = self.rollover.roll(file, now)
+        except Exception as error:  # a namer may raise anything
+            # What is not ours was refused before anything was renamed, and the path leads elsewhere then.
+            if isinstance(error, NotOurs) or self.rollover.live.is_live(file):
+                self._reports.report_once("the rollover", error)
+                return
+            # A signal handler has raised after the rename.
+            backup, interruption = None, error
+        path = self._handler.baseFilename
+        if backup is not None:
+            tell("rollovers", path)
+        self._reports.forget()
+        self.retire()
+        try:
+            self.ensure_open()
+        finally:
+            # Above all on a full disk, where the new file cannot be opened before old backups are removed.
+            if backup is not None:
+                self.maintenance.rolled()
+            else:
+                self.maintenance.rolled_by_another()
+        if interruption is not None:
+            self._reports.report(f"an exception interrupted the rollover of {path}, which was done", interruption)
+
+    def let_go_of_rolled(self) -> None:
+        """Close the open file if it was rolled, and those that no late line has come for."""
+        file = self._handler._file
+        if file.interval is not None and not self.rollover.live.is_live(file):
+            self.retire()
+            self.maintenance.rolled_by_another()
+        self.late.close_forgotten()
+
+    def is_holding(self) -> bool:
+        """Whether a file is open that can be rolled, or was."""
+        return self._handler._file.interval is not None or any(self.late)
+
+    def after_fork(self) -> None:
+        """In a child: have an open file description of our own, as the offset of an inherited one is shared."""
+        if isinstance(self._handler.stream, LogStream):
+            self._handler.stream.forked()
+        if self._handler._file.interval is not None:
+            self.retire()
+
+    def close(self) -> None:
+        """Let go of all but `stream`, which the standard library's `close` closes."""
+        self.drop_if_taken()
+        self._handler._file.blank_left()
+        self._handler._file = NOWHERE
+        self.late.close()
+        self.maintenance.closed()
+        self.rollover.close()
+
+    def _open_or_raise(self) -> FileIO | None:
+        """What the handler's `_open` returns, or the error of it."""
+        self.is_opening = True
+        try:
+            return self._handler._open()
+        finally:
+            self.is_opening = False

@@ -1,0 +1,136 @@
+"""Which interval an instant is in, and which backups that interval has, as one handler makes them.
+
+`names` has the rules, which touch no file. `BackupNaming` has what the application may set at any moment: `namer`,
+`suffix`, `extMatch`, an overridden `computeRollover`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rollsafe.listing import directories_below
+from rollsafe.names import ROLLED_EXTENSION, Names, recognisers_of, spread_of
+from rollsafe.ownership import other_owner
+from rollsafe.schedule import Interval, Schedule
+
+
+class Named(Protocol):
+    """What naming asks of its handler; most names are the standard library's."""
+
+    interval: int
+    utc: bool
+    tz: str | datetime.tzinfo | None
+    archive_dir: str | None
+
+    @property
+    def baseFilename(self) -> str:
+        """The live file."""
+
+    def rotation_filename(self, default_name: str) -> str:
+        """What `namer` makes of a default name."""
+
+    def computeRollover(self, currentTime: float) -> float:
+        """The end of the interval that holds an instant."""
+
+    def _replaces(self, name: str) -> bool:
+        """Whether the application has a method of its own in the place of one of ours."""
+
+
+class BackupNaming:
+    """The intervals and the backup names of one handler.
+
+    Args:
+        handler: Its attributes are asked for each time.
+        schedule_of: Makes the schedule with a suffix, None for the usual one; raises ConfigurationError.
+        suffix: The suffix to begin with.
+        extension: What an archive has behind its name, "" without compression.
+
+    Attributes:
+        schedule: The intervals, and the suffix of their backups.
+        ext_match: The application's `extMatch`, None if it has set none.
+        base: What the full paths of the backups begin with.
+    """
+
+    def __init__(
+        self,
+        handler: Named,
+        schedule_of: Callable[[str | None], Schedule],
+        *,
+        suffix: str | None,
+        extension: str,
+    ) -> None:
+        self.schedule = schedule_of(suffix)
+        self.ext_match: re.Pattern[str] | None = None
+        self.base = ""
+        self._handler = handler
+        self._schedule_of = schedule_of
+        self._extension = extension
+
+    def turn_to(self, path: str) -> None:
+        """Name the backups of another live file."""
+        self.base = backup_base_of(path, self._handler.archive_dir)
+
+    def set_suffix(self, suffix: str) -> None:
+        """Name backups with another suffix from now on. Raises ConfigurationError if it tells no interval."""
+        self.schedule = self._schedule_of(suffix)
+
+    def interval_at(self, instant: float) -> Interval:
+        """The interval that holds `instant`, by the schedule or by an overridden `computeRollover`."""
+        if not self._handler._replaces("computeRollover"):
+            return self.schedule.interval(instant)
+        end = self._handler.computeRollover(instant)
+        start = min(end - self._handler.interval, instant)
+        return Interval(start, end, self.schedule.interval(start).suffix, 0)
+
+    def names(self) -> Names:
+        """The backup names as the attributes that make them stand now."""
+        return Names(self.base, self.schedule, extMatch=self.ext_match, **self._arguments())
+
+    def recognisers(self) -> list[Names]:
+        """The names of this handler's backups, and those of a handler with another `when` and the default suffix."""
+        zone = datetime.timezone.utc if self._handler.utc else self._handler.tz
+        return recognisers_of(self.names(), self.base, zone, **self._arguments())
+
+    def path(self, suffix: str, sequence: int) -> str:
+        """Full path of one backup. Raises whatever the application's namer raises."""
+        return self.names().path(suffix, sequence)
+
+    def last_number(self, suffix: str) -> int:
+        """The highest sequence number of a backup of this suffix, -1 if there is none."""
+        names = self.names()
+        entries = os.listdir(os.path.dirname(names.path(suffix)))
+        pending = (name.removesuffix(ROLLED_EXTENSION) for name in entries if suffix in name)
+        backups = (backup for name in pending if (backup := names.parse(name)) and backup.suffix == suffix)
+        return max((backup.sequence for backup in backups), default=-1)
+
+    def directories(self, now: float) -> list[str]:
+        """Where backups are: first where they go at `now`, then those of other dates, if a namer has one for each."""
+        suffix = self.interval_at(now).suffix
+        here = os.path.dirname(self.path(suffix, 0))
+        root, levels = spread_of(here, os.path.dirname(self.base), suffix)
+        if not levels:
+            return [here]
+        others = [directory for directory in directories_below(root, levels) if directory != here]
+        return [here, *others] if os.path.isdir(here) or not others else others
+
+    def other_owner(self) -> str | None:
+        """The other log to which the backups belong by now, None as long as they are ours; see `ownership`."""
+        return other_owner(os.path.dirname(self.base), self._handler.baseFilename)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What all `Names` of this handler have in common."""
+        return {"namer": self._named, "extension": self._extension}
+
+    def _named(self, default: str) -> str:
+        """The application's name of a backup, in full: a relative name is one in the working directory of now."""
+        path = self._handler.rotation_filename(default)
+        return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
+
+
+def backup_base_of(path: str, directory: str | None) -> str:
+    """What the full paths of the backups of a live file begin with."""
+    return os.path.join(directory or os.path.dirname(path), os.path.basename(path))
