@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, maintenance_pass
+from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
 
@@ -49,6 +50,12 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The maintenance thread waits hardly at all until a backup is quiet: nobody else writes here."""
     monkeypatch.setattr(maintenance_pass, "QUIET_S", 0.1)
     monkeypatch.setattr(maintenance_pass, "UNUSED_S", 0.15)
+
+
+@pytest.fixture
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """The wall clock of the test; see there."""
+    return StandingClock(monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe.timing import LEASE_S
-from tests.support.logs import Make, log, suffix_of, wait_for_second_after
+from tests.support.clock import StandingClock
+from tests.support.logs import Make, log, suffix_of
 from tests.support.servers import wait_until
 from tests.support.texts import backups, reopen_as_gunicorn_does
 
@@ -73,12 +74,12 @@ def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make
     assert live.read_text() == "after\n"
 
 
-def test_a_removed_lock_file_does_not_let_two_roll(live: Path, make: Make) -> None:
+def test_a_removed_lock_file_does_not_let_two_roll(live: Path, make: Make, standing_clock: StandingClock) -> None:
     one, other = make(), make()
     first = log(one, "first")
     log(other, "first too")
     live.with_name(".app.log.lock").unlink()
-    wait_for_second_after(first)
+    standing_clock.go_on(1)
     log(one, "second")
     live.with_name(".app.log.lock").unlink()
     log(other, "second too")

@@ -56,9 +56,8 @@ def test_a_start_that_cannot_be_right_loses_no_line(start: int, tmp_path: Path) 
 
 
 def test_a_writer_of_the_note_that_is_killed_before_it_cuts_the_file_leaves_no_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, standing_clock: StandingClock
 ) -> None:
-    clock = StandingClock(monkeypatch)
     live = tmp_path / "app.log"
 
     def handler() -> SafeTimedRotatingFileHandler:
@@ -69,7 +68,7 @@ def test_a_writer_of_the_note_that_is_killed_before_it_cuts_the_file_leaves_no_n
         log(first, "12345678")
     first.close()
     assert note_of(live).number == 3
-    clock.go_on(1)
+    standing_clock.go_on(1)
 
     def killed() -> None:
         os.ftruncate = lambda *arguments: os._exit(0)

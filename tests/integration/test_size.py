@@ -12,9 +12,10 @@ import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe.tools.catalog import logs_at
+from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler, lock_path
 from tests.support.load import Plan, run_load, suffix_of_seconds
-from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
+from tests.support.logs import Make, log, read_archive, suffix_of
 from tests.support.oracle import LINE_FORMAT, audit, make_line
 from tests.support.servers import wait_until
 
@@ -58,16 +59,18 @@ def test_a_line_that_is_too_large_has_a_file_of_its_own(live: Path, make: Make) 
     assert live.read_text() == "z\n"
 
 
-def test_a_new_interval_begins_with_the_name_without_number(live: Path, make: Make) -> None:
+def test_a_new_interval_begins_with_the_name_without_number(
+    live: Path, make: Make, standing_clock: StandingClock
+) -> None:
     handler = make(when="S")
     first = log(handler, "aaaa")
     for message in ("bbbb", "cccc"):
-        log(handler, message, first)
-    wait_for_second_after(first)
+        log(handler, message)
+    standing_clock.go_on(1)
     second = log(handler, "dddd")
     for message in ("eeee", "ffff"):
-        log(handler, message, second)
-    wait_for_second_after(second)
+        log(handler, message)
+    standing_clock.go_on(1)
     log(handler, "gggg")
     names = [path.name for path in live.parent.glob("app.log.*")]
     assert sorted(names) == sorted(
@@ -170,12 +173,14 @@ def test_without_a_bound_the_write_is_the_system_call_alone(live: Path, make: Ma
     assert handler._file.write is handler._file.append
 
 
-def test_late_lines_of_an_earlier_interval_go_to_its_last_part(live: Path, make: Make) -> None:
+def test_late_lines_of_an_earlier_interval_go_to_its_last_part(
+    live: Path, make: Make, standing_clock: StandingClock
+) -> None:
     handler = make(when="S")
     first = log(handler, "aaaa")
     for message in ("bbbb", "cccc"):
-        log(handler, message, first)
-    wait_for_second_after(first)
+        log(handler, message)
+    standing_clock.go_on(1)
     log(handler, "dddd")
     handler._live.late.close()
     log(handler, "late", first)
