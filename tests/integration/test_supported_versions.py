@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from tests.support.gunicorn_setup import (
     wait_for_rollovers,
 )
 from tests.support.oracle import LINE_FORMAT
-from tests.support.servers import Clients, Server, backups, datagrams, wait_until
+from tests.support.servers import SIGNAL_WHILE_LOOP_CLOSES, Clients, Server, backups, datagrams, wait_until
 from tests.support.versions import (
     GUNICORNS,
     NEWEST,
@@ -147,6 +148,25 @@ def under_load(way: Way, directory: Path, python: Path, home: Path) -> list[str]
     wrong = [str(report) for report in reports if not report.flawless or not report.lines]
     wrong += [server.output] if server.output else []
     return wrong
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_asyncio_says_of_a_signal_while_it_closes_its_loop_is_taken_for_that_alone(python: str) -> None:
+    code = """
+import asyncio, os, signal
+loop = asyncio.new_event_loop()
+loop.add_signal_handler(signal.SIGUSR1, print)
+close_pipe = loop._close_self_pipe
+loop._close_self_pipe = lambda: (close_pipe(), os.kill(os.getpid(), signal.SIGUSR1))
+loop.close()
+"""
+    try:
+        executable = interpreter(python)
+    except Missing as reason:
+        pytest.skip(str(reason))
+    said = subprocess.run([executable, "-c", code], check=True, capture_output=True, text=True, timeout=120).stderr
+    assert SIGNAL_WHILE_LOOP_CLOSES.fullmatch(said), said
+    assert not SIGNAL_WHILE_LOOP_CLOSES.search(said.replace("[Errno 9] Bad file descriptor", "[Errno 11]"))
 
 
 @pytest.mark.parametrize(("version", "preload_app"), [("22.0", False), ("25.0", True)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,20 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn")
 STOP_SECONDS = 20.0
+
+SIGNAL_WHILE_LOOP_CLOSES = re.compile(
+    r"Exception ignored when trying to write to the signal wakeup fd:\n"
+    r"Traceback \(most recent call last\):\n"
+    r"  File \".*/asyncio/unix_events\.py\", line \d+, in _sighandler_noop\n"
+    r"    def _sighandler_noop\(signum, frame\):\n"
+    r"(?:[ ^]*\n)?"
+    r"OSError: \[Errno 9\] Bad file descriptor\n"
+)
+"""What CPython 3.10 to 3.13 write of a signal that comes while asyncio closes its loop, which is harmless.
+
+They close the socket that signals are written to before they take back the handlers (https://github.com/python/cpython/pull/96807
+had it the other way round). gunicorn sends a worker that is ending SIGTERM again, and SIGUSR1, whenever it likes.
+"""
 
 Process = TypeVar("Process", bound="ServerProcess")
 
@@ -104,7 +119,8 @@ class ServerProcess:
 
     As a context manager it has answered GET `ready` and all that `_wait_until_booted` waits for has happened when the
     block begins, and no process of it is left when the block ends. What it wrote on its standard streams is then in
-    `output`, and with `echo` also on ours, where pytest shows it beside a failing test.
+    `output`, but for SIGNAL_WHILE_LOOP_CLOSES, and with `echo` also on ours, where pytest shows it beside a failing
+    test.
 
     The listening socket is made here and inherited, so no other program can take the port in between.
     """
@@ -215,7 +231,8 @@ class ServerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self.output += self._output_path.read_text(encoding="utf-8", errors="replace")
+        written = self._output_path.read_text(encoding="utf-8", errors="replace")
+        self.output += SIGNAL_WHILE_LOOP_CLOSES.sub("", written)
         if self._echo and self.output:
             print(f"the server wrote:\n{self.output}", file=sys.stderr)
 
@@ -303,7 +320,7 @@ class Clients:
     `acknowledged` has, for each client's stream, the numbers that were answered with 200; `refused` says what
     happened to the others; `answering` has the process ids of the workers that answered. No number is sent twice, so
     that a line logged twice is the log's doing. `action` is the one of the application that logs the line; `name`
-    begins the names of the streams.
+    begins the names of the streams. `before` is called before each request, which is sent when it returns.
     """
 
     SIZES = (60, 200, 1000, 9000)
@@ -311,7 +328,14 @@ class Clients:
     REQUESTS_PER_CONNECTION = 20
 
     def __init__(
-        self, server: ServerProcess, count: int = 4, action: str = "line", *, pause: float = 0.0, name: str = "client"
+        self,
+        server: ServerProcess,
+        count: int = 4,
+        action: str = "line",
+        *,
+        pause: float = 0.0,
+        name: str = "client",
+        before: Callable[[], object] | None = None,
     ) -> None:
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.refused: list[str] = []
@@ -319,6 +343,7 @@ class Clients:
         self._server = server
         self._action = action
         self._pause = pause
+        self._before = before
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(f"{name}{index}",)) for index in range(count)]
 
@@ -347,6 +372,8 @@ class Clients:
         number = 0
         while not self._stopping.is_set():
             size = self.SIZES[number % len(self.SIZES)]
+            if self._before is not None:
+                self._before()
             try:
                 status, body = get(connection, f"/{self._action}/{stream}/{number}/{size}")
             except (OSError, http.client.HTTPException) as error:
