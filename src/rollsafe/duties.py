@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from rollsafe.codecs import Codec
 from rollsafe.listing import Listing
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.naming import BackupNaming
+from rollsafe.reports import Reports
 from rollsafe.retention import Limits
 from rollsafe.schedule import Interval
 
@@ -49,12 +51,14 @@ class Duties:
     Args:
         handler: The handler.
         naming: The names of its backups.
+        reports: Its reports.
         codec: How they are compressed, None if they are not.
     """
 
-    def __init__(self, handler: Maintained, naming: BackupNaming, codec: Codec | None) -> None:
+    def __init__(self, handler: Maintained, naming: BackupNaming, reports: Reports, codec: Codec | None) -> None:
         self._handler = handler
         self._naming = naming
+        self._reports = reports
         self.codec = codec
 
     def limits(self) -> Limits:
@@ -98,6 +102,11 @@ class Duties:
     def rotate(self, source: str, dest: str) -> None:
         """Hand a rolled file to the application's rotator."""
         self._handler.rotate(source, dest)
+
+    def report(self, sentence: str, error: BaseException | None) -> None:
+        """Report what could not be done; a `handleError` that raises does not end the thread."""
+        with suppress(BaseException):
+            self._reports.report(sentence, error)
 
     def notify(self, path: str) -> None:
         """Notify the application, if it wants that, of a backup that is final."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from math import inf
-from typing import Final
 
 from rollsafe.attempts import IsElected, NotElected
-from rollsafe.background import Ending, is_patched
+from rollsafe.background import Ending
 from rollsafe.codecs import Codec
 from rollsafe.duties import Duties, Maintained
 from rollsafe.election import PAUSE_S, Election
 from rollsafe.excess import find_excess
 from rollsafe.failures import Failures
+from rollsafe.held_files import HeldFiles
 from rollsafe.ledger import Ledger
 from rollsafe.listing import Listing
 from rollsafe.locks import FileLock
@@ -30,12 +30,6 @@ from rollsafe.maintenance_thread import join, thread_of_this_process
 from rollsafe.naming import BackupNaming
 from rollsafe.quiet import QuietFiles
 from rollsafe.reports import Reports
-from rollsafe.timing import LEASE_S
-
-# The least and the most seconds between looks whether a file is to be closed: with intervals of a second, and if files
-# are rolled for their size or by hand, nothing tells the time of the next rollover.
-_SHORTEST_LOOK_S: Final = 2.0
-_LONGEST_LOOK_S: Final = 600.0
 
 
 class Maintenance:
@@ -50,7 +44,7 @@ class Maintenance:
 
     Attributes:
         duties: What the handler wants done.
-        look_at: When to look whether a file is to be closed; as `due`.
+        held_files: The files that the handler has open.
     """
 
     def __init__(
@@ -58,8 +52,7 @@ class Maintenance:
     ) -> None:
         self._handler = handler
         self._naming = naming
-        self._reports = reports
-        self.duties = Duties(handler, naming, codec)
+        self.duties = Duties(handler, naming, reports, codec)
         self._lock_path = lock_path
         self._quiet = QuietFiles()
         self._failures = Failures()
@@ -74,8 +67,7 @@ class Maintenance:
         self._is_called = False
         self._has_work = False
         self._next_step_at = inf
-        self.look_at = inf
-        self._has_looked = False
+        self.held_files = HeldFiles(self._handler, self.duties, self._lock_path)
 
     # What the thread asks and calls.
 
@@ -95,16 +87,6 @@ class Maintenance:
         """Whether nothing is left to do, and nothing is being done."""
         return self.due == inf
 
-    @property
-    def wants_a_look(self) -> bool:
-        """Whether it is time to look, perhaps for the first time: a handler may have a file open and log nothing."""
-        if self._has_looked:
-            return self.look_at <= time.monotonic()
-        try:
-            return not is_patched() and self.duties.after_rollover()
-        except Exception:  # an attribute that the application has set to nonsense
-            return False
-
     def step(self) -> None:
         """Do what can be done now, and set `due`; only the thread calls this."""
         self._next_step_at = 0.0
@@ -116,31 +98,11 @@ class Maintenance:
         except Ending:
             pass  # Another process goes on.
         except BaseException as error:  # an application's function may raise anything
-            self._report(f"maintenance of the backups beside {self._lock_path} has failed", error)
+            self.duties.report(f"maintenance of the backups beside {self._lock_path} has failed", error)
         finally:
             if next_step_at == inf:
                 self._election.end()
             self._next_step_at = next_step_at
-
-    def look(self) -> None:
-        """Close files that were rolled, and set `look_at`; only the thread calls this.
-
-        Otherwise a process that logs nothing would hold a file open that was removed long ago, and its space on the
-        disk. If gevent or eventlet have replaced the handler's lock, no other thread may take it. Then the next line
-        closes the files.
-        """
-        self.look_at = inf
-        self._has_looked = True
-        if is_patched():
-            return
-        holds = True
-        try:
-            holds = self._handler._let_go()
-        except BaseException as error:
-            self._report(f"files beside {self._lock_path} could not be closed", error)
-        if holds:
-            boundary = self._handler.rolloverAt - time.time() + LEASE_S
-            self.look_at = time.monotonic() + min(max(boundary, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
 
     # What the handler calls.
 
@@ -150,8 +112,7 @@ class Maintenance:
         is_starting, self._is_starting = self._is_starting, False
         if is_starting and self.duties.after_rollover():
             self.wake()
-        if self.look_at == inf and not is_patched() and self.duties.after_rollover():
-            self.look_at = time.monotonic() + _SHORTEST_LOOK_S
+        if self.held_files.start_looks():
             thread.call(self)
         if time.monotonic() >= min(self._failures.retry_at, self._quiet.clock_believed_at):
             self.wake()
@@ -173,7 +134,7 @@ class Maintenance:
 
     def closed(self) -> None:
         """The handler has no file open any more."""
-        self.look_at = inf
+        self.held_files.stop_looks()
         thread_of_this_process().alarm()
 
     def wake(self) -> None:
@@ -226,7 +187,7 @@ class Maintenance:
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         else:
             expired = self.expired(listings)
-        maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self._report, is_elected)
+        maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self.duties.report, is_elected)
         # A lock of its own: `close` releases the one that the handler holds.
         with closing(FileLock(self._lock_path)) as lock:
             maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired)
@@ -238,15 +199,10 @@ class Maintenance:
         owner = self._naming.other_owner()
         if owner is not None and not self._was_disowned:
             sentence = f"the backups that {self._lock_path} is for are those of {owner!r} too, and are left alone"
-            self._report(f"{sentence}; give each log an archive_dir or a name of its own", None)
+            self.duties.report(f"{sentence}; give each log an archive_dir or a name of its own", None)
         self._was_disowned = owner is not None
         return self._was_disowned
 
     def _is_unfinished(self) -> bool:
         """Whether a killed process has left something to do."""
         return any(listing.is_unfinished(self.duties.codec is not None) for listing in self.duties.listings())
-
-    def _report(self, sentence: str, error: BaseException | None) -> None:
-        """Report; a `handleError` that raises does not end the thread."""
-        with suppress(BaseException):
-            self._reports.report(sentence, error)

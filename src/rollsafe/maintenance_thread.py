@@ -17,6 +17,7 @@ from math import inf
 from typing import Final, Protocol
 
 from rollsafe.background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
+from rollsafe.held_files import HeldFiles
 from rollsafe.timing import GRACE_S, LEASE_S
 
 # Seconds that an exit waits for work that can begin, and for work that has begun.
@@ -29,13 +30,11 @@ _END_AT_FORK_S: Final = 0.1
 
 
 class Member(Protocol):
-    """The maintenance of one handler, as the thread sees it.
+    """The maintenance of one handler, as the thread sees it."""
 
-    Attributes:
-        look_at: When to look whether a file is to be closed; as `due`.
-    """
-
-    look_at: float
+    @property
+    def held_files(self) -> HeldFiles:
+        """The files that the handler has open."""
 
     @property
     def due(self) -> float:
@@ -49,18 +48,11 @@ class Member(Protocol):
     def is_waiting_for_election(self) -> bool:
         """Whether another process does the work."""
 
-    @property
-    def wants_a_look(self) -> bool:
-        """Whether it is time to look whether a file is to be closed."""
-
     def reset(self) -> None:
         """Begin anew, in a new process."""
 
     def step(self) -> None:
         """Do what can be done now, and set `due`."""
-
-    def look(self) -> None:
-        """Close files that were rolled, and set `look_at`."""
 
 
 class MaintenanceThread:
@@ -211,8 +203,8 @@ class MaintenanceThread:
                 self._steps += 1
                 member.step()
                 self._steps += 1
-            if member.wants_a_look:
-                member.look()
+            if member.held_files.want_a_look:
+                member.held_files.look()
             if member.is_idle:
                 self._called.discard(member)
                 if not member.is_idle:  # It was called in between.
@@ -222,7 +214,7 @@ class MaintenanceThread:
 
     def _next_due(self) -> float:
         """When something is due again; seconds of the monotonic clock."""
-        return min((min(member.due, member.look_at) for member in _living_members()), default=inf)
+        return min((min(member.due, member.held_files.look_at) for member in _living_members()), default=inf)
 
 
 # All members of this process, by weak references: the thread must not keep a handler that the application has dropped.

@@ -298,10 +298,10 @@ os._exit(0)
 def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, os, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, late, maintenance
+from rollsafe import SafeTimedRotatingFileHandler, held_files, late
 from tests.support.constants import set_constants
 
-set_constants(maintenance, _SHORTEST_LOOK_S=0.05)
+set_constants(held_files, _SHORTEST_PAUSE_S=0.05)
 set_constants(late, LATE_S=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import maintenance, maintenance_pass, renames, writer
+from rollsafe import held_files, maintenance_pass, renames, writer
 from rollsafe.codecs import Compress
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -304,7 +304,7 @@ class Program:
         # A backup may be maintained at once: no other process writes here.
         set_constants(maintenance_pass, QUIET_S=0.0, UNUSED_S=0.0)
         # The thread ends when nothing is left to do.
-        set_constants(maintenance, _SHORTEST_LOOK_S=math.inf, _LONGEST_LOOK_S=math.inf)
+        set_constants(held_files, _SHORTEST_PAUSE_S=math.inf, _LONGEST_PAUSE_S=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",
