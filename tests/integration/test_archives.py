@@ -54,9 +54,7 @@ def test_an_archive_holds_the_backup_has_its_mode_and_time_and_takes_its_place(
     assert not lock.locked
 
 
-def test_an_archive_of_which_the_application_is_to_be_told_has_a_second_name_until_then(
-    source: Path, lock: FileLock
-) -> None:
+def test_an_archive_has_a_second_name_until_the_application_was_notified(source: Path, lock: FileLock) -> None:
     final = make_archive(source, codec_of("gz"), lock, announces=True)
     second = final.with_name(final.name + UNANNOUNCED_EXTENSION)
     assert names_beside(source) == {final.name, second.name}
@@ -235,9 +233,7 @@ def test_what_a_process_left_that_was_killed_in_the_commit_is_completed_or_done_
     assert {name for name in names_beside(source) if name[0] != "."} <= {final.name, second}
 
 
-def test_an_archive_beside_its_backup_that_the_ledger_does_not_know_is_nobodys_to_remove(
-    source: Path, lock: FileLock
-) -> None:
+def test_an_archive_that_the_ledger_does_not_have_is_not_removed(source: Path, lock: FileLock) -> None:
     final = make_archive(source, codec_of("gz"), lock)
     # Somebody unpacks it: another file, whatever its size and time.
     source.write_bytes(LINES)

@@ -89,7 +89,7 @@ def test_each_action_that_fails_with_a_backup_is_reported_once(backup: Path, mon
     assert [type(error) for error in passes.reported] == [PermissionError, OSError]
 
 
-def test_a_removal_that_failed_and_is_not_wanted_any_more_wakes_nobody_any_more(
+def test_a_failed_removal_that_is_not_wanted_any_more_is_not_tried_again(
     backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failures, "_RETRY_S", 1e-9)
@@ -114,7 +114,7 @@ def test_a_failure_is_remembered_until_it_may_be_tried_again(backup: Path, monke
     assert passes.failures.is_backing_off("remove", str(backup))
 
 
-def test_what_may_not_be_compressed_any_more_wakes_nobody_any_more(
+def test_a_failed_compression_that_is_not_allowed_any_more_is_not_tried_again(
     backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = Passes(backup)

@@ -189,7 +189,7 @@ def test_a_process_that_is_not_root_leaves_the_backups_of_others_alone(public_di
     ],
     ids=["the suffix in the middle", "another directory"],
 )
-def test_archives_have_the_names_of_a_namer_and_are_told_and_counted_by_them(
+def test_archives_have_the_names_of_a_namer_and_are_recognised_and_counted_by_them(
     live: Path, make: Make, namer: Callable[[str], str]
 ) -> None:
     (live.parent / "old").mkdir()
@@ -243,7 +243,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(make: Make) -> N
 
 
 @pytest.mark.parametrize("compress", [pytest.param(None, marks=pytest.mark.slow), "gz"])
-def test_of_several_processes_one_is_told_of_each_backup_once(
+def test_one_of_several_processes_is_notified_of_each_backup_once(
     live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
     monkeypatch.setattr(maintenance_pass, "UNUSED_S", QUIET_S + 0.1)
@@ -283,7 +283,7 @@ def test_of_several_processes_one_is_told_of_each_backup_once(
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_is_told_too(
+def test_a_line_after_the_notification_of_a_backup_makes_another_part_with_a_notification(
     live: Path, make: Make, compress: str | None
 ) -> None:
     told = Told()
@@ -308,7 +308,9 @@ def test_a_line_that_comes_after_a_backup_was_told_of_makes_a_further_one_that_i
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_it_is_told_of_each_part_by_size_in_the_archive_dir(live: Path, make: Make, compress: str | None) -> None:
+def test_the_application_is_notified_of_each_part_by_size_in_the_archive_dir(
+    live: Path, make: Make, compress: str | None
+) -> None:
     folder = live.parent / "old"
     told = Told()
     handler = make(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
@@ -334,7 +336,7 @@ def test_it_is_told_of_each_part_by_size_in_the_archive_dir(live: Path, make: Ma
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_what_it_has_failed_for_it_is_told_again_until_it_returns_and_then_no_more(
+def test_a_notification_that_fails_is_repeated_until_it_returns_and_then_no_more(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
     monkeypatch.setattr(failures, "_RETRY_S", 0.05)

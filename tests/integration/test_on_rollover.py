@@ -42,7 +42,9 @@ class Uploads:
 
 
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_it_is_told_of_each_backup_when_that_is_final(live: Path, make: Make, compress: str | None) -> None:
+def test_the_application_is_notified_of_each_backup_when_it_is_final(
+    live: Path, make: Make, compress: str | None
+) -> None:
     uploads = Uploads()
     handler = make(compress=compress, on_rollover=uploads)
     first = log(handler, "first")
@@ -92,7 +94,7 @@ def test_an_exception_is_reported_once_and_does_not_stop_the_maintenance(
     assert len(named) == len(set(named)) == len(reports), "of each backup once"
 
 
-def test_a_rolled_file_that_a_killed_process_left_is_told_of(live: Path, make: Make) -> None:
+def test_the_application_is_notified_of_a_rolled_file_that_a_killed_process_left(live: Path, make: Make) -> None:
     waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
     waiting.write_text("of an earlier run\n")
     both = live.with_name("app.log.2020-01-01_00-00-01.rolled")
@@ -104,7 +106,7 @@ def test_a_rolled_file_that_a_killed_process_left_is_told_of(live: Path, make: M
     assert [content for _, _, content in uploads.told] == [b"of an earlier run\n", b"final already\n"]
 
 
-def test_what_a_process_without_compression_has_left_is_compressed_and_told_of(live: Path, make: Make) -> None:
+def test_a_rolled_file_of_a_process_without_compression_is_compressed_and_notified(live: Path, make: Make) -> None:
     waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
     waiting.write_text("of an earlier run\n")
     uploads = Uploads()
@@ -132,7 +134,7 @@ def test_a_foreign_file_under_the_final_name_stays_and_that_is_reported(live: Pa
     assert "FileExistsError" in report
 
 
-def test_after_a_rotator_of_the_application_it_is_told_too(live: Path, make: Make) -> None:
+def test_the_application_is_notified_after_its_rotator_too(live: Path, make: Make) -> None:
     uploads = Uploads()
     handler = make(on_rollover=uploads)
     handler.rotator = os.rename

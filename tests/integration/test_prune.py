@@ -129,7 +129,7 @@ def test_a_file_that_a_writer_is_at_goes_only_when_it_is_quiet(live: Path) -> No
     assert not busy.exists()
 
 
-def test_while_another_process_tends_the_backups_nothing_is_removed(
+def test_while_another_process_maintains_the_backups_nothing_is_removed(
     live: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prune, "LOCK_TIMEOUT", 0.1)

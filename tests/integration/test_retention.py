@@ -58,7 +58,7 @@ def test_max_age_goes_by_the_name_of_a_backup_and_not_by_its_time_stamp(live: Pa
     assert young.exists()
 
 
-def test_a_backup_takes_its_second_name_along_and_nobody_elses_file(live: Path, make: Make) -> None:
+def test_a_backup_is_removed_with_its_second_name_and_without_other_files(live: Path, make: Make) -> None:
     old = backup_of(live, 4, ".gz")
     second, foreign = Path(f"{old}.tmp"), Path(f"{old.with_suffix('')}.xz.tmp")
     os.link(old, second)
@@ -334,7 +334,7 @@ def test_no_limit_removes_what_may_be_the_newest(live: Path, make: Make, when: s
     assert further.exists()
 
 
-def test_backups_whose_names_tell_no_interval_are_archived_and_told_of(live: Path, make: Make) -> None:
+def test_backups_whose_names_tell_no_interval_are_archived_with_a_notification(live: Path, make: Make) -> None:
     told: list[tuple[str, float]] = []
     handler = make(
         when="MIDNIGHT",

@@ -167,7 +167,7 @@ def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.M
     assert seconds_until_quiet(source) == pytest.approx(2.0)
 
 
-def test_a_rolled_file_of_an_earlier_run_is_told_of_by_a_process_that_ends_at_once(live: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_at_once_notifies_of_a_rolled_file_of_an_earlier_run(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread, quiet

@@ -108,7 +108,7 @@ def test_in_a_file_that_is_about_to_be_rolled_nobody_begins_a_line_and_nothing_o
 
 
 @pytest.mark.slow
-def test_retention_takes_the_first_parts_and_a_number_is_never_given_again(live: Path, make: Make) -> None:
+def test_retention_removes_the_first_parts_and_no_number_is_given_again(live: Path, make: Make) -> None:
     handler = make(backupCount=2)
     for number in range(6):
         log(handler, f"{number:09d}")

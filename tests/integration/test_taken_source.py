@@ -51,7 +51,7 @@ def test_a_late_line_keeps_the_backup_though_the_application_has_removed_what_it
     assert names_beside(source) == {source.name}
 
 
-def test_a_name_that_somebody_has_taken_costs_no_backup(source: Path, lock: FileLock, lines: bytes) -> None:
+def test_a_name_that_is_taken_costs_no_backup(source: Path, lock: FileLock, lines: bytes) -> None:
     final = Path(f"{source}.archive")
 
     def compress(source_path: str, target_path: str) -> None:
@@ -75,7 +75,7 @@ def test_an_error_after_the_removal_costs_no_backup(source: Path, lock: FileLock
     assert names_beside(source) == {source.name}
 
 
-def test_what_the_application_leaves_beside_its_archive_goes(source: Path, lock: FileLock, lines: bytes) -> None:
+def test_other_files_in_the_scratch_directory_are_removed(source: Path, lock: FileLock, lines: bytes) -> None:
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
         folder = Path(target_path).with_name("parts")
@@ -116,7 +116,7 @@ def test_a_codec_that_fails_after_another_process_has_archived_the_source_is_not
     assert names_beside(source) == set()
 
 
-def test_the_handler_publishes_and_tells_of_it(live: Path) -> None:
+def test_the_handler_publishes_the_archive_and_notifies_the_application(live: Path) -> None:
     told: list[str] = []
     handler = WatchedHandler(
         live, when="H", utc=True, compress=copy_and_remove, on_rollover=lambda path, interval: told.append(path)

@@ -75,7 +75,7 @@ def test_what_keeps_failing_does_not_keep_more_backups_than_the_limits_allow(
     assert handler.take_reports()
 
 
-def test_a_backup_that_is_in_time_heard_of_is_not_removed_before(live: Path, make: Make) -> None:
+def test_no_backup_is_removed_before_the_application_was_notified_of_it(live: Path, make: Make) -> None:
     for hour in range(3):
         waiting(live, hour)
     told: list[str] = []

@@ -62,7 +62,7 @@ def gz() -> Codec:
     return codec
 
 
-def test_a_link_under_a_name_that_can_be_foretold_is_not_written_through(scene: Scene, backup: Path) -> None:
+def test_a_link_under_a_predictable_name_is_not_followed(scene: Scene, backup: Path) -> None:
     def plant() -> None:
         for ending in (".gz.tmp", ".gz", ".archive", ".archive.tmp"):
             os.symlink(scene.secret, f"{backup}{ending}")
@@ -143,7 +143,7 @@ def test_what_is_no_backup_is_not_opened_whatever_its_name(scene: Scene, kind: s
         scene.assert_untouched()
 
 
-def test_nobody_but_its_maker_may_enter_the_directory_of_the_draft(scene: Scene, backup: Path) -> None:
+def test_only_its_maker_may_enter_a_scratch_directory(scene: Scene, backup: Path) -> None:
     def look() -> None:
         (scratch,) = scene.logs.glob(".*.tmp")
         with pytest.raises(PermissionError):

@@ -120,7 +120,7 @@ def test_the_link_that_root_made_in_tmp_is_followed_and_no_other(scene: Scene, s
         resolved(str(theirs / "shadow"))
 
 
-def test_a_directory_of_roots_in_one_of_somebody_else_may_be_another_one_tomorrow(scene: Scene) -> None:
+def test_a_directory_of_root_in_one_of_another_user_is_not_settled(scene: Scene) -> None:
     inner = scene.logs / "inner"
     inner.mkdir()
     (inner / "link").symlink_to(scene.secret)

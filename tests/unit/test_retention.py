@@ -279,7 +279,7 @@ def test_what_only_the_applications_pattern_calls_a_backup_is_the_oldest_and_has
         ([NOW + 20_000 * DAY - 1, 0], True),  # a time stamp of 1970 says nothing
     ],
 )
-def test_a_clock_is_borne_out_by_files_that_were_written_within_the_age_and_not_only_just_now(
+def test_files_bear_out_a_clock_if_they_were_written_within_the_age_but_not_in_the_last_minutes(
     ages: list[float], agrees: bool
 ) -> None:
     now = NOW + 20_000 * DAY

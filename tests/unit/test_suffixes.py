@@ -103,7 +103,7 @@ def test_a_format_that_is_of_several_intervals_tells_none(when: str, text: str) 
                 assert schedule.has(suffix), "it is a suffix of ours all the same"
 
 
-def test_a_number_without_a_fixed_width_beside_another_one_is_not_read() -> None:
+def test_a_number_without_a_fixed_width_next_to_another_one_is_not_read() -> None:
     schedule = Schedule("MIDNIGHT", tz=UTC, suffix="%Y-%-d%-m")
     first, second = (
         schedule.interval(datetime.datetime(2026, *day, tzinfo=UTC).timestamp()) for day in ((1, 11), (11, 1))
@@ -113,7 +113,7 @@ def test_a_number_without_a_fixed_width_beside_another_one_is_not_read() -> None
     assert schedule.certain_instants("2026-111") == ()
 
 
-def test_the_hour_that_autumn_repeats_is_told_as_both() -> None:
+def test_the_suffix_of_the_hour_that_autumn_repeats_tells_both() -> None:
     schedule = Schedule("H", tz=PARIS, suffix="%F_%H")
     night = datetime.datetime(2026, 10, 25, 0, tzinfo=UTC).timestamp()
     assert schedule.certain_instants("2026-10-25_02") == (night, night + 3600)
