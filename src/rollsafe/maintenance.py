@@ -74,7 +74,7 @@ class Maintenance:
     @property
     def due(self) -> float:
         """When to make a step; seconds of the monotonic clock, infinity for never."""
-        # In this order: a step that sets `_next_step_at` has cleared `_is_called` before.
+        # In this order: a step sets `_next_step_at` to 0 before it clears `_is_called`.
         return 0.0 if self._is_called else self._next_step_at
 
     @property
