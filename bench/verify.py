@@ -18,8 +18,9 @@ from statistics import median
 
 from bench.measuring import in_a_process, parser_of, shuffled, write
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.archives import archive, fingerprint_of
+from rollsafe.archives import archive
 from rollsafe.codecs import codec_for
+from rollsafe.file_names import fingerprint_of
 from rollsafe.ledger import Ledger
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.reading import open_log

@@ -20,27 +20,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from rollsafe.codecs import Codec
+from rollsafe.file_names import Fingerprint, exists, fingerprint_of, names_file, rename_to_free
 from rollsafe.ledger import Changed, Ledger
 from rollsafe.locks import Identity, identity_of
+from rollsafe.names import UNANNOUNCED_EXTENSION
 from rollsafe.places import Looks, Place, place_of
-from rollsafe.renames import rename_new_at
 from rollsafe.scratch import NO_LINKS, Scratch, claimed, opened, scratch_beside
-
-# The end of the second name that an archive has until the application was notified of it.
-UNANNOUNCED_EXTENSION: Final = ".tmp"
-
-Fingerprint = tuple[int, int, int, int]
-"""Device, inode, size, and ctime in nanoseconds of a file: it changes when the file is written, renamed or replaced."""
-
-
-def fingerprint_of(status: os.stat_result) -> Fingerprint:
-    """The fingerprint of the file with this status."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _content_of(status: os.stat_result) -> tuple[int, int]:
@@ -117,7 +106,7 @@ def _written(codec: Codec, source: int, place: Place, scratch: Scratch) -> int:
 
 def _is_unchanged(place: Place, source: int, status: os.stat_result) -> bool:
     """Whether an open file has not been written to since, and the place names it."""
-    return _content_of(os.fstat(source)) == _content_of(status) and _names(place, identity_of(status))
+    return _content_of(os.fstat(source)) == _content_of(status) and names_file(place, identity_of(status))
 
 
 def _commit(
@@ -140,9 +129,9 @@ def _commit(
     except BaseException:
         # unlink(2) may fail and yet have removed the source; then the archive is the only copy.
         with suppress(OSError):
-            if _names(place, identity_of(before)):
+            if names_file(place, identity_of(before)):
                 for new in names:
-                    if _names(new, identity_of(archive)):
+                    if names_file(new, identity_of(archive)):
                         os.unlink(new.name, dir_fd=new.dir_fd)
                 ledger.withdraw(before)
         raise
@@ -165,37 +154,18 @@ def _publish(scratch: Scratch, name: str, archive: Identity, new: Place, is_last
         os.link(name, new.name, src_dir_fd=scratch.descriptor, dst_dir_fd=new.dir_fd, follow_symlinks=False)
     except FileExistsError:
         # The client of a network file system may repeat a call that was successful.
-        if not _names(new, archive):
+        if not names_file(new, archive):
             raise
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
         if is_last:
-            _rename(name, scratch.descriptor, new)
-
-
-def _rename(name: str, dir_fd: int | None, new: Place) -> None:
-    """Rename a file in an open directory to a place whose name is free; only under the lock."""
-    if not rename_new_at(name, dir_fd, new.name, new.dir_fd):
-        try:
-            new.status()
-        except FileNotFoundError:
-            os.rename(name, new.name, src_dir_fd=dir_fd, dst_dir_fd=new.dir_fd)
-        else:
-            raise FileExistsError(errno.EEXIST, "it exists", new.path)
+            rename_to_free(name, scratch.descriptor, new)
 
 
 def _longer(place: Place, extension: str) -> Place:
     """The place whose name is longer by an extension."""
     return place.beside(os.path.basename(place.path) + extension)
-
-
-def _names(place: Place, identity: Identity) -> bool:
-    """Whether a place names the file of this identity."""
-    try:
-        return identity_of(place.status()) == identity
-    except FileNotFoundError:
-        return False
 
 
 def _make_like(draft: int, model: os.stat_result) -> None:
@@ -226,7 +196,7 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
         archive = source.st_dev, entries[-1].archive
         for extension in extensions:
             final = _longer(place, extension)
-            if _names(final, archive):
+            if names_file(final, archive):
                 if (source.st_size, source.st_mtime_ns) == (entries[-1].size, final.status().st_mtime_ns):
                     os.unlink(place.name, dir_fd=place.dir_fd)
                     ledger.settle(ledger.identity(source))
@@ -234,108 +204,6 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
                 # Late lines were written to the source since: the whole of it is archived again.
                 os.unlink(final.name, dir_fd=final.dir_fd)
             unannounced = _longer(final, UNANNOUNCED_EXTENSION)
-            if _names(unannounced, archive):
+            if names_file(unannounced, archive):
                 os.unlink(unannounced.name, dir_fd=unannounced.dir_fd)
         ledger.withdraw(source)
-
-
-def give_name(path: str, final_path: str, fingerprint: Fingerprint, ledger: Ledger) -> None:
-    """Give a file that was found quiet with this fingerprint a second, final name.
-
-    If the file system has no hard links, it loses its first name.
-
-    Raises:
-        Changed: It has another fingerprint now, or the lock was lost.
-        FileExistsError: The final name is taken; the file there is left alone.
-        OSError: A call was refused.
-    """
-    with ledger.held(), place_of(path) as place, place_of(final_path) as final:
-        if fingerprint_of(place.status()) != fingerprint:
-            raise Changed(path)
-        try:
-            os.link(place.name, final.name, src_dir_fd=place.dir_fd, dst_dir_fd=final.dir_fd, follow_symlinks=False)
-        except FileExistsError:
-            if not _names(final, fingerprint[:2]):
-                raise
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            _rename(place.name, place.dir_fd, final)
-
-
-def drop_copied(path: str, copy_path: str, size: int, ledger: Ledger) -> None:
-    """Unlink a file of which the application has made a copy.
-
-    Args:
-        path: The file.
-        copy_path: The copy.
-        size: The size of the file before. It may be empty now, because the application has copied and truncated it.
-        ledger: Of the log.
-
-    Raises:
-        OSError: It has another size: it has lines that were written after the copy was made.
-    """
-    with ledger.held(), place_of(path) as place, place_of(copy_path) as copy:
-        status = place.status()
-        if status.st_size not in (0, size):
-            raise OSError(errno.EBUSY, "has got lines since it was copied, and is kept", path)
-        ledger.record(status, size, copy.status())
-        os.unlink(place.name, dir_fd=place.dir_fd)
-        with suppress(OSError):
-            ledger.settle(ledger.identity(status))
-
-
-@contextmanager
-def claimed_file(path: str, identity: Identity) -> Iterator[None]:
-    """Keep other processes off the file that `path` names (see `claimed`).
-
-    Raises:
-        Taken: Another process works on it.
-        Changed: The path names another file.
-        OSError: It cannot be opened.
-    """
-    with place_of(path) as place:
-        try:
-            descriptor = place.open(os.O_RDONLY)
-        except PermissionError:
-            # A file that this process may not read can still be removed.
-            yield
-            return
-        with opened(descriptor), claimed(descriptor):
-            # The process that had claimed it before may have replaced or removed it.
-            if not _names(place, identity):
-                raise Changed(path)
-            yield
-
-
-def remove(path: str, identity: Identity) -> None:
-    """Unlink a path that names the file of this identity.
-
-    Raises:
-        Changed: It names another file.
-        FileNotFoundError: It names none.
-    """
-    with place_of(path) as place:
-        if identity_of(place.status()) != identity:
-            raise Changed(path)
-        os.unlink(place.name, dir_fd=place.dir_fd)
-
-
-def are_one(path: str, other: str) -> bool:
-    """Whether two paths name the same file."""
-    try:
-        first, second = os.lstat(path), os.lstat(other)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
-            raise
-        return False
-    return identity_of(first) == identity_of(second)
-
-
-def exists(path: str) -> bool:
-    """Whether a path names anything; `os.path.lexists` says no also if it may not look."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return True

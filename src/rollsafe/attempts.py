@@ -9,8 +9,8 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from rollsafe.archives import Fingerprint, exists, fingerprint_of
 from rollsafe.failures import Failures
+from rollsafe.file_names import Fingerprint, exists, fingerprint_of
 from rollsafe.ledger import Changed
 from rollsafe.listing import slowly
 from rollsafe.quiet import QuietFiles

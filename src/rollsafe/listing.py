@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from rollsafe.archives import UNANNOUNCED_EXTENSION
 from rollsafe.background import sleep
-from rollsafe.names import ROLLED_EXTENSION, Names
+from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION, Names
 from rollsafe.scratch import made_for
 
 # After so many seconds of work on files, other threads get a turn of so many seconds: a directory may have thousands.

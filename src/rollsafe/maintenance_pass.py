@@ -9,27 +9,26 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 
-from rollsafe.archives import (
-    UNANNOUNCED_EXTENSION,
+from rollsafe.archives import archive, complete_killed
+from rollsafe.attempts import Attempts, IsElected, Report
+from rollsafe.codecs import Codec
+from rollsafe.duties import Duties
+from rollsafe.failures import Failures
+from rollsafe.file_names import (
     Fingerprint,
-    archive,
     are_one,
     claimed_file,
-    complete_killed,
     drop_copied,
     exists,
     fingerprint_of,
     give_name,
     remove,
+    remove_both,
 )
-from rollsafe.attempts import Attempts, IsElected, Report
-from rollsafe.codecs import Codec
-from rollsafe.duties import Duties
-from rollsafe.failures import Failures
 from rollsafe.ledger import Changed, Ledger
 from rollsafe.listing import Listing
 from rollsafe.locks import identity_of
-from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import clear_leftover
 from rollsafe.timing import QUIET_S, UNUSED_S
@@ -100,7 +99,7 @@ class MaintenancePass:
 
         def unlink(path: str, fingerprint: Fingerprint) -> None:
             # Until `on_rollover` has returned for it, an archive has a second name.
-            _remove_both(path, path + UNANNOUNCED_EXTENSION, fingerprint)
+            remove_both(path, path + UNANNOUNCED_EXTENSION, fingerprint)
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
         unclaimed = (path for path in final if not are_one(path, path + ROLLED_EXTENSION))
@@ -114,7 +113,7 @@ class MaintenancePass:
         """
 
         def unlink(path: str, fingerprint: Fingerprint) -> None:
-            _remove_both(path, path.removesuffix(ROLLED_EXTENSION), fingerprint)
+            remove_both(path, path.removesuffix(ROLLED_EXTENSION), fingerprint)
 
         early = self._attempts.early
         rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in early)
@@ -229,14 +228,6 @@ class MaintenancePass:
     def _plain(self) -> Iterable[tuple[str, int]]:
         """The paths of the backups that are no archives, each with its inode number."""
         return chain.from_iterable(listing.plain() for listing in self._listings)
-
-
-def _remove_both(path: str, second: str, fingerprint: Fingerprint) -> None:
-    """Remove a file, also under a second name if it has that."""
-    with claimed_file(path, fingerprint[:2]):
-        if are_one(path, second):
-            remove(second, fingerprint[:2])
-        remove(path, fingerprint[:2])
 
 
 def _finish_rotated(path: str, backup: str, fingerprint: Fingerprint, ledger: Ledger) -> None:

@@ -14,6 +14,8 @@ from rollsafe.suffixes import reader_of
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
 # The end of the name of a rolled file, which waits for the application's rotator or `on_rollover`.
 ROLLED_EXTENSION: Final = ".rolled"
+# The end of the second name that an archive has until the application was notified of it.
+UNANNOUNCED_EXTENSION: Final = ".tmp"
 
 _SEQUENCE: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,17}(?![0-9])")
 _SEQUENCE_AT_END: Final = re.compile(rf"\.{_SEQUENCE.pattern}\Z")

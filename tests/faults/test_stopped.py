@@ -32,8 +32,8 @@ from rollsafe import (
     stamps,
 )
 from rollsafe import archives as rollsafe_archives
-from rollsafe.archives import fingerprint_of
 from rollsafe.codecs import codec_for
+from rollsafe.file_names import fingerprint_of
 from rollsafe.ledger import Ledger
 from rollsafe.open_file import OpenFile
 from rollsafe.rollover import Rollover

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, FileLock, codecs
-from rollsafe.archives import UNANNOUNCED_EXTENSION, archive, complete_killed, fingerprint_of
+from rollsafe.archives import archive, complete_killed
+from rollsafe.file_names import fingerprint_of
 from rollsafe.ledger import Changed, Ledger, archived_since
+from rollsafe.names import UNANNOUNCED_EXTENSION
 from rollsafe.note import parse_note
 from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import Taken

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rollsafe import maintenance_pass
-from rollsafe.archives import archive, fingerprint_of
+from rollsafe.archives import archive
 from rollsafe.codecs import codec_for
+from rollsafe.file_names import fingerprint_of
 from rollsafe.ledger import Ledger
 from rollsafe.locks import FileLock
 from rollsafe.open_file import OpenFile

@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, background, codecs, failures, late, listing, maintenance_pass
-from rollsafe.archives import UNANNOUNCED_EXTENSION
 from rollsafe.excess import find_excess
 from rollsafe.failures import Failures
 from rollsafe.ledger import Ledger
 from rollsafe.maintenance_pass import MaintenancePass
-from rollsafe.names import ROLLED_EXTENSION
+from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe.quiet import QuietFiles
 from rollsafe.schedule import Interval
 from rollsafe.timing import QUIET_S

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import quiet
-from rollsafe.archives import fingerprint_of
+from rollsafe.file_names import fingerprint_of
 from tests.support.logs import read_archive
 from tests.support.servers import run_program
 

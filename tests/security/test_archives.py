@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.archives import archive, fingerprint_of, give_name
+from rollsafe.archives import archive
 from rollsafe.codecs import CallableCodec, Codec, codec_for
+from rollsafe.file_names import fingerprint_of, give_name
 from rollsafe.ledger import Changed, Ledger
 from tests.support.crew import WatchedHandler
 from tests.support.logs import log

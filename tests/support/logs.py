@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers, live_file, renewal, writer
-from rollsafe.archives import archive, fingerprint_of
+from rollsafe.archives import archive
 from rollsafe.codecs import Codec, codec_for
+from rollsafe.file_names import fingerprint_of
 from rollsafe.ledger import Ledger
 from tests.support.crew import WatchedHandler
 from tests.support.servers import wait_until
