@@ -206,7 +206,7 @@ class LiveFile:
             return kept
         if created < live.start:
             try:
-                backup = self.rollover.open_piece(self._naming.interval_at(created))
+                backup = self.rollover.open_part(self._naming.interval_at(created))
             except Exception as error:
                 self._reports.report_once("a late line", error)
             else:

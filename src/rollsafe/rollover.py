@@ -85,7 +85,7 @@ class Rollover:
         self._note = LiveNote(self.lock, naming.interval_at, describe, shared=shared)
         self.live = LivePath(path, self.lock, self._note, permissions=permissions, shared=shared)
         self.file_limit = FileLimit()
-        self.shared_file = SharedFile(self.live, self.lock, self._open_piece, self.file_limit)
+        self.shared_file = SharedFile(self.live, self.lock, self._open_part, self.file_limit)
         self._naming = naming
         self._extension = extension
         self._taken = (*naming.names().extensions, ROLLED_EXTENSION)
@@ -291,7 +291,7 @@ class Rollover:
             finally:
                 os.close(descriptor)
 
-    def open_piece(self, interval: Interval) -> OpenFile:
+    def open_part(self, interval: Interval) -> OpenFile:
         """Open a backup of `interval` for lines that come after its rollover: its last one, or else a new one.
 
         Raises:
@@ -300,19 +300,19 @@ class Rollover:
         """
 
         def open_it() -> OpenFile:
-            stream = self._open_piece(interval)
+            stream = self._open_part(interval)
             return self._opened(stream, os.fstat(stream.fileno()), interval)
 
         return self.lock.run(open_it, self.lock.refuse)
 
-    def _open_piece(self, interval: Interval) -> FileIO:
+    def _open_part(self, interval: Interval) -> FileIO:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
         free = self._free_sequence(interval, self._number_above(interval))
         extension = self._extension()
         last = self._naming.path(interval.suffix, free - 1) + extension
         # What waits for the application is given to it when it was quiet for long, and removed afterwards.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
-            return FileIO(last, "a", opener=_open_piece_that_is_there)
+            return FileIO(last, "a", opener=_open_existing)
         new = self._naming.path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self.live.open_new)
 
@@ -431,7 +431,7 @@ def _was_just_written(path: str) -> bool:
     return 0 <= time.time() - os.lstat(path).st_mtime < LEASE_S
 
 
-def _open_piece_that_is_there(path: str, flags: int) -> int:
+def _open_existing(path: str, flags: int) -> int:
     """An opener of a file that exists."""
     with place_of(path) as place:
         return open_to_read_too(place.open, flags & ~os.O_CREAT)

@@ -22,7 +22,7 @@ class LiveFileMoved(Exception):
     """The path does not name the file any more that the caller has open: another host has rolled."""
 
 
-class NoPiece(Exception):
+class NoPart(Exception):
     """There can be no further backup of an interval."""
 
 
@@ -32,7 +32,7 @@ class SharedFile:
     Args:
         live: The live file.
         lock: The rollover lock.
-        open_piece: Opens the backup of an interval that takes late lines; called under the lock.
+        open_part: Opens the backup of an interval that takes late lines; called under the lock.
         file_limit: Told of a file that can grow no further.
 
     Attributes:
@@ -40,11 +40,11 @@ class SharedFile:
     """
 
     def __init__(
-        self, live: LivePath, lock: BoundedLock, open_piece: Callable[[Interval], FileIO], file_limit: FileLimit
+        self, live: LivePath, lock: BoundedLock, open_part: Callable[[Interval], FileIO], file_limit: FileLimit
     ) -> None:
         self._live = live
         self._lock = lock
-        self._open_piece = open_piece
+        self._open_part = open_part
         self._file_limit = file_limit
         self.appended = 0
 
@@ -78,15 +78,15 @@ class SharedFile:
 
         Raises:
             LockBusy: The lock was not free within the bound.
-            NoPiece: There can be no backup for them.
+            NoPart: There can be no backup for them.
             OSError: Nothing could be written.
         """
 
         def write() -> int:
             try:
-                stream = self._open_piece(interval)
+                stream = self._open_part(interval)
             except Exception as error:  # a namer may raise anything
-                raise NoPiece(str(error)) from error
+                raise NoPart(str(error)) from error
             with stream:
                 return self._write_through(stream, lines, end)
 

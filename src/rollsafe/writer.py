@@ -29,7 +29,7 @@ from rollsafe.pending import PendingLines
 from rollsafe.renewal import Renewal
 from rollsafe.reports import Reports
 from rollsafe.schedule import Interval
-from rollsafe.shared import LiveFileMoved, NoPiece
+from rollsafe.shared import LiveFileMoved, NoPart
 
 # Seconds between attempts to write while writing fails, and bytes of lines that wait in memory meanwhile.
 RETRY = 0.25
@@ -162,7 +162,7 @@ class Writer:
                 file = self._handler._file
                 moved = isinstance(error, LiveFileMoved) or (file is not NOWHERE and not file.is_open())
                 # Nor is what a signal handler raises.
-                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPiece | NoRoom):
+                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPart | NoRoom):
                     interruption = error
                 if isinstance(error, OSError) and error.errno == errno.EFBIG:
                     # Goes on as long as it is another file that is full, or another line that waits.
@@ -390,7 +390,7 @@ class Writer:
         if late is not None:
             try:
                 return shared_file.append_late(late, lines, end)
-            except NoPiece as error:
+            except NoPart as error:
                 self._reports.report_once("a late line", error)
         return shared_file.append(self._handler._file, lines, end)
 

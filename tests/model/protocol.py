@@ -424,10 +424,10 @@ class Protocol:
                 writer = writer._replace(step="write", target=file)
                 yield f"turns to inode {file.inode}, which it kept open", state.with_writer(index, writer)
                 return
-        yield "has no file for its late line", state.with_writer(index, writer._replace(step="open_piece"))
+        yield "has no file for its late line", state.with_writer(index, writer._replace(step="open_part"))
 
-    def _open_piece(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """Rollover.open_piece: lock; open the last backup of the interval, or make the next; unlock."""
+    def _open_part(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
+        """Rollover.open_part: lock; open the last backup of the interval, or make the next; unlock."""
         assert writer.line
         assert writer.file
         if state.holder != NONE:
