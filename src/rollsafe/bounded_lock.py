@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn, TypeVar
 
-from rollsafe.events import tell
+from rollsafe.events import count_event
 from rollsafe.locks import FileLock, lock_alone, lock_path
 
 # Seconds. How long a line waits for the rollover lock, before it goes on in the file that it has.
@@ -48,7 +48,7 @@ class BoundedLock(FileLock):
         if self.acquire(0):
             self.lock_timeout = LOCK_WAIT
             return True
-        tell("lock_waits", self._live)
+        count_event("lock_waits", self._live)
         # As between two later tries: what the lock is wanted for may be done by now.
         if give_up is not None and give_up():
             return False

@@ -22,7 +22,7 @@ def listen(listener: Listener) -> None:
     _listeners.append(listener)
 
 
-def tell(event: str, path: str, count: int = 1) -> None:
+def count_event(event: str, path: str, count: int = 1) -> None:
     """Something happened to the log at `path`. A listener that fails is nobody's loss but its own."""
     for listener in _listeners:
         try:
@@ -31,17 +31,17 @@ def tell(event: str, path: str, count: int = 1) -> None:
             continue
 
 
-def counted(write: Write, path: str) -> Write:
+def count_writes(write: Write, path: str) -> Write:
     """`write` itself while nobody listens, else one that tells of each line."""
     if not _listeners:
         return write
 
-    def write_and_tell(line: bytes) -> int | None:
+    def write_and_count(line: bytes) -> int | None:
         written = write(line)
         if written:
-            tell("bytes", path, written)
+            count_event("bytes", path, written)
             if written == len(line):
-                tell("lines", path)
+                count_event("lines", path)
         return written
 
-    return write_and_tell
+    return write_and_count

@@ -13,7 +13,7 @@ from rollsafe.codecs import Codec
 from rollsafe.duties import Maintained
 from rollsafe.encoder import LineEncoder
 from rollsafe.errors import NotOurs
-from rollsafe.events import tell
+from rollsafe.events import count_event
 from rollsafe.late import LateFiles
 from rollsafe.maintenance import Maintenance
 from rollsafe.naming import BackupNaming
@@ -248,7 +248,7 @@ class LiveFile:
             backup, interruption = None, error
         path = self._handler.baseFilename
         if backup is not None:
-            tell("rollovers", path)
+            count_event("rollovers", path)
         self._reports.forget()
         self.retire()
         try:

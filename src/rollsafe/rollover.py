@@ -16,7 +16,7 @@ from contextlib import suppress
 from io import FileIO
 
 from rollsafe.bounded_lock import BoundedLock
-from rollsafe.events import counted, tell
+from rollsafe.events import count_event, count_writes
 from rollsafe.file_limit import FileLimit
 from rollsafe.ledger import archived_since
 from rollsafe.live_note import LiveNote
@@ -103,7 +103,7 @@ class Rollover:
             OSError: The file cannot be opened.
         """
         stream = stream or self.live.open_stream()
-        tell("opens", self.live.path)
+        count_event("opens", self.live.path)
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or self.live.is_special:
             return self._opened(stream, status, None)
@@ -120,7 +120,7 @@ class Rollover:
             stream,
             identity_of(status),
             interval,
-            write=counted(write_of(stream), self.live.path),
+            write=count_writes(write_of(stream), self.live.path),
             shared=shared,
             serial=0 if interval is None else self._note.serial(),
         )

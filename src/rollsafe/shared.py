@@ -9,7 +9,7 @@ from collections.abc import Callable
 from io import FileIO
 
 from rollsafe.bounded_lock import BoundedLock
-from rollsafe.events import tell
+from rollsafe.events import count_event
 from rollsafe.file_limit import FileLimit
 from rollsafe.fragments import AppendedFile, ends_in_fragment
 from rollsafe.live_path import LivePath
@@ -122,7 +122,7 @@ class SharedFile:
             if error.errno == errno.EFBIG and self.appended < len(lines):
                 self._file_limit.record(stream, lines[self.appended])
             raise
-        tell("lines", self._live.path, self.appended)
+        count_event("lines", self._live.path, self.appended)
         return self.appended
 
     def _blank_fragment(self, stream: FileIO, before: int, start: bytes, lines: list[bytes], end: bytes) -> None:
@@ -139,4 +139,4 @@ class SharedFile:
         # Where each line ends, as long as it is not behind what is written.
         ends = itertools.accumulate(map(len, lines), initial=len(start))
         self.appended = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
-        tell("bytes", self._live.path, written)
+        count_event("bytes", self._live.path, written)

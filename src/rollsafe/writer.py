@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from rollsafe.bounded_lock import LockBusy
 from rollsafe.encoder import LineEncoder, own_record, without_arguments
-from rollsafe.events import tell
+from rollsafe.events import count_event
 from rollsafe.live_file import LiveFile
 from rollsafe.naming import BackupNaming
 from rollsafe.open_file import NOWHERE, NoRoom, OpenFile
@@ -134,13 +134,13 @@ class Writer:
         if not is_nested:
             self.write_pending(record)
         if waits and self.pending.failing:
-            tell("spilled", self._handler.baseFilename)
+            count_event("spilled", self._handler.baseFilename)
 
     def _queue(self, line: bytes, created: float) -> bool:
         """Have a line wait to be written; False if it does not fit."""
         if self.pending.add(line, created):
             return True
-        tell("dropped", self._handler.baseFilename)
+        count_event("dropped", self._handler.baseFilename)
         return False
 
     def write_pending(self, record: logging.LogRecord, *, now: bool = False) -> None:
@@ -338,7 +338,7 @@ class Writer:
         if 0 < limit < len(entry[0]):
             self.pending.remove(entry)
             self.pending.dropped += 1
-            tell("dropped", self._handler.baseFilename)
+            count_event("dropped", self._handler.baseFilename)
             sentence = f"a line of {len(entry[0])} bytes, with a limit of {limit} for a file,"
             self._reports.report_once(sentence, error)
 
