@@ -41,7 +41,7 @@ class Maintained(Protocol):
     def _replaces(self, name: str) -> bool:
         """Whether the application has a method of its own in the place of one of ours."""
 
-    def _let_go(self) -> bool:
+    def _close_rolled_files(self) -> bool:
         """Close files that were rolled; whether the handler still has a file open."""
 
 

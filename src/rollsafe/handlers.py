@@ -404,7 +404,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         )
         return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings
 
-    def _let_go(self) -> bool:
+    def _close_rolled_files(self) -> bool:
         """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
 
         Called by another thread, which waits for nothing.
@@ -413,7 +413,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if lock is None or not lock.acquire(blocking=False):
             return True
         try:
-            return self._writer.let_go()
+            return self._writer.close_rolled_files()
         finally:
             lock.release()
 

@@ -71,7 +71,7 @@ class HeldFiles:
             return
         holds = True
         try:
-            holds = self._handler._let_go()
+            holds = self._handler._close_rolled_files()
         except BaseException as error:
             self._duties.report(f"files beside {self._lock_path} could not be closed", error)
         if holds:

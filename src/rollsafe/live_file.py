@@ -262,7 +262,7 @@ class LiveFile:
         if interruption is not None:
             self._reports.report(f"an exception interrupted the rollover of {path}, which was done", interruption)
 
-    def let_go_of_rolled(self) -> None:
+    def close_rolled_files(self) -> None:
         """Close the open file if it was rolled, and those that no late line has come for."""
         file = self._handler._file
         if file.interval is not None and not self.rollover.live.is_live(file):

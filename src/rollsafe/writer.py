@@ -205,14 +205,14 @@ class Writer:
             waiting = f"{len(self.pending.lines) + self.pending.dropped} lines for {self._handler.baseFilename}"
             self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
 
-    def let_go(self) -> bool:
+    def close_rolled_files(self) -> bool:
         """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
 
         Called by the thread of the maintenance, with the handler's lock.
         """
         if self._owner is None:
             self.check_pid()
-            self._live.let_go_of_rolled()
+            self._live.close_rolled_files()
         return self._live.is_holding()
 
     def check_pid(self) -> None:
