@@ -81,8 +81,8 @@ _STYLE_METHODS = {
     for name in ("format", "_format")
 }
 # Attributes that change what a compiled format has to do.
-_HEEDED = frozenset({"formatMessage", "formatTime", "usesTime", "_style"})
-_OF_THE_TIME = frozenset({"converter", "datefmt", "default_time_format", "default_msec_format"})
+_COMPILED_ATTRIBUTES = frozenset({"formatMessage", "formatTime", "usesTime", "_style"})
+_TIME_ATTRIBUTES = frozenset({"converter", "datefmt", "default_time_format", "default_msec_format"})
 
 
 class LineFormatter(logging.Formatter):
@@ -132,7 +132,7 @@ class LineFormatter(logging.Formatter):
         self._compiled_fmt = self._style._fmt
         self._compiled = compile_format(self._style._fmt, style, {} if values is None else values)
         self._is_made = True
-        self._heed_overrides()
+        self._check_overrides()
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
@@ -192,21 +192,21 @@ class LineFormatter(logging.Formatter):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that the text depends on takes effect with the next record."""
         super().__setattr__(name, value)
-        self._heed(name)
+        self._note_change(name)
 
     def __delattr__(self, name: str) -> None:
         """Remove an attribute, with the same effect."""
         super().__delattr__(name)
-        self._heed(name)
+        self._note_change(name)
 
-    def _heed(self, name: str) -> None:
+    def _note_change(self, name: str) -> None:
         """An attribute was set or removed."""
-        if name in _OF_THE_TIME:
+        if name in _TIME_ATTRIBUTES:
             self._second = _NO_SECOND
-        elif name in _HEEDED and self._is_made:
-            self._heed_overrides()
+        elif name in _COMPILED_ATTRIBUTES and self._is_made:
+            self._check_overrides()
 
-    def _heed_overrides(self) -> None:
+    def _check_overrides(self) -> None:
         """Find out what of this object was replaced; what its class has is looked at with each record."""
         self._uses_time = self.usesTime()
         kept = not (

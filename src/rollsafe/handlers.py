@@ -168,7 +168,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._renewal = Renewal(self, self._live, self._naming)
         self._writer = Writer(self, self._encoder, self._naming, self._live, self._renewal, self._reports)
         self._is_made = True
-        self._heed_overrides()
+        self._check_overrides()
         _living.add(self)
         if not options.delay:
             # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
@@ -270,7 +270,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         super().setFormatter(fmt)
         self._encoder.follow_formatter()
 
-    def _heed_overrides(self) -> None:
+    def _check_overrides(self) -> None:
         """Look whether `acquire`, `release` and `flush` have to be called for each line, as in the standard library.
 
         Ours have nothing to add. They decide about no text and are worth no look at each line: it is done with each

@@ -45,7 +45,7 @@ class Renewing(Protocol):
     def doRollover(self) -> None:
         """Roll the live file; an application may override it."""
 
-    def _heed_overrides(self) -> None:
+    def _check_overrides(self) -> None:
         """Look which methods the application has replaced."""
 
     def _replaces(self, name: str) -> bool:
@@ -78,7 +78,7 @@ class Renewal:
         """
         handler, rollover = self._handler, self._live.rollover
         rollover.lock.retry()
-        handler._heed_overrides()
+        handler._check_overrides()
         self._live.late.close_forgotten()
         decides_each = handler._replaces("shouldRollover")
         # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
