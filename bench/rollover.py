@@ -23,7 +23,7 @@ from statistics import median
 from bench.measuring import parser_of, shuffled, write
 from bench.peers import CONCURRENT, FORMAT, NAME, OURS, PEERS, STANDARD, Logging, Setting, message
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.renewal import LINGER
+from rollsafe.renewal import LINGER_S
 
 WORKERS = (1, 4, 16, 64)
 # rollsafe, and what it is compared with.
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
             "# What a rollover costs",
             "",
             f"Made by `python -m bench.rollover`, Python {sys.version.split()[0]}. Milliseconds at a boundary, medians"
-            f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER:g} ms of"
+            f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER_S:g} ms of"
             f" each figure of rollsafe are the quiet moment, in which no process renames the file; the {STANDARD} waits"
             " for nothing, and loses lines here.",
             "",

@@ -11,9 +11,9 @@ from rollsafe.events import count_event
 from rollsafe.locks import FileLock, lock_alone, lock_path
 
 # Seconds. How long a line waits for the rollover lock, before it goes on in the file that it has.
-LOCK_WAIT = 0.5
+LOCK_WAIT_S = 0.5
 # The same once that was waited in vain, where the lock may be busy though nobody is stuck.
-BUSY_WAIT = 0.05
+BUSY_WAIT_S = 0.05
 
 _Result = TypeVar("_Result")
 
@@ -35,7 +35,7 @@ class BoundedLock(FileLock):
 
     def __init__(self, live: str, shared: bool) -> None:
         super().__init__(lock_path(live))
-        self.lock_timeout = LOCK_WAIT
+        self.lock_timeout = LOCK_WAIT_S
         """How long the next one waits; seconds."""
         self._live = live
         self._shared = shared
@@ -46,16 +46,16 @@ class BoundedLock(FileLock):
         Who takes it `to_roll` waits a little in any case: at a boundary it is busy for a moment though nobody is stuck.
         """
         if self.acquire(0):
-            self.lock_timeout = LOCK_WAIT
+            self.lock_timeout = LOCK_WAIT_S
             return True
         count_event("lock_waits", self._live)
         # As between two later tries: what the lock is wanted for may be done by now.
         if give_up is not None and give_up():
             return False
-        timeout = max(self.lock_timeout, BUSY_WAIT if to_roll or self._shared else 0.0)
+        timeout = max(self.lock_timeout, BUSY_WAIT_S if to_roll or self._shared else 0.0)
         begun = time.monotonic()
         if timeout and self.acquire(timeout, give_up):
-            self.lock_timeout = LOCK_WAIT
+            self.lock_timeout = LOCK_WAIT_S
             return True
         if time.monotonic() - begun >= timeout:
             self.lock_timeout = 0.0
@@ -67,7 +67,7 @@ class BoundedLock(FileLock):
         Raises:
             OSError: The lock was not free within the bound, or its file cannot be opened.
         """
-        return lock_alone(self.path, LOCK_WAIT)
+        return lock_alone(self.path, LOCK_WAIT_S)
 
     def retry(self) -> None:
         """If it was waited for in vain, find out whether it is free again."""
@@ -75,7 +75,7 @@ class BoundedLock(FileLock):
             with suppress(OSError):
                 if self.acquire(0):
                     self.release()
-                    self.lock_timeout = LOCK_WAIT
+                    self.lock_timeout = LOCK_WAIT_S
 
     def run(
         self,
@@ -110,5 +110,5 @@ class BoundedLock(FileLock):
     def busy(self) -> LockBusy:
         """The error for a lock that was not free within the bound."""
         return LockBusy(
-            f"{self.path} could not be locked within {LOCK_WAIT} s; `rollsafe status` tells which process holds it"
+            f"{self.path} could not be locked within {LOCK_WAIT_S} s; `rollsafe status` tells which process holds it"
         )

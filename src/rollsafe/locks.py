@@ -43,8 +43,8 @@ MAINTENANCE_BYTE = 1
 # some archives (see `note`). No more is read, however large somebody has made the file.
 NOTE_BYTES = 1 << 16
 
-_SHORTEST_PAUSE = 0.0002
-_LONGEST_PAUSE = 0.01
+_SHORTEST_PAUSE_S = 0.0002
+_LONGEST_PAUSE_S = 0.01
 # How often the lock file may be made and removed by others while we open or lock it.
 _TRIES = 10
 # The descriptor is of no use any more: somebody closed it, or the server of an NFS mount has lost the file.
@@ -451,7 +451,7 @@ def lock_alone(path: str, timeout: float) -> int:
                 os.close(descriptor)
                 error.filename = path
                 raise
-            time.sleep(_LONGEST_PAUSE)
+            time.sleep(_LONGEST_PAUSE_S)
         else:
             return descriptor
 
@@ -545,7 +545,7 @@ class FileLock:
     def _acquire(self, timeout: float | None, give_up: Callable[[], bool] | None) -> bool:
         """Try until it is taken, or waiting is to end."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SHORTEST_PAUSE
+        pause = _SHORTEST_PAUSE_S
         while not self._try():
             if self._held_by_this_thread():
                 if deadline is None:
@@ -560,7 +560,7 @@ class FileLock:
                 pause = min(pause, left)
             # Polled rather than F_SETLKW: a blocking wait cannot be bounded, and would stop every greenlet of gevent.
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         return True
 
     def release(self) -> None:

@@ -16,12 +16,12 @@ from rollsafe.rollover import is_set
 
 # Seconds, and share of the interval at most. After a boundary nobody renames before this is over: lines in flight
 # land under the live name, where log shippers still read (rsyslog and tail -F leave a file at its rename).
-LINGER = 0.02
+LINGER_S = 0.02
 LINGER_SHARE = 0.02
 # Seconds. The same between the mark that a file is full and its rename.
-SIZE_LINGER = 0.02
+SIZE_LINGER_S = 0.02
 # Seconds that a record's clock may be ahead of ours and still make the rollover.
-MAX_CLOCK_SKEW = 1.0
+MAX_CLOCK_SKEW_S = 1.0
 # How often other workers may have rolled, and their files be over too, before a line goes into the file that there is.
 _ROUNDS = 3
 
@@ -95,9 +95,9 @@ class Renewal:
                     file.end_lease()
                     return
                 continue
-            newest = -inf if decides_each else pending.newest(now + MAX_CLOCK_SKEW)
+            newest = -inf if decides_each else pending.newest(now + MAX_CLOCK_SKEW_S)
             # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
-            ahead = file.start > now + MAX_CLOCK_SKEW and is_set(now)
+            ahead = file.start > now + MAX_CLOCK_SKEW_S and is_set(now)
             over = (asks and handler.shouldRollover(record)) or newest >= file.end or ahead
             rolls = over or self._lacks_room(file, pending)
             if rolls and rollover.is_backing_off(file, tick):
@@ -134,7 +134,7 @@ class Renewal:
         if sys.is_finalizing():
             return
         now = time.time()
-        linger = min(LINGER, LINGER_SHARE * self._naming.schedule.length)
+        linger = min(LINGER_S, LINGER_SHARE * self._naming.schedule.length)
         try:
             left = self._naming.interval_at(now).start + linger - now
         except Exception:  # an overridden computeRollover may raise anything; the rollover will report it
@@ -161,7 +161,7 @@ def _close_for_size(file: OpenFile) -> None:
     """Have the lines that other workers are writing land under the live name, where log shippers still read."""
     if not file.shared:
         file.mark_full()
-        time.sleep(SIZE_LINGER)
+        time.sleep(SIZE_LINGER_S)
 
 
 def believed(created: float, now: float) -> float:
@@ -169,4 +169,4 @@ def believed(created: float, now: float) -> float:
 
     A record of another clock, or one whose time is in milliseconds, rolls nothing over before its time.
     """
-    return created if created <= now + MAX_CLOCK_SKEW else now
+    return created if created <= now + MAX_CLOCK_SKEW_S else now

@@ -34,17 +34,17 @@ from rollsafe.timing import LEASE_S
 
 # 2025-01-01: a clock that shows an earlier time has not been set since the machine was switched on, for this program is
 # younger. Without a battery it begins with 1970, or with the day on which its system was built.
-_CLOCK_IS_SET = 1_735_689_600
+_EARLIEST_CLOCK_S = 1_735_689_600
 
 
 def is_set(now: float) -> bool:
     """Whether the clock that shows `now` can be right."""
-    return now >= _CLOCK_IS_SET
+    return now >= _EARLIEST_CLOCK_S
 
 
 # Seconds. How long a refused rename over a claim is not tried again, at first and at most; the pause doubles each time.
-_PAUSE = LEASE_S
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE_S = LEASE_S
+_LONGEST_PAUSE_S = 30.0
 
 # A disk that is full, and a quota that is used up.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -222,7 +222,7 @@ class Rollover:
     def _record_refusal(self, identity: Identity) -> None:
         """Note that the rename of a live file over a claim was refused; the pause doubles, or ends with the file."""
         before = self._refusal
-        pause = min(2 * before[1], _LONGEST_PAUSE) if before is not None and before[0] == identity else _PAUSE
+        pause = min(2 * before[1], _LONGEST_PAUSE_S) if before is not None and before[0] == identity else _FIRST_PAUSE_S
         self._refusal = identity, pause, time.monotonic() + pause
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str | None:

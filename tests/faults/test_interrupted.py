@@ -235,7 +235,7 @@ def test_an_exception_at_any_call_boundary_leaves_no_lock_and_loses_and_doubles_
     step: int,
 ) -> None:
     """At each of them, or at every `step`th."""
-    monkeypatch.setattr(renewal, "SIZE_LINGER", 0.0)
+    monkeypatch.setattr(renewal, "SIZE_LINGER_S", 0.0)
     faults: list[str] = []
     directory = tmp_path / "one"
     for place in itertools.count(1, step):

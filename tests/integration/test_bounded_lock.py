@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, events
-from rollsafe.bounded_lock import LOCK_WAIT, BoundedLock
+from rollsafe.bounded_lock import LOCK_WAIT_S, BoundedLock
 from tests.support.crew import Child, Crew, lock_path, stop_myself
 from tests.support.logs import Make, log, suffix_of
 
@@ -65,7 +65,7 @@ def test_the_bound_is_waited_once_and_any_success_clears_that(live: Path, bounde
         holding.join()
         assert bounded.take()
         bounded.release()
-    assert bounded.lock_timeout == LOCK_WAIT
+    assert bounded.lock_timeout == LOCK_WAIT_S
 
 
 def test_it_is_tried_again_without_a_purpose(live: Path, bounded: BoundedLock) -> None:
@@ -74,14 +74,14 @@ def test_it_is_tried_again_without_a_purpose(live: Path, bounded: BoundedLock) -
         holding.go_on()
         holding.join()
         bounded.retry()
-    assert bounded.lock_timeout == LOCK_WAIT
+    assert bounded.lock_timeout == LOCK_WAIT_S
     assert not bounded.locked
 
 
 def test_who_gives_up_has_not_waited_in_vain(live: Path, bounded: BoundedLock) -> None:
     with holder(live):
         assert not bounded.take(lambda: True)
-    assert bounded.lock_timeout == LOCK_WAIT
+    assert bounded.lock_timeout == LOCK_WAIT_S
 
 
 def test_who_finds_that_nobody_needs_the_lock_any_more_does_not_take_it(live: Path, bounded: BoundedLock) -> None:
@@ -93,7 +93,7 @@ def test_a_signal_handler_inside_the_critical_section_has_not_waited_in_vain(bou
     assert bounded.take()
     assert not bounded.take()
     bounded.release()
-    assert bounded.lock_timeout == LOCK_WAIT
+    assert bounded.lock_timeout == LOCK_WAIT_S
 
 
 @pytest.mark.parametrize("to_roll", [True, False])
@@ -133,5 +133,5 @@ def test_a_process_that_has_waited_in_vain_waits_again_once_the_lock_was_free(li
         assert len(handler.take_reports()) == 1
     handler._file.expire_lease()
     log(handler, "renews the lease")
-    assert handler._live.rollover.lock.lock_timeout == LOCK_WAIT
+    assert handler._live.rollover.lock.lock_timeout == LOCK_WAIT_S
     assert not handler._live.rollover.lock.locked

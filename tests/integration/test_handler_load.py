@@ -30,7 +30,7 @@ PLANS = {
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a line wait for the lock, however long its holder is kept from running."""
-    monkeypatch.setattr(bounded_lock, "LOCK_WAIT", PATIENCE)
+    monkeypatch.setattr(bounded_lock, "LOCK_WAIT_S", PATIENCE)
 
 
 class Maker:
@@ -42,7 +42,7 @@ class Maker:
 
     def __call__(self) -> logging.Handler:
         # Again, for a process that was spawned.
-        bounded_lock.LOCK_WAIT = PATIENCE
+        bounded_lock.LOCK_WAIT_S = PATIENCE
         return SafeTimedRotatingFileHandler(self.live, when="S", utc=True, delay=self.delay)
 
 

@@ -41,7 +41,7 @@ def test_nobody_is_in_the_way_of_an_earlier_line_during_the_quiet_moment(
     monkeypatch.setattr(time, "time", lambda: clock)
     monkeypatch.setattr(time, "sleep", sleep)
     log(handler, "first of the new hour", boundary + 0.001)
-    assert slept == [pytest.approx(renewal.LINGER - 0.001, abs=1e-4)]
+    assert slept == [pytest.approx(renewal.LINGER_S - 0.001, abs=1e-4)]
     assert live.read_text() == "first of the new hour\n"
 
 

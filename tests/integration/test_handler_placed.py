@@ -130,7 +130,7 @@ def test_nobody_renames_in_the_quiet_moment_however_its_first_line_comes(
     else:
         getattr(handler, way)(record)
     assert len(renamed) == 1
-    assert renamed[0] >= renewal.LINGER
+    assert renamed[0] >= renewal.LINGER_S
     assert live.read_text() == "of the new hour\n"
 
 

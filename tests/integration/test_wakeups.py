@@ -37,7 +37,7 @@ class Worker:
     """
 
     def __init__(self, live: Path, scratch: Path, stream: str, length: int) -> None:
-        bounded_lock.LOCK_WAIT = PATIENCE
+        bounded_lock.LOCK_WAIT_S = PATIENCE
         self._live, self._scratch, self._stream = live, scratch, stream
         self._lock = fcntl.lockf
         self._renames = 0
