@@ -38,7 +38,7 @@ def find_other_writers(handler: SafeTimedRotatingFileHandler) -> None:
     if known or "GUNICORN_PID" in os.environ:
         return
     note = read_note(path)
-    settings = note.told_settings() if note else None
+    settings = note.parse_settings() if note else None
     theirs, ours = rotation_text(settings) if settings else "", rotation_text(handler.settings())
     if theirs in ("", ours):
         return

@@ -100,7 +100,7 @@ class Note(NamedTuple):
         content = b"".join(line + b"\n" for line in lines)
         return content + b"end %08x\n" % zlib.crc32(content)
 
-    def told_settings(self) -> Settings | None:
+    def parse_settings(self) -> Settings | None:
         """The settings, None if the note tells none."""
         return Settings.read(self.settings)
 

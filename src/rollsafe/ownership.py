@@ -53,7 +53,7 @@ def other_owner(directory: str, live: str) -> str | None:
     if recorded in (None, live) or not os.path.lexists(lock_path(recorded)):
         return None
     note = read_note(recorded)
-    settings = note.told_settings() if note else None
+    settings = note.parse_settings() if note else None
     # What cannot be read may say the same.
     return recorded if settings is None or settings.archive_dir == directory else None
 

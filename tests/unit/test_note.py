@@ -169,7 +169,7 @@ def test_a_number_that_cannot_be_right_is_none(number: bytes) -> None:
 def test_settings_with_one_value_that_no_handler_has_are_none(line: bytes) -> None:
     assert Settings.read(line) is None
     note = parse_note(with_checksum(b"1 2 3", line, b"4", b""))
-    assert note is None or note.told_settings() is None
+    assert note is None or note.parse_settings() is None
 
 
 def test_each_setting_is_checked_and_its_default_is_right() -> None:
@@ -192,7 +192,7 @@ def test_settings_that_a_handler_notes_are_read(settings: Settings) -> None:
     assert Settings.read(settings.line()) == settings
     note = parse_note(NOTE._replace(settings=settings.line()).content())
     assert note is not None
-    assert note.told_settings() == settings
+    assert note.parse_settings() == settings
 
 
 def test_nothing_that_a_lock_file_may_hold_raises() -> None:
@@ -203,7 +203,7 @@ def test_nothing_that_a_lock_file_may_hold_raises() -> None:
             at = dice.randrange(len(content))
             content[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
         note = parse_note(bytes(content))
-        assert note is None or note.told_settings() is None or note.identity
+        assert note is None or note.parse_settings() is None or note.identity
         head = json.loads(SETTINGS.line()) | {dice.choice([*_CHECKS]): dice.choice([None, [], {}, -1, "", "\0", 1e400])}
         Settings.read(json.dumps(head).encode())
 

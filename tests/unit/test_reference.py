@@ -81,7 +81,7 @@ def test_the_note_that_the_protocol_shows_is_a_note_as_a_handler_writes_it() -> 
     note = parse_note(shown)
     assert note is not None
     assert note.is_whole
-    assert note.told_settings() == Settings(when="MIDNIGHT", backupCount=14)
+    assert note.parse_settings() == Settings(when="MIDNIGHT", backupCount=14)
     assert note.content() == shown
 
 

@@ -77,7 +77,7 @@ def _checked_lock(log: Log, place: Place) -> os.stat_result | None:
         return None
     try:
         note = parse_note(os.pread(descriptor, NOTE_BYTES, 0))
-        settings = note.told_settings() if note else None
+        settings = note.parse_settings() if note else None
         if settings != (log.settings if log.told else None):
             raise LogFileError(f"the settings in {log.lock_path!r} have just changed; try again")
         return os.fstat(descriptor)

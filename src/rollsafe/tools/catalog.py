@@ -282,7 +282,7 @@ def settings_now(live: str, names: Iterable[str]) -> Settings:
 
 def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Settings, bool]:
     """The settings, and whether the note tells them."""
-    told = note.told_settings() if note else None
+    told = note.parse_settings() if note else None
     if told is not None:
         return told, True
     return _infer(os.path.basename(live), names), False
