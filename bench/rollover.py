@@ -170,9 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
             "# What a rollover costs",
             "",
             f"Made by `python -m bench.rollover`, Python {sys.version.split()[0]}. Milliseconds at a boundary, medians"
-            f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER_S:g} ms of"
-            f" each figure of rollsafe are the quiet moment, in which no process renames the file; the {STANDARD} waits"
-            " for nothing, and loses lines here.",
+            f" and most of {options.rounds} or more; each worker logs every {1e3 * PAUSE:g} ms. {1e3 * LINGER_S:g} ms"
+            f" of each figure of rollsafe are the quiet moment, in which no process renames the file; the {STANDARD}"
+            " waits for nothing, and loses lines here.",
             "",
             "| workers | | first record until each worker has written one | most | longest call | most |",
             "|---:|---|---:|---:|---:|---:|",
