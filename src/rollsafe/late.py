@@ -1,42 +1,41 @@
-"""The files that a process keeps open for late lines: former live files, and backups that were opened for one."""
+"""The file that a handler keeps open for late lines: its former live file, or a backup that it opened for one."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from time import monotonic
 from typing import Final
 
 from rollsafe.open_file import OpenFile
 from rollsafe.timing import LATE_S
 
-# Files that are kept at most by one handler, and former live files by all of a process: at a boundary all handlers of a
-# process would keep one at the same time, and each takes a descriptor.
-_MOST: Final = 8
+# At a boundary all handlers of a process would keep their former live files at the same time, and each takes a
+# descriptor.
 _MOST_IN_PROCESS: Final = 16
 
-_all: weakref.WeakSet[LateFiles] = weakref.WeakSet()
+_all: weakref.WeakSet[LateFile] = weakref.WeakSet()
 
 
-class LateFiles:
-    """Open files of former intervals."""
+class LateFile:
+    """At most one open file of a former interval; a line of another one opens its backup in the place of it.
+
+    Attributes:
+        kept: The file, None if there is none.
+    """
 
     def __init__(self) -> None:
-        self._files: list[OpenFile] = []
+        self.kept: OpenFile | None = None
         _all.add(self)
-
-    def __iter__(self) -> Iterator[OpenFile]:
-        return iter(self._files)
 
     def keep(self, file: OpenFile) -> None:
         """Keep a file open until no line has come for it for LATE_S seconds."""
+        self.close()
         file.retire(monotonic() + LATE_S)
-        self._files.append(file)
-        self.close_forgotten()
+        self.kept = file
 
-    def leave(self, file: OpenFile) -> None:
-        """Keep a former live file, if this process does not keep too many; else a late line opens it by its name."""
-        if sum(len(files._files) for files in list(_all)) < _MOST_IN_PROCESS:
+    def keep_former_live(self, file: OpenFile) -> None:
+        """Keep a former live file, if the process does not keep too many; else a late line opens it by its name."""
+        if sum(late.kept is not None for late in list(_all)) < _MOST_IN_PROCESS:
             self.keep(file)
         else:
             file.close()
@@ -44,28 +43,24 @@ class LateFiles:
     def find(self, created: float) -> OpenFile | None:
         """The file for a line of this time (seconds since the epoch), if it is kept."""
         self.close_forgotten()
-        for file in self._files:
-            if file.holds(created):
-                file.retire(monotonic() + LATE_S)
-                return file
-        return None
+        if self.kept is None or not self.kept.holds(created):
+            return None
+        self.kept.retire(monotonic() + LATE_S)
+        return self.kept
 
     def discard(self, file: OpenFile) -> None:
-        """Keep a file no longer, if it is kept."""
-        if file in self._files:
-            self._files.remove(file)
-            file.close()
+        """Close a file, if it is the one that is kept."""
+        if file is self.kept:
+            self.close()
 
     def close_forgotten(self) -> None:
-        """Close the files that were kept long enough, and those that no line can be saved in."""
-        now = monotonic()
-        surplus = self._files[:-_MOST]
-        for file in self._files[:]:
-            if file in surplus or file.forget_at < now or file.interval is None or not file.has_name():
-                self._files.remove(file)
-                file.close()
+        """Close the file if it was kept for long enough, or if no line can be saved in it."""
+        file = self.kept
+        if file is not None and (file.forget_at < monotonic() or file.interval is None or not file.has_name()):
+            self.close()
 
     def close(self) -> None:
-        """Close all."""
-        while self._files:
-            self._files.pop().close()
+        """Close the file, if there is one."""
+        file, self.kept = self.kept, None
+        if file is not None:
+            file.close()

@@ -14,7 +14,7 @@ from rollsafe.duties import Maintained
 from rollsafe.encoder import LineEncoder
 from rollsafe.errors import NotOurs
 from rollsafe.events import count_event
-from rollsafe.late import LateFiles
+from rollsafe.late import LateFile
 from rollsafe.maintenance import Maintenance
 from rollsafe.naming import BackupNaming
 from rollsafe.open_file import NOWHERE, OpenFile
@@ -65,7 +65,7 @@ class LiveFile:
     Attributes:
         rollover: The steps under the lock of this file.
         maintenance: What is done with its backups.
-        late: The files of former intervals that are open still.
+        late: The file of a former interval that is open still.
         is_opening: Whether a step calls the handler's `_open`, and masters its failure.
     """
 
@@ -75,7 +75,7 @@ class LiveFile:
     def __init__(
         self, handler: Opening, encoder: LineEncoder, naming: BackupNaming, codec: Codec | None, reports: Reports
     ) -> None:
-        self.late = LateFiles()
+        self.late = LateFile()
         self.is_opening = False
         self._handler = handler
         self._encoder = encoder
@@ -185,7 +185,7 @@ class LiveFile:
         Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
         """
         if file.was_leased() and not file.shared:
-            self.late.leave(file)
+            self.late.keep_former_live(file)
         else:
             file.close()
 
@@ -272,7 +272,7 @@ class LiveFile:
 
     def is_holding(self) -> bool:
         """Whether a file is open that can be rolled, or was."""
-        return self._handler._file.interval is not None or any(self.late)
+        return self._handler._file.interval is not None or self.late.kept is not None
 
     def after_fork(self) -> None:
         """In a child: have an open file description of our own, as the offset of an inherited one is shared."""

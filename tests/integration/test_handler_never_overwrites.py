@@ -84,7 +84,8 @@ def test_files_kept_for_late_lines_are_closed_without_waiting_for_the_next_rollo
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
-    (kept,) = handler._live.late
+    kept = handler._live.late.kept
+    assert kept is not None
     kept.forget_at = 0.0
     handler._file.expire_lease()
     log(handler, "third")
