@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 WORKERS_PER_CORE = 4
 """Test processes that `--numprocesses auto` starts for each core: most of them wait for a rollover at any moment."""
 MOST_WORKERS = 24
+
+# Hypothesis fails a test whose examples take more than 200 ms each, or are slow to make: on a busy machine, any may.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(optionalhook=True)

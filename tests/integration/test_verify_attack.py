@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
@@ -221,7 +221,7 @@ DAMAGES: tuple[Callable[[CleanLog, Path, Draw], None], ...] = (
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_is_always_found(damage: Callable[[CleanLog, Path, Draw], None], clean: CleanLog) -> None:
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         with tempfile.TemporaryDirectory() as copy:
@@ -237,7 +237,7 @@ def test_damage_is_always_found(damage: Callable[[CleanLog, Path, Draw], None], 
 
 
 def test_whatever_the_bytes_are_there_is_a_report(clean: CleanLog) -> None:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         with tempfile.TemporaryDirectory() as copy:
@@ -256,7 +256,7 @@ def test_whatever_the_bytes_are_there_is_a_report(clean: CleanLog) -> None:
 # What handlers write is clean.
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(-4, 0), st.text(max_size=30)), min_size=1, max_size=40),
     st.sampled_from((STAMPED, f"%({FIELD})s %(asctime)s %(message)s", f"%(created).6f %(message)s %({FIELD})s")),

@@ -229,7 +229,7 @@ def outcome(formatter: Callable[[], logging.Formatter], record: logging.LogRecor
         return f"{type(error).__name__}: {error}"
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     form=formats,
     defaults=st.sampled_from([None, {}, {"tenant": "t1"}, {"message": "no", "class": 7}]),
