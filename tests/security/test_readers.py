@@ -120,8 +120,8 @@ def test_a_third_user_sees_the_lines_and_is_told_why_not_the_settings(scene: Sce
         assert not log.told
         assert len(log.files) >= 3
         said = shown(status_of(log, Openers()))
-        assert "only who may write the log may read its lock file" in " ".join(said.split())
-        assert "not shown to who may not write the log" in said
+        assert "only users who may write the log may read its lock file" in " ".join(said.split())
+        assert "shown only to users who may write the log" in said
         for file in log.files:
             with open_log(file.path) as stream:
                 assert stream.read()

@@ -1,12 +1,12 @@
-"""On whose word a tool removes files: that of the user who may write the lock file, and with no more than its rights.
+"""The rights with which a tool removes files: those of the user who can have written the note in the lock file.
 
-A note says where the backups are, what they are called and how long they are kept. Whoever may write the lock file may
-write anything there, and whoever may write its directory may put another file in its place. So
+A note says where the backups are, how they are named, and how long to keep them. A user who may write the lock file may
+write anything there, and a user who may write its directory may put another file in its place. So
 
-- root acts as the owner of the lock file, or of its directory where the file is root's: the kernel then allows no more
-  than that user could do alone. Root stays root only where nobody else can have written the note;
-- any other user acts on nobody's word but root's and its own;
-- where still others may write the lock file, a directory that the note tells (`archive_dir`) is not believed.
+- root acts as the owner of the lock file, or as the owner of its directory if the file is root's: the kernel then
+  allows no more than that user could do alone. Root stays root only if no other user can have written the note;
+- any other user trusts only a note of its own or of root;
+- if still other users may write the lock file, the tools do not believe the directory in the note (`archive_dir`).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NOBODYS_GROUP = 65534
 
 @contextmanager
 def acting_for(log: Log) -> Iterator[None]:
-    """Have the rights of the user on whose word files of `log` are removed. Not while the lock file is in use here.
+    """Have the rights of the user who can have written the note of `log`. Not for a process that uses the lock file.
 
     Raises:
-        LogFileError: It is nobody's word that this user acts on, or the note has changed since `log` was read.
-        NotOurs: What is under the name of the lock file is not to be used.
+        LogFileError: This user does not trust the note, or the note has changed since `log` was read.
+        NotOurs: The file under the name of the lock file must not be used.
         OSError: The directory cannot be reached.
     """
     with place_of(log.lock_path) as place:
@@ -68,7 +68,7 @@ def acting_for(log: Log) -> Iterator[None]:
 
 
 def _checked_lock(log: Log, place: Place) -> os.stat_result | None:
-    """The status of the lock file, whose note is still the one that `log` was made of; None if there is none."""
+    """The status of the lock file if it still has the note from which `log` was made; None if there is none."""
     try:
         descriptor = place.open(os.O_RDONLY)
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def _checked_lock(log: Log, place: Place) -> os.stat_result | None:
 
 @contextmanager
 def _rights_of(user: int) -> Iterator[None]:
-    """Have the rights of a user, if this is root; they are those of the whole process meanwhile."""
+    """Have the rights of a user, if this is root; meanwhile the whole process has them."""
     if not is_root() or user == 0:
         yield
         return

@@ -1,8 +1,8 @@
-"""Which log files there are, for tools: the live files of a directory, and the backups of each in the order of time.
+"""The log files of a directory, for tools: the live files, and the backups of each in the order of time.
 
-A lock file `.{name}.lock` tells that `{name}` is a live file of ours, and its settings. Where there is none (files of
-another handler, a copy without hidden files), live file and settings are inferred from the names of the backups.
-Reading only: nothing is opened for writing, and no lock is taken.
+A lock file `.{name}.lock` shows that `{name}` is a live file of ours, and has its settings. If there is none (files of
+another handler, a copy without hidden files), the tools infer live file and settings from the names of the backups.
+This module only reads: it opens nothing for writing, and takes no lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rollsafe.places import kind_of
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.settings import Settings
 
-# What the default suffix of each `when` looks like, the most precise first; see `schedule`.
+# Patterns of the default suffixes of each `when`, the most precise first; see `schedule`.
 _SHAPES = {
     "S": re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"),
     "M": re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d"),
@@ -36,7 +36,7 @@ _BACKUP = re.compile(
     rf"(?P<number>\.[1-9]\d*)?(?P<extension>{_EXTENSION.pattern})?",
     re.DOTALL,
 )
-# How often a directory is read at most until it is the same twice.
+# A directory is read again until it is the same twice, but no more often than this.
 _LOOKS = 10
 
 
@@ -46,9 +46,9 @@ class LogFile:
 
     path: str
     interval: Interval | None
-    """The interval whose lines it holds; None where the name does not tell."""
+    """The interval whose lines it holds; None if the name does not tell it."""
     backup: Backup | None
-    """What its name says; None for the live file."""
+    """The parts of its name; None for the live file."""
 
     @property
     def is_live(self) -> bool:
@@ -57,7 +57,7 @@ class LogFile:
 
     @property
     def extension(self) -> str:
-        """How it is compressed: "", ".gz", ".zst" or ".xz"."""
+        """Its compression: "", ".gz", ".zst" or ".xz"."""
         return self.backup.extension if self.backup else ""
 
 
@@ -67,15 +67,15 @@ class Log:
 
     Attributes:
         live: Full path of the live file.
-        settings: What the lock file says, or what the names of the backups suggest.
-        told: Whether the lock file said it; inferred settings know neither the number of units nor the zone.
+        settings: Those of the lock file, or those that the names of the backups suggest.
+        told: Whether they are from the lock file; inferred settings lack the number of units and the zone.
         files: The backups in the order of time, then the live file if it exists.
-        leftovers: Full paths of what is unfinished: archives being written, files that await a rotator (which are among
-            `files` too, because their lines are nowhere else).
-        made: When a handler with these settings was made; seconds since the epoch, infinity where that is not known.
-            What is older may have been written with other settings.
-        unread: Why the directory of the backups could not be read, in a sentence, so that `files` has none of it; None
-            if it was read.
+        leftovers: Full paths of unfinished files: archives that are being written, and files that wait for a rotator
+            (which are also among `files`, because their lines are nowhere else).
+        made: When a handler with these settings was made; seconds since the epoch, infinity if that is not known.
+            Older lines may have been written with other settings.
+        unread: A sentence that says why the directory of the backups could not be read, so `files` has none of it;
+            None if it was read.
     """
 
     live: str
@@ -93,7 +93,7 @@ class Log:
 
     @property
     def untold(self) -> str | None:
-        """Why its settings are not known though there is a lock file, in a sentence; None if that is not so."""
+        """A sentence that says why its lock file could not be read; None if it was read or does not exist."""
         if self.told or not os.path.lexists(self.lock_path) or os.access(self.lock_path, os.R_OK):
             return None
         return (
@@ -108,7 +108,7 @@ class Log:
 
     @property
     def distinct(self) -> tuple[LogFile, ...]:
-        """Its files; of a backup that is there plain and archived, the plain one, which is removed last."""
+        """Its files; if a backup is there both plain and archived, only the plain one, which is removed last."""
         plain = {file.path for file in self.files if not file.extension}
         return tuple(
             file for file in self.files if not file.extension or file.path.removesuffix(file.extension) not in plain
@@ -124,13 +124,13 @@ class Log:
 
 
 def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
-    """The logs of `paths`: all those of a directory, or the one of a live file. In the order of `paths`, then by name.
+    """The logs of `paths`: all logs of a directory, or the log of a live file. In the order of `paths`, then by name.
 
-    A path may also be a single backup: a log of that one file, unless the log that it belongs to is among the others.
+    A path may also be a single backup. It is a log of that one file, unless its own log is among the others.
 
     Raises:
         LogFileError: A path does not exist, or there is no log at it.
-        OSError: It cannot be looked at.
+        OSError: A path cannot be inspected.
     """
     logs = []
     for path in paths:
@@ -165,12 +165,12 @@ def reread(log: Log) -> Log:
 
 
 def _at(path: str) -> Log:
-    """The log of a live file, be it there or not, or of a single backup."""
+    """The log of a live file, even if the file is not there, or of a single backup."""
     return _single_backup(path) or _log(path)
 
 
 def _lives_in(directory: str) -> Iterator[str]:
-    """The live files that lock files or backups in `directory` speak of, by name."""
+    """The live files to which the lock files and backups in `directory` belong, by name."""
     entries = os.listdir(directory)
     told = {live for entry in entries if (live := live_name_of(entry))}
     inferred = {match["live"] for entry in entries if (match := _BACKUP.fullmatch(entry))}
@@ -181,8 +181,8 @@ def _lives_in(directory: str) -> Iterator[str]:
 def _log(live: str) -> Log:
     """The log of one live file."""
     directory = os.path.dirname(live)
-    # Reading a directory is no snapshot: an archive that is linked behind the reader, and whose source is unlinked
-    # before it, would not be seen either way. So until nothing has changed meanwhile, within reason.
+    # Reading a directory gives no snapshot: if an archive is linked behind the reader, and its source is unlinked
+    # before it, the reader sees neither. So the directory is read until nothing has changed meanwhile.
     for _ in range(_LOOKS):
         names = _names_in(directory)
         note = read_note(live)
@@ -207,7 +207,7 @@ def _log(live: str) -> Log:
 
 
 def _names_in(directory: str) -> list[str]:
-    """The names in a directory, none if it is none."""
+    """The names in a directory; none if it is no directory."""
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -230,12 +230,12 @@ def _single_backup(path: str) -> Log | None:
 
 
 class Recogniser:
-    """Tells the backups of one live file by their names, those that it got under another `when` included.
+    """Recognises the backups of one live file by their names, even those that were made with another `when`.
 
-    Of the latter the beginning is known, and not the end: the lock file tells only the settings of today.
+    Of those it knows the beginning of the interval, not the end, because the lock file has only the present settings.
 
     Attributes:
-        schedule: Its intervals; None where the zone of the settings has no name, or is not known here.
+        schedule: Its intervals; None if the zone of the settings has no name or is not known here.
     """
 
     def __init__(self, live: str, settings: Settings) -> None:
@@ -252,7 +252,7 @@ class Recogniser:
         self._all = recognisers_of(self._names, live, zone, extension=settings.extension)
 
     def backup(self, path: str) -> LogFile | None:
-        """The backup at `path`, None if its name is not one. A file that awaits a rotator is one already."""
+        """The backup at `path`, None if its name is not one of a backup. A file that waits for a rotator is one."""
         name = os.path.basename(path).removesuffix(ROLLED_EXTENSION)
         backup = _parse(self._names, name, self._settings)
         if backup is not None:
@@ -261,12 +261,12 @@ class Recogniser:
         return LogFile(path, None, backup) if backup else None
 
     def is_leftover(self, name: str) -> bool:
-        """Whether a file of this name is unfinished: an archive being written, or a file that awaits a rotator."""
+        """Whether a file of this name is an archive that is being written, or a file that waits for a rotator."""
         stem, _, extension = name.rpartition(".")
         return f".{extension}" in (".tmp", ROLLED_EXTENSION) and self.backup(stem) is not None
 
     def order(self, file: LogFile) -> tuple[object, ...]:
-        """Sort key: backups in the order of the time that they hold."""
+        """Sort key: backups in the order of their intervals."""
         if file.backup is None:
             return ()
         own = self._names.order(file.backup)
@@ -276,12 +276,12 @@ class Recogniser:
 
 
 def settings_now(live: str, names: Iterable[str]) -> Settings:
-    """What the lock file of a live file says now, else what the `names` in its directory suggest; see `read_note`."""
+    """The settings in the lock file of a live file, else those that the `names` in its directory suggest."""
     return _settings(live, names, read_note(live))[0]
 
 
 def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Settings, bool]:
-    """The settings, and whether the note tells them."""
+    """The settings, and whether they are from the note."""
     told = note.parse_settings() if note else None
     if told is not None:
         return told, True
@@ -289,7 +289,7 @@ def _settings(live: str, names: Iterable[str], note: Note | None) -> tuple[Setti
 
 
 def _made(note: Note | None) -> float:
-    """When a handler with the noted settings was made."""
+    """When a handler with the settings of the note was made."""
     return note.made / 1000 if note and note.made else inf
 
 
@@ -303,7 +303,7 @@ def _unread(live: str, settings: Settings) -> str | None:
 
 
 def _candidates(directory: str, names: list[str], settings: Settings) -> list[tuple[str, str]]:
-    """Where backups may be: (directory, name). `names` are those of the live file's directory."""
+    """The places where backups may be: (directory, name). `names` are those of the live file's directory."""
     found = [(directory, name) for name in names]
     if settings.archive_dir and settings.archive_dir != directory:
         with suppress(OSError):
@@ -312,7 +312,7 @@ def _candidates(directory: str, names: list[str], settings: Settings) -> list[tu
 
 
 def _parse(names: Names, entry: str, settings: Settings) -> Backup | None:
-    """What a file name says; with a namer of the application, whatever has a suffix of ours in it is a backup."""
+    """The parts of a file name. With a namer of the application, every name with a suffix of ours in it is a backup."""
     backup = names.parse(entry)
     if backup is not None or not settings.namer:
         return backup
@@ -322,7 +322,7 @@ def _parse(names: Names, entry: str, settings: Settings) -> Backup | None:
 
 
 def _live_file(live: str, note: Note | None, schedule: Schedule | None) -> Iterator[LogFile]:
-    """The live file, if it exists: of the noted interval, else of that of its last write."""
+    """The live file, if it exists, with the interval in the note, or else that of its last write."""
     with suppress(FileNotFoundError):
         status = os.stat(live)
         if stat.S_ISREG(status.st_mode):
@@ -330,9 +330,9 @@ def _live_file(live: str, note: Note | None, schedule: Schedule | None) -> Itera
 
 
 def _interval_of_live(status: os.stat_result, note: Note | None, schedule: Schedule) -> Interval | None:
-    """The interval of the live file, as the handlers tell it; None if its last write was at no date."""
+    """The interval of the live file, found as the handlers do; None if its last write was at no date."""
     if note is not None:
-        # The settings do not tell whether several hosts share it.
+        # The settings do not say whether several hosts share it.
         for shared in (False, True):
             if interval := note.believed_interval(status, schedule.interval, shared):
                 return interval
@@ -343,7 +343,7 @@ def _interval_of_live(status: os.stat_result, note: Note | None, schedule: Sched
 
 
 def _infer(name: str, entries: Iterable[str]) -> Settings:
-    """Settings by the look of the backups' names."""
+    """The settings that the names of the backups suggest."""
     suffixes = [match["suffix"] for entry in entries if (match := _BACKUP.fullmatch(entry)) and match["live"] == name]
     for when, shape in _SHAPES.items():
         if suffixes and all(map(shape.fullmatch, suffixes)):

@@ -1,7 +1,7 @@
-"""What rsyslog has still to read after it was down while logs were rolled over.
+"""The backups that rsyslog has missed because it was stopped during rollovers.
 
-It reads a file by its path, so it never comes back to one that was renamed meanwhile. But it keeps the place that it
-has reached by the file's inode, and finds it again under any name: so it is told the names of what it has missed.
+rsyslog reads a file by its path, so it never returns to a file that was renamed meanwhile. But it keeps its position by
+the file's inode, and finds it again under any name, so its configuration only has to name the backups that it missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ File = tuple[str, int, float]
 
 
 def unread_backups(log: Log, state: str) -> list[str]:
-    """Full paths of the plain backups of `log` that an rsyslog, which is down now, has not read to their end.
+    """Full paths of the plain backups of `log` that an rsyslog, which is stopped now, has not read to their end.
 
     Args:
         log: As it is on disk.
@@ -40,23 +40,23 @@ def unread_backups(log: Log, state: str) -> list[str]:
 
 
 def unread(files: Sequence[File], live: str, places: Mapping[int, float]) -> list[str]:
-    """Of `files`, oldest first, the paths of the backups that have still to be read.
+    """The paths of those of `files` that are backups which rsyslog still has to read, oldest first.
 
-    When rsyslog ends, it saves the places of the files that it has open. So there is one of the live file of that
-    moment, which may be a backup by now, and none of all that came later.
+    When rsyslog ends, it saves its positions in the files that it has open. So there is a position in the live file of
+    that moment, which may be a backup by now, and none in any later file.
 
     Args:
         files: Plain backups, and the live file if there is one.
         live: The path of the live file.
-        places: Inode -> when its place was saved, seconds since the epoch.
+        places: Inode -> when the position in it was saved, seconds since the epoch.
     """
-    # A place that was saved before the file was made is that of an older file, which had the same number.
+    # A position that was saved before the file was made is one in an older file with the same inode number.
     known = [number for number, (_, inode, start) in enumerate(files) if places.get(inode, -inf) >= start]
     return [path for path, _, _ in files[known[-1] :] if path != live] if known else []
 
 
 def _places(state: str) -> dict[int, float]:
-    """Inode -> when rsyslog has saved a place in that file."""
+    """Inode -> when rsyslog has saved a position in that file."""
     places: dict[int, float] = {}
     try:
         for entry in os.scandir(state):

@@ -16,7 +16,7 @@ from rollsafe.tools.words import plural
 
 
 def check_handlers(config: ServerConfig) -> Iterator[Finding]:
-    """Whether the handlers of a configuration are ours, and no two of them are at one file."""
+    """Check that the handlers of a configuration are ours, and that no two of them write one file."""
     ours = [handler for handler in config.handlers if handler.is_ours]
     if not ours:
         yield Finding(
@@ -75,7 +75,7 @@ def check_handlers(config: ServerConfig) -> Iterator[Finding]:
 
 
 def check_flags(config: ServerConfig) -> Iterator[Finding]:
-    """Whether settings of gunicorn get into each other's way."""
+    """Check that no settings of gunicorn conflict."""
     server = config.server
     yield from _replaced_outputs(config)
     if server.capture_output and server.errorlog == "-":
@@ -122,14 +122,14 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
 
 
 def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
-    """Where flags want lines to go and the logging configuration, whose handlers replace theirs, does not bring them.
+    """Find the flags whose handlers the logging configuration replaces without one for the same output.
 
-    The running server says the same of its handlers; see `rollsafe.flags`.
+    The running server reports the same about its handlers; see `rollsafe.flags`.
     """
     server = config.server
     captures = server.capture_output and server.errorlog != "-"
     asked = [("--access-logfile", server.accesslog, "gunicorn.access")] if server.accesslog else []
-    # `-` is what gunicorn has for --error-logfile where nobody gives it.
+    # gunicorn's default for --error-logfile is `-`.
     if not captures and (server.errorlog != "-" or "errorlog" in config.given):
         asked.append(("--error-logfile", server.errorlog, "gunicorn.error"))
     for flag, output, logger in asked:
@@ -166,7 +166,7 @@ def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
 
 
 def _writes(handler: ConfiguredHandler, output: str, config: ServerConfig) -> bool:
-    """Whether a handler writes to what a flag names: a file, or `-` for a standard stream."""
+    """Whether a handler writes to the output that a flag names: a file, or `-` for a standard stream."""
     if output != "-":
         return os.path.realpath(handler.path or "") == os.path.realpath(os.path.join(config.server.chdir, output))
     return _is_kind(handler, logging.StreamHandler) and not _is_kind(handler, logging.FileHandler)
@@ -183,7 +183,7 @@ def _beside(config: ServerConfig) -> list[ConfiguredHandler]:
 
 
 def check_loggers(config: ServerConfig) -> Iterator[Finding]:
-    """Whether loggers are, or will be, disabled or robbed of their handlers."""
+    """Check that neither the configuration nor the application disables loggers or removes their handlers."""
     if config.logging.get("disable_existing_loggers") is True:
         yield Finding(
             WARNING,
@@ -241,7 +241,7 @@ _REMEDIES = {
 
 
 def check_records(config: ServerConfig) -> Iterator[Finding]:
-    """Whether each handler can be made, and takes a record: it is tried, because no look at a format tells."""
+    """Check that each handler can be made and takes a record. It is tried, because a format alone does not tell."""
     try:
         faults = rehearsal.faults(config, _loads_as(config))
     except TrialFailed as error:
@@ -264,7 +264,7 @@ def check_records(config: ServerConfig) -> Iterator[Finding]:
 
 
 def workers_of(config: ServerConfig) -> User | None:
-    """Who the workers will be, None if they stay who asks; see gunicorn.util.set_owner_process."""
+    """The user that the workers become, None if they stay this user; see gunicorn.util.set_owner_process."""
     server = config.server
     if (server.uid, server.gid) == (os.geteuid(), os.getegid()):
         return None
@@ -272,11 +272,11 @@ def workers_of(config: ServerConfig) -> User | None:
 
 
 def _loads_as(config: ServerConfig) -> User | None:
-    """Who loads the application: with preload_app, gunicorn's arbiter does."""
+    """The user that loads the application: with preload_app, the one of gunicorn's arbiter."""
     return None if config.server.preload_app else tried_as(workers_of(config))
 
 
 def _class_name(handler: ConfiguredHandler) -> str:
-    """What a handler is, in a word."""
+    """The name of a handler's class."""
     kind: Any = handler.kind
     return getattr(kind, "__name__", None) or "unknown class"

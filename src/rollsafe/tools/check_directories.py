@@ -1,4 +1,4 @@
-"""Checks of the directory of a log: file system, permissions, renames, clock; each is tried there."""
+"""Checks of the directory of a log: file system, permissions, renames and clock. Each is tried in that directory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rollsafe.tools import trials
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
 from rollsafe.tools.trials import TrialFailed, User, tried_as, user_name
 
-# Seconds by which clocks may differ before it is worth a word.
+# Seconds by which clocks may differ without a warning.
 _CLOCKS_AGREE = 2.0
 
 
 def check_file_system(directory: str, user: User | None = None) -> Iterator[Finding]:
-    """Whether appends are whole and locks exclude there, tried by several processes."""
+    """Check with several processes that appends are whole, and that locks exclude."""
     kind = None
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         kind = type_of(os.path.realpath(directory), file.read())
@@ -80,7 +80,7 @@ def check_file_system(directory: str, user: User | None = None) -> Iterator[Find
 
 
 def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> Iterator[Finding]:
-    """Whether the user who writes may roll over in a directory, and write the files that are there."""
+    """Check that the user who writes may roll over in a directory, and may write the files in it."""
     user = of.user
     who = user_name(user)
     if user is not None and os.geteuid() != 0:
@@ -124,12 +124,12 @@ def check_permissions(directory: str, targets: Sequence[Target], of: Target) -> 
 
 
 def check_rollover(target: Target) -> Iterator[Finding]:
-    """Whether the live file can be renamed to a backup: tried, because no look at files and directories tells."""
+    """Check that the live file can be renamed to a backup. It is tried, because permissions alone do not tell."""
     user = target.user
     if (user is not None and os.geteuid() != 0) or not all(
         map(os.path.isdir, (target.directory, target.backup_directory))
     ):
-        return  # said by others
+        return  # another finding says why
     who = user_name(user)
     why = "no rollover can be made, and the live file only grows"
     if target.directory != target.backup_directory:
@@ -164,7 +164,7 @@ def check_rollover(target: Target) -> Iterator[Finding]:
 
 
 def _refusal(trial: Callable[..., str | None], *arguments: Any) -> str | None:
-    """Why something is refused, None if it is not; also where it could not be tried to its end."""
+    """The reason for which a trial was refused or failed, None if it was not."""
     try:
         return trial(*arguments)
     except TrialFailed as error:
@@ -172,7 +172,7 @@ def _refusal(trial: Callable[..., str | None], *arguments: Any) -> str | None:
 
 
 def check_clock(directory: str, target: Target) -> Iterator[Finding]:
-    """Whether the clock that stamps files agrees with ours, and no file is of the future."""
+    """Check that the clock that stamps files agrees with ours, and that no file is of the future."""
     try:
         difference = trials.clock_difference(directory, tried_as(target.user))
     except TrialFailed as error:

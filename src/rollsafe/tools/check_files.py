@@ -21,7 +21,7 @@ _POSIX_ZONE = re.compile(r"<?[A-Za-z0-9+-]{3,}>?[+-]?\d")  # tzset(3): EST5EDT, 
 
 
 def check_zone(target: Target) -> Iterator[Finding]:
-    """Whether the zone that intervals follow is what it is thought to be."""
+    """Check that the zone of the intervals is known and valid."""
     settings = target.settings
     if settings is None:
         return
@@ -55,7 +55,7 @@ def check_zone(target: Target) -> Iterator[Finding]:
 
 
 def check_names(target: Target) -> Iterator[Finding]:
-    """Whether limits reach the backups: the names have to tell for certain of which interval they are."""
+    """Check that limits can remove the backups: each name must belong to exactly one interval."""
     settings = target.settings
     if settings is None or not limits_in(settings).any:
         return
@@ -87,7 +87,7 @@ def check_names(target: Target) -> Iterator[Finding]:
 
 
 def check_logrotate(target: Target, found: Iterable[Rule]) -> Iterator[Finding]:
-    """Whether logrotate rotates the same file, or the backups."""
+    """Check that logrotate rotates neither the live file nor the backups."""
     hit = False
     for rule in found:
         for name, what in ((target.live, "the live file"), (f"{target.live}.2026-11-25", "the backups")):
@@ -107,7 +107,7 @@ def check_logrotate(target: Target, found: Iterable[Rule]) -> Iterator[Finding]:
 
 
 def check_writers(target: Target, openers: Openers) -> Iterator[Finding]:
-    """Whether processes write the live file that do not use our lock: another handler, a shell's redirection."""
+    """Check that no process writes the live file without our lock: another handler, or a shell's redirection."""
     if target.log is None:
         return
     lock_users = openers.pids_of(target.log.lock_path)

@@ -1,4 +1,4 @@
-"""Checks whether the backups that retention will keep fit on the disk."""
+"""Checks that the backups which retention will keep fit on the disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rollsafe.tools.prune import limits_in
 from rollsafe.tools.words import plural, size_text
 
 _DAY = 86400.0
-# Files that can be made yet, below which it is worth a word.
+# A warning is due if fewer files than this can still be made.
 _FEW_FILES = 100
-# Days until a disk is full that are worth a word.
+# A warning is due if the disk is full in fewer days than this.
 _SOON = 30
 
 
 def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
-    """Whether what retention will keep fits, by the sizes of the backups that there are; each file system once."""
+    """Check by the sizes of the present backups that those which retention will keep fit; each file system once."""
     by_device: defaultdict[int, list[Target]] = defaultdict(list)
     for target in targets:
         if os.path.isdir(target.backup_directory):
@@ -32,7 +32,7 @@ def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
         status = os.statvfs(where)
         free = float(status.f_bavail * status.f_frsize)
         yield from _space(group, free)
-        # Some file systems (btrfs) have no such number, and say 0 of 0.
+        # Some file systems (btrfs) have no such number, and report 0 of 0.
         if status.f_files and status.f_favail < _FEW_FILES:
             yield Finding(
                 ERROR,
@@ -55,7 +55,7 @@ def check_space(targets: Sequence[Target]) -> Iterator[Finding]:
 
 
 def _space(group: Sequence[Target], free: float) -> Iterator[Finding]:
-    """The findings about one file system with so many bytes free."""
+    """The findings about one file system and its free bytes."""
     needed = 0.0
     growth = 0.0
     known = False
@@ -105,7 +105,7 @@ def _space(group: Sequence[Target], free: float) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Volume:
-    """How much a log takes: bytes, and bytes a second."""
+    """The space that a log takes: bytes, and bytes a second."""
 
     now: float
     """All backups."""
@@ -117,7 +117,7 @@ class _Volume:
 
 
 def _volume(target: Target) -> _Volume | None:
-    """By the backups that there are; None if there are none."""
+    """The volume of a log, by its present backups; None if it has none."""
     if target.log is None or target.settings is None:
         return None
     sizes: defaultdict[float, int] = defaultdict(int)

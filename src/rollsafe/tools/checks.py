@@ -1,6 +1,6 @@
-"""Before going live: what could go wrong with a log where it is to be, tried and looked up; each with a remedy.
+"""All checks before going live. Each finds what could go wrong with a log in its place, and gives a remedy.
 
-A check yields findings; `check_logs` and `check_config` collect those of a directory and of a gunicorn.conf.py.
+A check yields findings. `check_logs` collects those about logs, and `check_config` those about a gunicorn.conf.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rollsafe.tools.trials import User, tried_as, user_of
 
 
 def check_logs(logs: Iterable[Log]) -> list[Finding]:
-    """The findings about logs that exist; for root, as the user who writes them."""
+    """The findings about logs that exist; root tries everything as the user who writes them."""
     return _check([Target(log.live, log.settings if log.told else None, _owner_of(log), log=log) for log in logs])
 
 
@@ -49,7 +49,7 @@ def check_config(config: ServerConfig) -> list[Finding]:
 
 @contextmanager
 def _local_time_of(config: ServerConfig) -> Iterator[None]:
-    """Have this process the local time that the server will have, which may set TZ for itself (raw_env)."""
+    """Give this process the local time of the server, which may set TZ for itself (raw_env)."""
     before = os.environ.get("TZ")
     variable = config.server.env.get("TZ", before)
     try:
@@ -119,7 +119,7 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
 
 
 def _owner_of(log: Log) -> User | None:
-    """Who writes a log: the owner of its live file, else of its lock file, else of the directory; None if we do."""
+    """The user who writes a log: the owner of its live file, its lock file, or its directory; None for this user."""
     if os.geteuid() != 0:
         return None
     for path in (log.live, log.lock_path, os.path.dirname(log.live)):

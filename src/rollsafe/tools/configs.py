@@ -1,4 +1,4 @@
-"""A gunicorn.conf.py as gunicorn reads it, and the log handlers that it leads to. The file is executed, as by gunicorn.
+"""A gunicorn.conf.py as gunicorn reads it, and the log handlers that gunicorn makes of it. The file is executed.
 
 Nothing is logged, and no log file is opened.
 """
@@ -31,10 +31,10 @@ class ConfiguredHandler:
     """One handler of a logging configuration.
 
     Attributes:
-        name: Its key in `handlers`; for what gunicorn makes of a flag, the flag.
+        name: Its key in `handlers`, or the flag for which gunicorn makes it.
         kind: Its class, or the function that makes it; None if that cannot be imported.
         path: Absolute path of its file, None if it has none.
-        options: What it is made with.
+        options: The arguments of its class.
         loggers: The names of the loggers that have it; "root" is the root logger.
     """
 
@@ -44,7 +44,7 @@ class ConfiguredHandler:
     options: Mapping[str, Any]
     loggers: tuple[str, ...]
     of_flag: bool = False
-    """Whether gunicorn makes it for a flag, and no logging configuration does."""
+    """Whether gunicorn makes it for a flag, without a logging configuration."""
 
     @property
     def is_ours(self) -> bool:
@@ -53,10 +53,10 @@ class ConfiguredHandler:
 
     @property
     def settings(self) -> Settings:
-        """What one of ours would say of itself in the lock file; what cannot be meant is left out."""
+        """The settings that a handler of ours would write into the lock file, without those that are invalid."""
         accepted = {}
         for name, value in self.options.items():
-            # Encodings differ in nothing that is checked.
+            # No check depends on the encoding.
             if name in OPTIONS and name != "encoding":
                 with contextlib.suppress(ConfigurationError):
                     accepted[name] = OPTIONS[name].check(name, value)
@@ -65,7 +65,7 @@ class ConfiguredHandler:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """What a gunicorn.conf.py says.
+    """The contents of a gunicorn.conf.py.
 
     Attributes:
         path: The file.
@@ -73,8 +73,8 @@ class ServerConfig:
         logging: The configuration that gunicorn gives to `logging.config.dictConfig`; empty if it does not.
         handlers: The handlers of it that a logger has, then those of `--access-logfile` and `--error-logfile`.
         application: The application to serve ("module:name"), if it is named.
-        search: Where modules are looked for after the file was executed.
-        given: The names of the settings that the file, the arguments or the environment give, be it their defaults.
+        search: The path on which modules are found after the file was executed.
+        given: The names of the settings that the file, the arguments or the environment set, even to their defaults.
     """
 
     path: str
@@ -86,20 +86,20 @@ class ServerConfig:
     given: frozenset[str]
 
     def handlers_of(self, logger: str) -> list[ConfiguredHandler] | None:
-        """The handlers that the logging configuration has records of one of gunicorn's loggers reach.
+        """The handlers that records of one of gunicorn's loggers reach, by the logging configuration.
 
-        None if it does not name the logger, which then keeps what gunicorn has made for its flags.
+        None if it does not name the logger, which then keeps the handlers that gunicorn has made for its flags.
         """
         settings = (self.logging.get("loggers") or {}).get(logger)
         if settings is None:
             return None
-        # gunicorn switches propagation off before, and a configuration that does not mention it leaves it off.
+        # gunicorn has switched propagation off, and a configuration that does not mention it leaves it off.
         wanted = {logger, ROOT} if settings.get("propagate") else {logger}
         return [handler for handler in self.handlers if not handler.of_flag and wanted & set(handler.loggers)]
 
 
 def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> ServerConfig:
-    """Read a gunicorn.conf.py, with the arguments that gunicorn is started with beside `--config`.
+    """Read a gunicorn.conf.py, with the other arguments that gunicorn is started with besides `--config`.
 
     GUNICORN_CMD_ARGS counts too. The working directory is the same afterwards.
 
@@ -127,7 +127,7 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         application: str | None = None
 
         def load_default_config(self) -> None:
-            """gunicorn's defaults; that of `chdir` is where the process was when it imported gunicorn."""
+            """Set gunicorn's defaults; that of `chdir` is the working directory at the import of gunicorn."""
             super().load_default_config()
             self.cfg.set("chdir", directory)
             make = self.cfg.set
@@ -139,11 +139,11 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
             self.cfg.set = note
 
         def init(self, parser: Any, opts: Any, args: list[str]) -> None:
-            """Take note of the application on the command line."""
+            """Remember the application on the command line."""
             self.application = args[0] if args else None
 
         def load(self) -> None:
-            """Nothing is served."""
+            """Serve no application."""
 
     said = io.StringIO()
     argv, path_before = sys.argv, sys.path[:]
@@ -152,8 +152,8 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             reader = Reader()
         server = reader.cfg
-        server.user, server.group  # noqa: B018  # an unknown user is refused when it is looked up
-        # While modules are looked for as by the configuration, which may name classes of its own.
+        server.user, server.group  # noqa: B018  # gunicorn refuses an unknown user when the setting is read
+        # While modules are found on the path of the configuration, which may name its own classes.
         logging_config = _logging_of(server, CONFIG_DEFAULTS)
         try:
             handlers = tuple(_handlers(server, logging_config))
@@ -182,7 +182,7 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
 
 
 def enter(config: ServerConfig) -> None:
-    """Give this process what gunicorn gives its own: working directory, environment, where modules are looked for."""
+    """Give this process the working directory, environment and module path that gunicorn gives its own."""
     os.environ.update(config.server.env)
     time.tzset()
     os.chdir(config.server.chdir)
@@ -190,7 +190,7 @@ def enter(config: ServerConfig) -> None:
 
 
 def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What gunicorn gives to dictConfig: the defaults, replaced key by key; see gunicorn.glogging.Logger.setup."""
+    """The dict that gunicorn gives to dictConfig: the defaults, replaced by key (gunicorn.glogging.Logger.setup)."""
     if server.logconfig_dict:
         return {**defaults, **server.logconfig_dict}
     if server.logconfig_json and os.path.exists(server.logconfig_json):

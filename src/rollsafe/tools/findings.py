@@ -1,4 +1,4 @@
-"""What a check returns, and the log that it is about."""
+"""The findings of a check, and the log that it is about."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rollsafe.tools.trials import User
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (OK, WARNING, ERROR)
-"""From good to bad; the place of the worst is the exit code."""
+"""From good to bad; the index of the worst one is the exit code."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One result of a check.
 
     Attributes:
         level: One of LEVELS.
-        about: Which check, in one or two words.
+        about: The name of the check, in one or two words.
         where: The path, logger or setting that it is about.
-        what: What is so.
-        why: Why it matters; "" where all is well.
-        remedy: What to do; "" where all is well.
+        what: The fact that was found.
+        why: Why it matters; "" if all is well.
+        remedy: What to do; "" if all is well.
     """
 
     level: str
@@ -42,14 +42,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Target:
-    """A log that is to be checked.
+    """A log to check.
 
     Attributes:
         live: Full path of the live file.
-        settings: Its settings; None if nothing tells them.
-        user: Who will write; None is the user who checks.
-        handed_over: Whether live and lock file are given to that user when the server starts.
-        log: What is there already, None for nothing.
+        settings: Its settings; None if they are not known.
+        user: The user who will write; None is the user who checks.
+        handed_over: Whether live file and lock file are given to that user when the server starts.
+        log: The log as it is on disk, None if it does not exist yet.
     """
 
     live: str
@@ -60,10 +60,10 @@ class Target:
 
     @property
     def directory(self) -> str:
-        """Where the live file is."""
+        """The directory of the live file."""
         return os.path.dirname(self.live)
 
     @property
     def backup_directory(self) -> str:
-        """Where the backups are."""
+        """The directory of the backups."""
         return (self.settings.archive_dir if self.settings else None) or self.directory

@@ -1,9 +1,9 @@
 """New lines of a log as they come, across rollovers, each once: `tail -f` for a log that is renamed and compressed.
 
-A file is known by its descriptor and inode, not by its name. A file that was rolled is read on until it has been quiet
-for longer than a late line may take, then closed, and looked at once a second all the same, because a line that comes
-later still is appended to the backup of its interval. When an archive takes the place of a file, what counts is what
-the archiver has seen: a writer writes a line again that came too late for it.
+A file is known by its descriptor and inode, not by its name. A file that was rolled over is read until it has been
+quiet for longer than a late line may take, and is then closed. It is still checked once a second, because a line that
+comes even later is appended to the backup of its interval. When an archive takes the place of a file, the lines in the
+archive count, because a writer whose line came too late for the archive writes it again.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.source import Key, Source, end_of_last_line
 
-# Seconds. A rolled file is closed when it has not grown for so long.
+# Seconds after which a file that was rolled over and has not grown is closed.
 QUIET = LATE_S + LEASE_S + GRACE_S + 1.0
 # Seconds between looks at the files that are closed.
 _ROUND = 1.0
 # Seconds within which a directory may change again without a new time (the kernel's clock for files is coarse).
 _COARSE = 0.1
 _CHUNK = 1 << 20
-# An archive is of a file if it begins with the same bytes, so many of them.
+# Bytes to compare at the beginning of a file and of an archive that may be its own.
 _BEGINNING = 4096
 
 
 class Follower:
-    """The lines of one log that come after now.
+    """The lines of one log that come from now on.
 
     Args:
         log: The log.
-        complain: Told in a sentence of what could not be read.
+        complain: Called with a sentence for everything that could not be read.
 
     Attributes:
-        snapshot: The log as it is when following begins; what it has is what will not be told.
+        snapshot: The log when following begins; its lines are not printed.
     """
 
     def __init__(self, log: Log, complain: Complain) -> None:
@@ -62,7 +62,7 @@ class Follower:
             self._begin(file)
 
     def _begin(self, file: LogFile) -> None:
-        """Take note of how much of a file was there."""
+        """Begin to follow a file, after the lines that it has."""
         if file.extension:
             self._archived.add(_key(file))
             return
@@ -73,7 +73,7 @@ class Follower:
             else:
                 stream = FileIO(file.path)
         except FileNotFoundError:
-            # Its archive takes its place, or nothing.
+            # Its archive may take its place.
             self._archived.add(_key(file))
             return
         end = self.snapshot.sizes[file.path] = end_of_last_line(stream)
@@ -103,22 +103,22 @@ class Follower:
             yield from self._read(source)
 
     def _look(self) -> Iterator[bytes]:
-        """Notice new names. Yields what is only in archives."""
+        """Notice new names; yields the lines that are only in archives."""
         folders = self._folders()
         changed = {folder: when for folder in folders if (when := _changed_at(folder)) is not None}
         if changed == self._listed_at:
             return
-        # A directory that changed just now may change again and have the same time.
+        # A directory that has changed a moment ago may change again and keep the same time.
         settled = time.time_ns() - int(_COARSE * 1e9)
         self._listed_at = {folder: when for folder, when in changed.items() if when < settled}
         entries = _entries(changed)
         strangers = self._learn(entries)
         if self._folders() - folders:
-            # Where the backups are is known only now.
+            # The directory of the backups is known only now.
             return
         plain, archives = self._sort(entries, strangers)
         if self._is_archive_missed(plain, archives):
-            # It was made behind the reader of the directory, and its source removed before it. Now both are over.
+            # It was made behind the reader of the directory, and its source was removed before. Now both are done.
             plain, archives = self._sort(_entries(changed), strangers)
         self._follow_names(plain)
         yield from self._finish(plain, archives)
@@ -157,9 +157,9 @@ class Follower:
         )
 
     def _learn(self, entries: list[os.DirEntry[str]]) -> set[str]:
-        """Take over new settings: the first handler may have come only now. Forget names that are gone.
+        """Use new settings, because the first handler may have started only now, and forget names that are gone.
 
-        Returns what was there before and may be a backup by the new settings only: no news in any case.
+        Returns the files that were there before and are backups only by the new settings: their lines are not new.
         """
         settings = settings_now(self._live, [entry.name for entry in entries])
         strangers: set[str] = set()
@@ -173,7 +173,7 @@ class Follower:
         return strangers
 
     def _folders(self) -> set[str]:
-        """Where files of the log are."""
+        """The directories of the log."""
         home = os.path.dirname(self._live)
         return {home, self._settings.archive_dir or home}
 
@@ -184,20 +184,20 @@ class Follower:
         return self._files[path]
 
     def _follow_names(self, plain: dict[Identity, LogFile]) -> None:
-        """Give each file that is known the name it has now."""
+        """Give each known file its present name."""
         for identity, source in list(self._sources.items()):
             file = plain.get(identity)
             if file is None:
                 continue
             if source.stream is None and source.path != file.path:
-                # Not ours: its inode was free, and is another file's now.
+                # It is not ours: its inode was free, and now belongs to another file.
                 del self._sources[identity]
                 continue
             if source.path != file.path:
                 source.rename(file.path, None if file.is_live else _key(file))
 
     def _finish(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> Iterator[bytes]:
-        """Tell the rest of files that have no name any more, and forget them."""
+        """Yield the rest of the files that have no name any more, and forget them."""
         for identity, source in list(self._sources.items()):
             if identity in plain:
                 continue
@@ -218,7 +218,7 @@ class Follower:
             self._adopt_copy(source, plain)
 
     def _adopt_copy(self, source: Source, plain: dict[Identity, LogFile]) -> None:
-        """Where a rotator of the application has put a copy in the place of a file: that is told already."""
+        """Skip a copy that a rotator of the application has put in the place of a file: its lines were printed."""
         for identity, file in plain.items():
             if source.key and not file.is_live and identity not in self._sources and _key(file) == source.key:
                 with suppress(FileNotFoundError):
@@ -226,19 +226,19 @@ class Follower:
                     self._sources[identity] = Source(identity, file.path, size, None, source.key)
 
     def _add_new_files(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> None:
-        """Begin with files that are new."""
+        """Begin to follow new files."""
         known = {source.key: source for source in self._sources.values() if source.key}
         for identity, file in plain.items():
             if identity in self._sources:
                 continue
             key = None if file.is_live else _key(file)
             if key is not None and (key in known or key in self._archived or key in archives):
-                continue  # a copy that a rotator makes, or the source of an archive that is being made final
+                continue  # a rotator's copy, or the source of an archive that gets its final name now
             with suppress(FileNotFoundError):
                 self._open_source(FileIO(file.path), file.path, key)
 
     def _new_archives(self, archives: dict[Key, str]) -> Iterator[bytes]:
-        """Tell archives whose files were never met: they came and went between two looks."""
+        """Yield the lines of archives whose files were never seen, because they came and went between two looks."""
         known = {source.key for source in self._sources.values()}
         for key, path in sorted(archives.items()):
             if key not in known and key not in self._archived:
@@ -247,7 +247,7 @@ class Follower:
                     yield from lines_of(stream, path, self._complain)
 
     def _archive_of(self, source: Source, archives: dict[Key, str]) -> str | None:
-        """The archive of a file that was rolled and archived between two looks: it begins with the same bytes."""
+        """The archive of a file that was rolled over and archived between two looks; both begin with the same bytes."""
         assert source.stream is not None
         beginning = os.pread(source.stream.fileno(), _BEGINNING, 0)
         for key, path in sorted(archives.items()):
@@ -258,10 +258,10 @@ class Follower:
         return None
 
     def _rest(self, source: Source, archive: str | None) -> Iterator[bytes]:
-        """What has not been told of a file that was removed, or became an archive."""
+        """The lines that were not printed yet of a file that was removed or became an archive."""
         assert source.stream is not None
         status = os.fstat(source.stream.fileno())
-        # Where the ledger has the size that the file has now, nothing was written after the archive was made.
+        # If the ledger has the size that the file has now, nothing was written after the archive was made.
         if archive is not None and not self._is_archived_wholly(status):
             yield from self._rest_of_archive(source, archive)
             return
@@ -269,14 +269,14 @@ class Follower:
         yield from source.last_line()
 
     def _is_archived_wholly(self, status: os.stat_result) -> bool:
-        """Whether an archive was made of a file of this status as it is now."""
+        """Whether an archive was made of the whole file that has this status."""
         note = read_note(self._live)
         identities = noted_identity(status), noted_identity(status, shared=True)
         entries = note.archived if note is not None else ()
         return any(entry.identity in identities and entry.size == status.st_size for entry in entries)
 
     def _rest_of_archive(self, source: Source, archive: str) -> Iterator[bytes]:
-        """What an archive has beyond what was told of its file."""
+        """The lines of an archive after those of its file that were printed."""
         with suppress(FileNotFoundError), open_log(archive) as stream:
             left = source.offset
             try:
@@ -324,7 +324,7 @@ class Follower:
 
 
 def _key(file: LogFile) -> Key:
-    """Which backup a file is."""
+    """The key of the backup that a file is."""
     return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
 
 

@@ -1,6 +1,6 @@
 """The file of `logging.config.fileConfig` as the dictionary that `dictConfig` takes for the same loggers and handlers.
 
-As there, arguments of handlers are Python expressions, which are evaluated. Nothing is opened.
+As `fileConfig` does, this evaluates the arguments of handlers, which are Python expressions. It opens nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def as_dictionary(path: str, defaults: Mapping[str, Any], resolve: Callable[[str
         resolve: Gives the object of a dotted name.
 
     Raises:
-        ConfigurationError: It is no such file.
+        ConfigurationError: The file is no logging configuration.
         OSError: It cannot be read.
     """
     parser = configparser.ConfigParser(defaults)

@@ -1,8 +1,8 @@
-"""The lines of logs in the order of time: backups, archives and live file; several logs, of several hosts, as one.
+"""The lines of logs in the order of time: backups, archives and live file; several logs, even of several hosts, as one.
 
-Within one log the lines stay as they were written: processes that write at the same moment are out of order by some
-milliseconds, a late line by more. A line that tells no time (of a traceback that is not escaped) stays with the one
-before.
+Within one log the lines keep their order in the files: lines of processes that write at the same moment are out of
+order by some milliseconds, a late line by more. A line without a time (in a traceback that is not escaped) stays with
+the line before it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock, zone_named
 
 Entry = tuple[float, bytes]
-"""The time of a line (seconds since the epoch), and the line with those after it that tell no time."""
+"""The time of a line (seconds since the epoch), and the line with those after it that have no time."""
 
 Complain = Callable[[str], None]
-"""Told in a sentence of what could not be read."""
+"""Called with a sentence for everything that could not be read."""
 
 _BLOCK = 1 << 16
-# Seconds that lines may be later than the interval of their file: a process that was stopped inside a rollover makes
-# the others go on in the old file.
+# Seconds that lines may be later than the interval of their file: while a process is stopped inside a rollover, the
+# others write to the old file.
 _LATEST = 3600.0
 
 
 class Snapshot:
-    """A log with its files as they are at one moment.
+    """A log with its files at one moment.
 
-    The live file is the same before and after the directory is read: so nothing was rolled meanwhile, and all is there.
-    It is held open; a backup is opened when it is its turn, under whatever name it has then.
+    The live file is the same before and after the directory is read, so there was no rollover meanwhile, and no file is
+    missing. The live file is kept open; a backup is opened when its turn comes, under the name that it has then.
 
     Attributes:
         log: The log.
         live: Its live file, None if there is none.
-        sizes: Path of a file -> how many bytes of it count; all of them where none is given. Of the live file, those
-            that it has now: who writes faster than we read would never let us come to an end.
+        sizes: Path of a file -> how many bytes of it count; without an entry, all of them. Of the live file, those that
+            it has now count, because reading would never end if processes write faster than we read.
     """
 
     def __init__(self, log: Log) -> None:
@@ -85,7 +85,7 @@ class Snapshot:
         return open_log(file.path)
 
     def entries(self, complain: Complain, since: float = -inf, until: float = inf) -> Iterator[Entry]:
-        """What was logged in [since, until), oldest first."""
+        """The lines of the time [since, until), oldest first."""
         for file in self.log.distinct:
             if file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST):
                 continue
@@ -94,13 +94,13 @@ class Snapshot:
                     yield entry
 
     def lines(self, complain: Complain) -> Iterator[Entry]:
-        """All that was logged, line by line, its times left unread (and told as 0): for one log as it is."""
+        """All lines, without reading their times (which are 0): for one log as it is."""
         for file in self.log.distinct:
             for line in self._lines(file, complain):
                 yield 0.0, line
 
     def last_entries(self, count: int, complain: Complain) -> list[Entry]:
-        """What was logged last, `count` lines at least if there are as many, read from the end where that can be."""
+        """The last lines, at least `count` if there are that many, read from the end if possible."""
         found: list[Entry] = []
         for file in reversed(self.log.distinct):
             if count <= 0:
@@ -113,7 +113,7 @@ class Snapshot:
     def _last_lines(self, file: LogFile, count: int, complain: Complain) -> list[bytes]:
         """The last lines of one file."""
         stream = None
-        with suppress(OSError):  # which is said by `_lines`
+        with suppress(OSError):  # which `_lines` reports
             stream = self.open(file)
         if not isinstance(stream, io.BufferedReader):
             if stream:
@@ -128,7 +128,7 @@ class Snapshot:
                 return []
 
     def _lines(self, file: LogFile, complain: Complain) -> Iterator[bytes]:
-        """The lines of one file that count."""
+        """The lines of one file, as far as they count."""
         try:
             stream = self.open(file)
         except OSError as error:
@@ -141,7 +141,7 @@ class Snapshot:
             yield from lines_of(stream, file.path, complain, self.sizes.get(file.path, inf))
 
     def _dated(self, lines: Iterable[bytes], file: LogFile) -> Iterator[Entry]:
-        """Lines of a file with their times; those that tell none are joined to the one before."""
+        """Lines of a file with their times; a line without a time is joined to the one before."""
         time_of = clock_of(file, self.log.settings).time
         when = file.interval.start if file.interval else -inf
         parts: list[bytes] = []
@@ -167,7 +167,7 @@ def _identity(path: str | int) -> Identity | None:
 
 
 def merge(streams: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
-    """Several logs as one, by time; the order within each stays."""
+    """Merge several logs by time, and keep the order within each."""
     return heapq.merge(*streams, key=lambda entry: entry[0])
 
 
@@ -200,7 +200,7 @@ def lines_of(stream: BinaryIO, path: str, complain: Complain, limit: float = inf
 
 
 def clock_of(file: LogFile, settings: Settings) -> LineClock:
-    """What tells the times of a file's lines."""
+    """The clock that reads the times of a file's lines."""
     own = zone_named(settings.tz)
     return LineClock(file.interval, [datetime.timezone.utc] if own is None else [own, datetime.timezone.utc])
 

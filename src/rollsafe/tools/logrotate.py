@@ -1,4 +1,4 @@
-"""Which files logrotate rotates, by its configuration (logrotate.conf(5))."""
+"""The files that logrotate rotates, by its configuration (logrotate.conf(5))."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 PLACES = ("/etc/logrotate.conf", "/etc/logrotate.d")
-"""Where the configuration is, as distributions have it."""
+"""The places where distributions have the configuration."""
 
-# Files of a directory that is included, and that logrotate leaves out all the same (logrotate.conf(5), "tabooext").
+# Endings of files that logrotate leaves out of a directory that it includes (logrotate.conf(5), "tabooext").
 _TABOO = (
     *(",v", ".bak", ".cfsaved", ".disabled", ".rpmnew", ".rpmorig", ".rpmsave", ".swp", "~"),
     *(".dpkg-bak", ".dpkg-del", ".dpkg-dist", ".dpkg-new", ".dpkg-old", ".dpkg-tmp"),
@@ -29,7 +29,7 @@ _INCLUDE = re.compile(r"^\s*include\s+(\S+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Rule:
-    """One pattern of files that are rotated, and the file that says so."""
+    """One pattern of files that are rotated, and the configuration file that has it."""
 
     pattern: str
     source: str
@@ -45,7 +45,7 @@ def rules(places: Sequence[str] | None = None, refused: list[str] | None = None)
 
     Args:
         places: Full paths.
-        refused: Is given the paths of those that may not be read.
+        refused: Gets the paths of those that may not be read.
     """
     found: dict[Rule, None] = {}
     waiting = list(PLACES if places is None else places)
@@ -89,7 +89,7 @@ def _text_of(path: str) -> str:
 
 
 def _rules_of(text: str, source: str) -> Iterator[Rule]:
-    """The patterns that stand before a block."""
+    """The patterns before a block."""
     bare = _COMMENT.sub("", _SCRIPT.sub("", text))
     for head in _BLOCK.findall(bare):
         for line in head.splitlines():
@@ -98,6 +98,6 @@ def _rules_of(text: str, source: str) -> Iterator[Rule]:
             except ValueError:
                 words = line.split()
             words = [os.path.expanduser(word) for word in words]
-            # Directives for all files stand before blocks too; patterns are absolute paths.
+            # Directives for all files also stand before blocks, but patterns are absolute paths.
             if words and words[0].startswith("/"):
                 yield from (Rule(word, source) for word in words if word.startswith("/"))

@@ -18,13 +18,13 @@ from markupsafe import Markup
 
 from rollsafe.tools.words import plural, printable, size_text
 
-# The most that is drawn or listed; beyond it the page says how much is left out.
+# Limits of what is drawn or listed; the page says how much more there is.
 _BARS = 240
 _MARKS = 200
 _OPEN_STREAMS = 30
 _OPEN_FILES = 60
 _FINDINGS = 500
-# Units of the pictures: they are stretched to whatever width and height there is.
+# Units of the pictures, which are stretched to the width and height of their place.
 _WIDTH, _HEIGHT = 10_000, 100
 _LEAST_HEIGHT = 8
 _LABELS = 6
@@ -47,7 +47,7 @@ _Counts = defaultdict[tuple[float, float], int]
 
 @dataclass(frozen=True)
 class _Mark:
-    """Where on the time line something is wrong, in percent of its width."""
+    """The place of a fault on the time line, in percent of its width."""
 
     kind: str
     left: float
@@ -64,10 +64,10 @@ class _Row:
     """The path of its picture (SVG)."""
     facts: str
     badges: list[tuple[str, str]]
-    """What is wrong: kind, and how much in words."""
+    """The faults: kind, and number in words."""
     marks: list[_Mark] = field(default_factory=list)
     unmarked: int = 0
-    """How many marks are left out."""
+    """The number of marks that are left out."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class _Section:
 
 
 class _TimeLine:
-    """The intervals of one log on an axis; where there are too many to draw, neighbours share a bar.
+    """The intervals of one log on an axis. If there are too many to draw, adjacent intervals share a bar.
 
     Args:
         spans: Start and end of each interval, seconds since the epoch.
@@ -99,11 +99,11 @@ class _TimeLine:
         self._shared = len(self.spans) > _BARS
 
     def place(self, instant: float) -> float:
-        """Where an instant is, from 0 to 1."""
+        """The place of an instant, from 0 to 1."""
         return min(1.0, max(0.0, (instant - self.begin) / (self.end - self.begin)))
 
     def bars(self, counts: Mapping[tuple[float, float], int], largest: int) -> str:
-        """The bars for the lines of each interval; heights go by the root, so that quiet intervals are seen too."""
+        """The bars for the lines of each interval; their heights are square roots, so quiet intervals are visible."""
         parts = []
         for (left, right), count in sorted(self.bins(counts).items()):
             height = max(_LEAST_HEIGHT, round(_HEIGHT * sqrt(count / max(largest, count))))
@@ -112,7 +112,7 @@ class _TimeLine:
         return "".join(parts)
 
     def bins(self, counts: Mapping[tuple[float, float], int]) -> dict[tuple[int, int], int]:
-        """Left and right edge of a bar -> lines in it; none for no lines."""
+        """Left and right edge of a bar -> its lines; an interval without lines has no bar."""
         bins: defaultdict[tuple[int, int], int] = defaultdict(int)
         for (start, end), count in counts.items():
             if self._shared:
@@ -132,7 +132,7 @@ class _TimeLine:
         return "".join(f"M{place} 0v{_HEIGHT}" for place in places)
 
     def labels(self) -> list[tuple[float, str]]:
-        """Where on the axis, in percent, which time is written: at the starts of some intervals."""
+        """The labels of the axis, as (place in percent, time), at the starts of some intervals."""
         chosen: list[tuple[float, str]] = []
         form = _form_for(self.end - self.begin, min(end - start for start, end in self.spans))
         for start, _ in self.spans:
@@ -147,7 +147,7 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
 
     Args:
         report: What `verify.Report.as_dict()` returns.
-        now: When it was made, seconds since the epoch.
+        now: The time of the report, seconds since the epoch.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rollsafe.tools"),
@@ -175,7 +175,7 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
 
 
 def _meanings(found: Mapping[str, int]) -> Iterator[str]:
-    """What the words in the headline mean that do not say it themselves."""
+    """Explanations of the words in the headline that need one."""
     if found.get("gap"):
         yield "A line is missing if its number stands in no file."
     if found.get("dropped"):
@@ -185,17 +185,17 @@ def _meanings(found: Mapping[str, int]) -> Iterator[str]:
 
 
 def _verdict(report: Mapping[str, Any]) -> tuple[str, str]:
-    """The result in a few words, and what it means."""
+    """The result in a few words, and its meaning."""
     if not report["clean"]:
         found = [text for _, text in _badges(report["found"])]
         return _listed(found), " ".join([*_meanings(report["found"]), "The places are listed below."])
     if not any(file["stamped"] for file in report["files"]):
-        return "Nothing amiss", "The lines carry no stamps, so whether one is missing or doubled cannot be told."
+        return "Nothing amiss", "The lines have no stamps, so the report cannot say whether one is missing or doubled."
     return "Every line is there", "Nothing is missing, doubled, torn or misplaced, and every file could be read."
 
 
 def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How much was read, as (value, what)."""
+    """The amounts that were read, as (value, name)."""
     files = report["files"]
     times = [time for file in files for time in (file["first_time"], file["last_time"]) if time is not None]
     tiles = [
@@ -269,7 +269,7 @@ def _section(
 
 
 def _span_of(file: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The interval of a file by its name, else by its lines; None if neither tells."""
+    """The interval of a file by its name, else by its lines; None if it has neither."""
     for start, end in ((file["start"], file["end"]), (file["first_time"], file["last_time"])):
         if start is not None and end is not None:
             return start, end
@@ -302,7 +302,7 @@ def _stream_row(
 
 
 def _marks(line: _TimeLine, findings: Sequence[Mapping[str, Any]]) -> tuple[list[_Mark], int]:
-    """The marks of findings, and how many are left out."""
+    """The marks of findings, and the number of those that are left out."""
     timed = [finding for finding in findings if finding["since"] is not None or finding["until"] is not None]
     marks = []
     for finding in timed[:_MARKS]:
@@ -348,13 +348,13 @@ def _file_row(file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _badges(numbers: Mapping[str, int]) -> list[tuple[str, str]]:
-    """What is wrong: kind, and how much in words."""
+    """The faults: kind, and number in words."""
     found = [(kind, numbers.get(kind, 0), words) for kind, words in _WORDS.items()]
     return [(kind, f"{number:,} {words[number != 1]}") for kind, number, words in found if number]
 
 
 def _form_for(length: float, shortest: float) -> str:
-    """How times are written on an axis of so many seconds, the shortest interval of which has `shortest`."""
+    """The format of times on an axis, by its length and its shortest interval in seconds."""
     if length > 2 * _DAY:
         return "%b %d" if shortest >= _DAY else "%b %d %H:%M"
     return "%H:%M" if shortest >= 60 else "%H:%M:%S"
@@ -376,6 +376,6 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A text in characters that do nothing; anything else as it is."""
-    # What a macro of the template has made is Markup, and done.
+    """A text with its control characters escaped; anything else as it is."""
+    # A macro of the template returns Markup, which needs nothing more.
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

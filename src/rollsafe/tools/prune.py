@@ -1,6 +1,6 @@
-"""Retention asked for by hand: which backups of a log exceed the limits, and why; and their removal.
+"""Retention by hand: the backups of a log that exceed the limits, the reasons, and their removal.
 
-It follows the rules of the handler: one process maintains the backups of a log at a time, and no file is removed that
+It follows the same rules as the handler: one process at a time maintains the backups of a log, and removes no file that
 was changed within lease and grace.
 """
 
@@ -35,16 +35,16 @@ def limits_in(settings: Settings) -> Limits:
 
 
 def limits_of(log: Log) -> Limits:
-    """The limits that the handler has noted in the lock file."""
+    """The limits that the handler has written into the lock file."""
     return limits_in(log.settings)
 
 
 def removals(log: Log, limits: Limits) -> list[Removal]:
-    """What of a log exceeds the limits, oldest first, with the size of each and the reason.
+    """The backups of a log that exceed the limits, oldest first, with the size of each and the reason.
 
     Raises:
-        ConfigurationError: Only the application can tell the backups of this log by their names.
-        LogFileError: They may be those of another log.
+        ConfigurationError: Only the application can recognise the backups of this log by their names.
+        LogFileError: They may belong to another log.
         OSError: The directory cannot be read.
     """
     owner = other_owner(_directory(log), log.live)
@@ -58,7 +58,7 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
 
 
 def doubts_clock(log: Log, limits: Limits) -> bool:
-    """Whether `removals` leaves out what is too old, because the files do not bear out what the clock says."""
+    """Whether `removals` leaves out backups that are too old, because the files contradict the clock."""
     return _excess(log, limits).doubts_clock
 
 
@@ -72,10 +72,10 @@ def uncertain(log: Log) -> list[str]:
 
 
 def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
-    """What `remove` would remove.
+    """The backups that `remove` would remove.
 
     Raises:
-        LogFileError: The lock file is not of a user on whose word this one acts; see `authority`.
+        LogFileError: This user does not trust the owner of the lock file; see `authority`.
         ConfigurationError, OSError: As for `removals`.
     """
     with acting_for(log):
@@ -83,12 +83,12 @@ def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
 
 
 def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
-    """Remove what exceeds the limits; returns what is gone. It takes 2 to 7 s, and longer for late lines.
+    """Remove the backups that exceed the limits, and return them. It takes 2 to 7 s, and longer after late lines.
 
     Args:
         log: The log.
-        limits: What may be kept.
-        complain: Told in a sentence of what could not be removed.
+        limits: The limits.
+        complain: Called with a sentence for each backup that could not be removed.
 
     Raises:
         LogFileError: Another process maintains the backups for longer than LOCK_TIMEOUT; or as for
@@ -100,7 +100,7 @@ def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Re
 
 
 def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
-    """`remove`, with the rights of the user on whose word."""
+    """Do the work of `remove`, with the rights that `authority` gives."""
     lock = FileLock(log.lock_path, byte=MAINTENANCE_BYTE)
     try:
         if not lock.acquire(LOCK_TIMEOUT):
@@ -135,7 +135,7 @@ def _listing(log: Log) -> Listing:
 
 
 def _directory(log: Log) -> str:
-    """Where the backups are."""
+    """The directory of the backups."""
     return log.settings.archive_dir or os.path.dirname(log.live)
 
 
@@ -150,10 +150,10 @@ def _names(log: Log) -> Names:
 
 
 def _recognisers(log: Log) -> list[Names]:
-    """What tells its backups, as the handler does."""
+    """The objects that recognise the backups, as for the handler."""
     return recognisers_of(_names(log), _base(log), log.settings.zone(), extension=log.settings.extension)
 
 
 def _base(log: Log) -> str:
-    """Path that backup names begin with."""
+    """The path that the names of backups begin with."""
     return os.path.join(_directory(log), log.name)

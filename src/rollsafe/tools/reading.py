@@ -13,25 +13,25 @@ from typing import Any, BinaryIO, cast
 from rollsafe.errors import LogFileError
 
 _ZSTD: Any = None
-for _module in ("compression.zstd", "backports.zstd"):  # the standard library's, from Python 3.14; its backport
+for _module in ("compression.zstd", "backports.zstd"):  # from Python 3.14 in the standard library; else its backport
     with suppress(ImportError):
         _ZSTD = importlib.import_module(_module)
         break
 
 DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
-"""What reading a damaged or truncated archive raises."""
+"""The exceptions of reading a damaged or truncated archive."""
 if _ZSTD is not None:
     DAMAGED += (_ZSTD.ZstdError,)
 
 
 def open_log(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open the file for reading bytes; what its name ends in (.gz, .zst, .xz) tells how it is compressed.
+    """Open the file for reading bytes; the end of its name (.gz, .zst, .xz) tells its compression.
 
     Reading a damaged archive raises one of DAMAGED.
 
     Raises:
         OSError: It cannot be opened.
-        LogFileError: It is compressed in a way that cannot be read here.
+        LogFileError: Its compression cannot be read here.
     """
     name = os.fspath(path)
     if name.endswith(".gz"):

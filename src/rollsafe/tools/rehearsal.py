@@ -1,8 +1,8 @@
-"""The handlers of a logging configuration, each given one record: what a format or an option would lose is found here.
+"""A trial of the handlers of a logging configuration: each gets one record, to find formats and options that lose it.
 
-Only a record tells whether a format can be filled: its fields may come from a filter, from `defaults`, or from a record
-factory that the application sets. So the application is imported and formatters and filters are made, in a process of
-its own; a handler of ours is made too, on a temporary file.
+Only a record shows whether a format works, because its fields may come from a filter, from `defaults`, or from a record
+factory of the application. So a process of its own imports the application, and makes the formatters and filters, and
+each handler of ours, with a temporary file.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from rollsafe.tools import trials
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig, enter
 from rollsafe.tools.trials import User
 
-# A filter may want one level only.
+# A filter may pass only one level.
 _LEVELS = (logging.INFO, logging.ERROR, logging.DEBUG)
 _PLAIN = "rollsafe check"
 _ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
 
 
 UNMADE, FIELD, ENCODING = "unmade", "field", "encoding"
-"""What may be wrong with a handler: it cannot be made, no record fits its format, its encoding lacks characters."""
+"""The faults of a handler: it cannot be made, no record fits its format, its encoding lacks characters."""
 
 Fault = tuple[str, str]
-"""One of the three, and what is so."""
+"""One of the three, and a sentence about it."""
 
 
 def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
-    """Name of a handler -> why it would lose a line; only of those that would.
+    """Name of a handler -> why it would lose a line; only the handlers that would lose one.
 
     Args:
-        config: What gunicorn is started with.
-        user: Who the workers will be; None is the user who asks.
+        config: The configuration of gunicorn.
+        user: The user that the workers become; None is this user.
 
     Raises:
         TrialFailed: It could not be tried.
@@ -48,7 +48,7 @@ def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
     def attempt() -> dict[str, Fault]:
         enter(config)
         if config.application:
-            # `loggers_after_import` tells why it cannot be imported.
+            # `loggers_after_import` reports why it cannot be imported.
             with suppress(BaseException):
                 _import(config.application)
         return dict(_faults(config))
@@ -58,10 +58,10 @@ def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
 
 
 def loggers_after_import(config: ServerConfig, loggers: Sequence[str], user: User | None = None) -> dict[str, str]:
-    """What importing the application does to loggers that are configured: name -> "disabled" or "replaced".
+    """The configured loggers that importing the application changes: name -> "disabled" or "replaced".
 
     Args:
-        config: What gunicorn is started with; it names an application.
+        config: The configuration of gunicorn; it names an application.
         loggers: Names; "root" is the root logger.
         user: As for `faults`.
 
@@ -98,7 +98,7 @@ def _logger(name: str) -> logging.Logger:
 
 
 def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
-    """The faults, found in the process that may be changed."""
+    """The faults; for a process that may be changed."""
     configurator = logging.config.DictConfigurator(dict(config.logging))
     unmade = dict(_make_parts(configurator))
     for handler in config.handlers:
@@ -112,7 +112,7 @@ def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
         if missing:
             yield handler.name, (UNMADE, missing[0])
             continue
-        # A thread of a handler that is closed may still be at it.
+        # A thread of a closed handler may still be running.
         with tempfile.TemporaryDirectory(prefix="rollsafe-check-", ignore_cleanup_errors=True) as place:
             try:
                 made = _made(configurator, handler, options, os.path.join(place, "probe.log"))
@@ -128,7 +128,7 @@ def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
 
 
 def _make_parts(configurator: Any) -> Iterator[tuple[tuple[str, str], str]]:
-    """Make formatters and filters in place; yields (kind, name) -> why, of those that cannot be made."""
+    """Make formatters and filters in place; returns (kind, name) -> why, for those that cannot be made."""
     for kind, make in (("formatters", configurator.configure_formatter), ("filters", configurator.configure_filter)):
         parts = configurator.config.get(kind) or {}
         for name in parts:
@@ -145,7 +145,7 @@ def _parts_of(options: Any) -> list[tuple[str, str]]:
 
 
 def _made(configurator: Any, handler: ConfiguredHandler, options: Any, path: str) -> logging.Handler:
-    """A handler of ours as configured, but on another file; of any other, what formats and filters."""
+    """A handler of ours as configured, but with another file; for any other handler, one that formats and filters."""
     if handler.is_ours:
         elsewhere = {**options, "filename": path, "archive_dir": None, "delay": True}
         made: logging.Handler = configurator.configure_handler(elsewhere)
@@ -154,13 +154,13 @@ def _made(configurator: Any, handler: ConfiguredHandler, options: Any, path: str
     if options.get("formatter"):
         made.setFormatter(configurator.config["formatters"][options["formatter"]])
     configurator.add_filters(made, options.get("filters") or ())
-    # As `emit` of most handlers does.
+    # `emit` of most handlers does the same.
     made.emit = made.format  # type: ignore[assignment]  # what it returns is not looked at
     return made
 
 
 def _fault_of(handler: logging.Handler, configurator: Any, logger: str) -> Fault | None:
-    """Why a handler loses what a logger logs, None if it does not."""
+    """The reason for which a handler loses a record of a logger, None if it does not."""
     for text, failed in ((_PLAIN, False), (_PLAIN, True), (_ANY_CHARACTER, False)):
         for level in _LEVELS:
             record = _record(logger, level, text, failed=failed)
@@ -185,7 +185,7 @@ def _record(logger: str, level: int, text: str, *, failed: bool) -> logging.LogR
 
 
 def _passes_logger(record: logging.LogRecord, configurator: Any, logger: str) -> bool:
-    """Whether the filters of the logger let the record pass; those of the root see only what is logged on it itself."""
+    """Whether the filters of the logger pass the record; those of the root see only the records of the root itself."""
     configured = (configurator.config.get("loggers") or {}).get(logger) or {}
     filterer = logging.Filterer()
     configurator.add_filters(filterer, configured.get("filters") or ())
@@ -193,7 +193,7 @@ def _passes_logger(record: logging.LogRecord, configurator: Any, logger: str) ->
 
 
 def _emit(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """Emit a record, and raise what the handler would only report."""
+    """Emit a record, and raise the error that the handler would only report."""
     failures: list[BaseException] = []
 
     def fail(record: logging.LogRecord) -> None:

@@ -1,7 +1,7 @@
-"""One log file read to its end: its lines counted, the numbers of each stream as runs, and what is amiss line by line.
+"""One log file, read to its end: the number of its lines, the numbers of each stream as runs, and the faults of lines.
 
-The file is read in chunks, and each chunk is matched by one regular expression. As long as every line has its stamp
-and its time, and the numbers go on, that is all; only a chunk in which something is amiss is looked at line by line.
+The file is read in chunks, and one regular expression matches each chunk. As long as every line has its stamp and its
+time, and the numbers continue, nothing more is needed. Only a chunk with a fault is read line by line.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from rollsafe.tools.times import LineClock
 from rollsafe.tools.words import printable
 
 SHOWN = 20
-"""How many cases of each kind are told of each file; all are counted."""
+"""The number of cases of each kind that are shown for each file; all are counted."""
 
-# Larger ones do not stay in the processor's cache.
+# Larger chunks do not stay in the processor's cache.
 _CHUNK = 1 << 17
-# Bytes of one line of which each half is looked at in full: time and stamp stand near its ends. What is between is only
-# counted, so that a file without newlines (zeros after a power cut, another program's) takes no more memory than this.
+# Bytes that are kept of one line, half of them at each end, where time and stamp are. The bytes between are only
+# counted, so a file without newlines (zeros after a power cut, another program's file) takes no more memory than this.
 _LONGEST = 1 << 24
 _SAMPLE = 32
 _SHOWN_BYTES = 80
 
 _OFFSET = rb"( ?(?:Z|[+-]\d\d:?\d\d))?"
 _ISO = rb"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,]\d+)?" + _OFFSET
-# How a line tells its time: (second, offset), looked for without going on, behind the stamp if that comes first. The
-# access log's time is taken before the record is made.
+# The time at the head of a line: (second, offset), in a lookahead, after the stamp if that comes first. The time of an
+# access line is taken before the record is made.
 _BEHIND = rb"^(?=(?:~[0-9a-v.]+~ )?"
 _HEADS = {
     "iso": _BEHIND + rb"\[?" + _ISO + rb")",
@@ -44,30 +44,30 @@ _HEADS = {
     "none": rb"^()()",
 }
 _BARE = STAMP.pattern.replace(b"?P<stream>", b"").replace(b"?P<number>", b"")
-# Where a line has its stamp: (stream, number).
+# The place of the stamp in a line: (stream, number).
 _TAILS = {
     "last": rb"[^\n]*" + _BARE + rb"\r?$",
     "json": rb'[^\n]*?(?<!\\)"stamp" ?: ?"' + _BARE + rb'"[^\n]*$',
     "first": rb"[^\n]*?" + _BARE + rb"[^\n]*$",
     "none": rb"[^\n]*()()$",
 }
-# Of the first two, what is enough where every line has it. (Inside a JSON string the quote behind the name is escaped.)
+# Simpler patterns of the first two, if every line has one. (Inside a JSON string the quote after the name is escaped.)
 _STAMPS = {"last": re.compile(_BARE + rb"\r?\n"), "json": re.compile(rb'"stamp" ?: ?"' + _BARE + rb'"')}
-# Where a line begins with its time, the bytes in which it has the second; and what an access line has in brackets.
+# The length of the second in a line that begins with its time; and the brackets of an access line.
 _WIDTHS = {"iso": 19, "epoch": 10}
 _BRACKETS = re.compile(rb"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4})\]")
 _BRACKETS_WIDTH = 28
 _JSON_TIME = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO)
 _BLANK = re.compile(rb"[ \r]*\n?")
-# What the handler says of lines that it could not keep: where a line ends, but for a stamp without number, or in JSON.
+# The handler's line about lines that it has dropped: at the end of a line, before a stamp without number, or in JSON.
 _DROPPED = b" lines were dropped because the log could not be written"
 _NOTICE = re.compile(
     rb'(?:(?!\{).*)?rollsafe: (\d{1,18})%(end)b(?: ~)?\r?\n?|\{.*"rollsafe: (\d{1,18})%(end)b".*\n?'
     % {b"end": _DROPPED}
 )
-# Controls that no text has, coloured or not.
+# Control characters that no text has, not even a coloured one.
 _NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
-# A power cut leaves the end of a file as zeros, up to a block of the disk or up to where it was written on.
+# A power cut leaves zeros at the end of a file, up to the end of a disk block or up to later lines.
 _ZEROS = re.compile(rb"[^\0]*(\0{16,})[^\0]*")
 
 
@@ -84,7 +84,7 @@ class Run:
 
 @dataclass
 class Oddity:
-    """Something that is amiss in one file."""
+    """A fault in one file."""
 
     kind: str
     """"torn", "foreign", "misplaced" or "damaged"."""
@@ -142,12 +142,12 @@ class Scan:
     Attributes:
         bytes: After decompression.
         stamped, unstamped: Lines with a stamp, and those before the first that has one.
-        blanked: Empty lines and lines of spaces: rollsafe puts them in the place of what did not fit on the disk, and a
-            text of several lines may have some.
-        notices: Lines that say how many lines were dropped.
-        dropped: How many they say.
+        blanked: Empty lines and lines of spaces. rollsafe puts them in the place of lines that did not fit on the disk;
+            a text of several lines may have some.
+        notices: Lines that report a number of dropped lines.
+        dropped: The sum of these numbers.
         runs: Stream -> its numbers, in the order of the lines.
-        found: Kind -> how many.
+        found: Kind -> number of faults.
         oddities: The first SHOWN of each kind.
     """
 
@@ -171,7 +171,7 @@ class Scan:
             self.oddities.append(oddity)
 
     def add_run(self, stream: str, first: int, last: int, since: float | None, until: float | None) -> None:
-        """Take note of consecutive numbers; neighbours become one run, also if they came in another order."""
+        """Add consecutive numbers; adjacent runs become one, even if they came in another order."""
         runs = self.runs.setdefault(stream, [])
         if runs and runs[-1].last + 1 == first:
             runs[-1].last, runs[-1].until = last, until
@@ -185,7 +185,7 @@ class Scan:
 
 
 Progress = Callable[[int], None]
-"""Told how many bytes were read since the last call."""
+"""Called with the number of bytes that were read since the last call."""
 
 
 def scan(
@@ -199,10 +199,10 @@ def scan(
 
     Args:
         file: The file. Lines outside its interval are misplaced.
-        clock: Tells the times of its lines.
-        progress: Told how many bytes were read; of an archive, nothing.
-        opened: The file, if it is open already; else it is opened, and closed.
-        limit: How many bytes to read: a file that is written all the time has no other end.
+        clock: Reads the times of its lines.
+        progress: Called with the numbers of bytes that were read; not for an archive.
+        opened: The file, if it is open already; otherwise it is opened and closed here.
+        limit: The number of bytes to read, because a file that is written all the time has no other end.
 
     Raises:
         OSError: The file cannot be opened or read. A damaged archive is no error, but an oddity.
@@ -216,7 +216,7 @@ def scan(
             reader.read(chunk)
         reader.end()
     except OSError as error:
-        # Of a read(2), which knows no name.
+        # The error of a read(2) has no file name.
         error.filename = error.filename or file.path
         raise
     finally:
@@ -226,31 +226,31 @@ def scan(
 
 
 def _ignore_progress(count: int) -> None:
-    """The progress that nobody looks at."""
+    """A progress without a display."""
 
 
 def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress, limit: float = inf) -> Iterator[bytes]:
-    """The file in pieces of whole lines; the last one may lack its newline, a very long one its middle."""
-    # Joined once: adding each piece to what there is would copy a long line again and again.
+    """The file in blocks of whole lines; the last line may lack its newline, and a very long one its middle."""
+    # The parts of a line are joined once: adding each block to those before would copy a long line again and again.
     parts: list[bytes] = []
     length = 0
     while True:
         try:
-            piece = stream.read(int(min(_CHUNK, limit)))
+            block = stream.read(int(min(_CHUNK, limit)))
         except DAMAGED as error:
             reader.scan.add_oddity(Oddity("damaged", None, None, f"the archive is truncated or broken: {error}"))
-            piece = b""
-        if not piece:
+            block = b""
+        if not block:
             break
-        progress(len(piece))
-        limit -= len(piece)
-        end = piece.rfind(b"\n") + 1
+        progress(len(block))
+        limit -= len(block)
+        end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join((*parts, piece[:end]))
-            parts, length = [piece[end:]], len(piece) - end
+            yield b"".join((*parts, block[:end]))
+            parts, length = [block[end:]], len(block) - end
             continue
-        parts.append(piece)
-        length += len(piece)
+        parts.append(block)
+        length += len(block)
         if length > _LONGEST:
             whole = b"".join(parts)
             parts = [whole[: _LONGEST // 4], whole[-_LONGEST // 4 :]]
@@ -263,7 +263,7 @@ def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress, limit: float
 
 @dataclass
 class _Found:
-    """What the lines of one chunk say."""
+    """The times and stamps of the lines of one chunk."""
 
     moments: Collection[float | None]
     """The seconds that occur, as seconds since the epoch; None for one that is no time."""
@@ -303,11 +303,11 @@ class _Reader:
         self.scan.bytes += len(chunk)
 
     def end(self) -> None:
-        """Take note of the last line, when all is read."""
+        """Keep the time of the last line, when all is read."""
         self.scan.times.ends = self._clock.time(self._last[self._last.rfind(b"\n", 0, -1) + 1 :])
 
     def _look_how_lines_are_made(self, chunk: bytes) -> None:
-        """Find out where the lines have time and stamp, by the first ones of the chunk."""
+        """Find the places of time and stamp by the first lines of the chunk."""
         sample = chunk.split(b"\n", _SAMPLE)[:_SAMPLE]
         if self._head == "none":
             self._head = _most(_HEADS, sample)
@@ -322,7 +322,7 @@ class _Reader:
         self._pattern = re.compile(_HEADS[self._head] + _TAILS[self._tail], re.MULTILINE)
 
     def _goes_on(self, chunk: bytes, count: int) -> bool:
-        """Take the `count` lines of a chunk at once; False if they have to be looked at one by one."""
+        """Read the `count` lines of a chunk together; False if they must be read one by one."""
         found = None
         if stamps := _STAMPS.get(self._tail):
             found = self._quickly(chunk, count, stamps)
@@ -344,7 +344,7 @@ class _Reader:
         return True
 
     def _quickly(self, chunk: bytes, count: int, pattern: re.Pattern[bytes]) -> _Found | None:
-        """What the lines say, if each of them has time and stamp where they usually are; None if not."""
+        """The times and stamps, if each line has both in their usual places; None if not."""
         stamps = pattern.findall(chunk)
         if len(stamps) != count:
             return None
@@ -355,7 +355,7 @@ class _Reader:
         return self._times_by_width(chunk, count, stamps)
 
     def _times_by_width(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """What the lines say, if each begins with its second."""
+        """The times and stamps, if each line begins with its second."""
         width = _WIDTHS.get(self._head, 0) + chunk.startswith(b"[")
         lines = _split(chunk, count)
         if width < 2 or lines is None:
@@ -369,7 +369,7 @@ class _Reader:
         return _Found(moments.values(), stamps, lambda row: moments[lines[row][:width]])
 
     def _times_in_brackets(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """What the lines say, if the first brackets of each are around its time."""
+        """The times and stamps, if the first brackets of each line are around its time."""
         lines = _split(chunk, count)
         if lines is None:
             return None
@@ -387,7 +387,7 @@ class _Reader:
         return _Found(moments.values(), stamps, time_of)
 
     def _times_of_json(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """What the lines say, if each is an object with one time."""
+        """The times and stamps, if each line is a JSON object with one time."""
         told = _JSON_TIME.findall(chunk)
         lines = _split(chunk, count)
         if lines is None or len(told) != count or {line[:1] + line[-1:] for line in lines} != {b"{}"}:
@@ -396,7 +396,7 @@ class _Reader:
         return _Found(moments.values(), stamps, lambda row: moments[told[row]])
 
     def _times_by_pattern(self, chunk: bytes, count: int) -> _Found | None:
-        """What the lines say, wherever in them they say it."""
+        """The times and stamps, anywhere in the lines."""
         matches = self._pattern.findall(chunk)
         if len(matches) != count:
             return None
@@ -406,7 +406,7 @@ class _Reader:
         return _Found(moments.values(), [match[2:] for match in matches], lambda row: moments[matches[row][:2]])
 
     def _numbers_go_on(self, found: _Found) -> bool:
-        """Take note of the numbers, if those of each stream rise by one."""
+        """Add the numbers, if those of each stream rise by one; False if not."""
         stamps = found.stamps
         runs: defaultdict[bytes, list[int]] = defaultdict(list)
         for stream, number in stamps:
@@ -422,7 +422,7 @@ class _Reader:
         return True
 
     def _read_lines(self, chunk: bytes) -> None:
-        """Look at the lines one by one."""
+        """Judge the lines one by one."""
         for row, line in enumerate(chunk.splitlines(keepends=True) if b"\r" not in chunk else _lines(chunk), 1):
             self._read_line(self.scan.lines + row, line)
 
@@ -433,7 +433,7 @@ class _Reader:
             scan.blanked += 1
             return
         if not line.endswith(b"\n"):
-            # The live file's writer may be at it just now; an archive that is damaged is told of as that.
+            # The writer of the live file may be in its write now; a damaged archive is reported as damaged.
             if not self._file.is_live and "damaged" not in scan.found:
                 self._add_oddity("torn", row, None, f"the file ends inside a line: {_shown(line)}")
             return
@@ -472,11 +472,11 @@ class _Reader:
             self._add_oddity("foreign", row, None, f"bytes that are no text: {_shown(line)}")
 
     def _read_other(self, row: int, line: bytes) -> None:
-        """Judge a line that does not have what the others have."""
+        """Judge a line without the time or the stamp that the others have."""
         if _NO_TEXT.search(line):
             self._add_oddity("foreign", row, None, f"bytes that are no text: {_shown(line)}")
         elif self._tail == "none":
-            return  # without stamps, a line without time is a traceback's as well as a fragment of one
+            return  # without stamps, it may be a line of a traceback or a fragment
         elif not self.scan.stamped:
             self.scan.unstamped += 1
         else:
@@ -485,7 +485,7 @@ class _Reader:
             self._add_oddity(kind, row, moment, f"a line without stamp: {_shown(line)}")
 
     def _moment(self, second: bytes, offset: bytes | None) -> float | None:
-        """The instant that a line tells, to the second."""
+        """The time in a line, to the second."""
         told = second + (offset or b"")
         return self._clock.time(b"[" + told + b"]" if self._head == "access" else told)
 
@@ -494,12 +494,12 @@ class _Reader:
         return self._start < second + 1 + self.scan.times.early and second < self._end
 
     def _add_oddity(self, kind: str, row: int, moment: float | None, text: str) -> None:
-        """Take note of an oddity."""
+        """Add an oddity."""
         self.scan.add_oddity(Oddity(kind, row, moment, text))
 
 
 def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:
-    """Which of the patterns the most lines have; the first of equals, "none" if no line has any."""
+    """The pattern that matches the most lines; the first of equals, "none" if none matches."""
     counts = {
         name: sum(re.match(pattern, line.rstrip(b"\r")) is not None for line in sample)
         for name, pattern in patterns.items()
@@ -510,14 +510,14 @@ def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:
 
 
 def _split(chunk: bytes, count: int) -> list[bytes] | None:
-    """The `count` lines of a chunk without their ends, None if there are not so many."""
+    """The `count` lines of a chunk without their ends, None if there is another number of them."""
     lines = chunk.split(b"\n")
     lines.pop()
     return lines if len(lines) == count else None
 
 
 def _rows(stamps: list[Any], streams: int) -> dict[bytes, int]:
-    """Where each of so many streams comes first."""
+    """The first row of each stream; `streams` is their number."""
     rows: dict[bytes, int] = {}
     for row, (stream, _) in enumerate(stamps):
         if stream not in rows:
@@ -528,7 +528,7 @@ def _rows(stamps: list[Any], streams: int) -> dict[bytes, int]:
 
 
 def _lines(chunk: bytes) -> list[bytes]:
-    """The lines of a chunk that has carriage returns, at which bytes.splitlines would split too."""
+    """The lines of a chunk with carriage returns, at which bytes.splitlines would split as well."""
     return re.findall(rb"[^\n]*\n|[^\n]+\Z", chunk)
 
 

@@ -1,6 +1,6 @@
-"""What the command shows to people: pictures on a terminal, plain text for pipes. Nothing is looked up here.
+"""The output of the command for people: pictures on a terminal, plain text for pipes. This module looks nothing up.
 
-All text is made by `_text`, which lets nothing through that a terminal would obey.
+`_text` makes all text, and escapes everything that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rollsafe.tools.times import zone_named
 from rollsafe.tools.verify import Finding, Report
 from rollsafe.tools.words import clock_text, duration_text, plural, printable, size_text, uncertain_words
 
-# How many intervals of one log fill a terminal usefully; pipes get all.
+# The number of intervals that a terminal shows; pipes get all.
 _ROWS = 24
 _BAR = 32
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -46,7 +46,7 @@ _BACKLOG_WORDS = {
 
 @dataclass(frozen=True)
 class _Row:
-    """The files of one interval; or, where it has none, how many intervals in a row have none."""
+    """The files of one interval, or a gap of intervals without files."""
 
     when: str
     size: int
@@ -55,19 +55,19 @@ class _Row:
 
 
 class Screen(Console):
-    """A console that falls silent when its reader has seen enough (`| head`): the command goes on to its exit code."""
+    """A console that stops writing when its reader has ended (`| head`); the command continues to its exit code."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Write no more, instead of ending the process with a code that means something else."""
+        """Stop writing, instead of ending the process with a code that means something else."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text(*parts: str | tuple[str, str] | Text) -> Text:
-    """Text of parts, each with a style or without; the only way in which text gets to the console."""
+    """Text of parts, each with a style or without. All text for the console is made here."""
     made = Text()
     for part in parts:
         if isinstance(part, Text):
@@ -79,7 +79,7 @@ def _text(*parts: str | tuple[str, str] | Text) -> Text:
 
 
 def show_status(console: Console, statuses: Iterable[Status], now: float) -> None:
-    """Print the status of each log; a picture where `console` is a terminal."""
+    """Print the status of each log, with a picture if `console` is a terminal."""
     for number, status in enumerate(statuses):
         if number:
             console.print()
@@ -95,7 +95,7 @@ def show_status(console: Console, statuses: Iterable[Status], now: float) -> Non
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print what `verify` has found: the verdict of each log, what is amiss, what could not be told."""
+    """Print the report of `verify`: the logs, the findings, and what could not be verified."""
     logs = list(dict.fromkeys(file.log for file in report.files))
     for log in logs:
         files = [file for file in report.files if file.log == log]
@@ -122,7 +122,7 @@ def show_report(console: Console, report: Report) -> None:
 
 
 def _proof_text(report: Report) -> str:
-    """What a report in which nothing is amiss says."""
+    """The verdict of a report without findings."""
     if report.stamped:
         return f"clean: of {plural(report.stamped, 'stamped line')} none is missing, doubled, torn or in a wrong file"
     return "clean, as far as it can be told"
@@ -136,7 +136,7 @@ def _finding_text(finding: Finding) -> str:
 
 
 def show_findings(console: Console, findings: Sequence[CheckFinding]) -> None:
-    """Print what a check has found, the worst last."""
+    """Print the findings of a check, the worst last."""
     for finding in sorted(findings, key=lambda each: LEVELS.index(each.level)):
         style, mark = _MARKS[finding.level]
         head = _text((f"{mark:<8}", style), (f"{finding.about}: ", "bold"), f"{finding.where}: {finding.what}")
@@ -159,7 +159,7 @@ def show_removals(
     *,
     dry_run: bool = False,
 ) -> None:
-    """Print what retention removes of a log, or would remove, and why; and the sentences about what it keeps."""
+    """Print the backups that retention removes, or would remove, with the reasons, and the sentences about others."""
     console.print(_text((log.live, "bold")), soft_wrap=True)
     for removal in gone:
         names = ", ".join(map(os.path.basename, removal.backup.paths))
@@ -177,16 +177,16 @@ def show_removals(
 
 
 def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator[tuple[str, str | Text]]:
-    """What is worth knowing of a log, as (name, value)."""
+    """The facts about a log, as (name, value)."""
     settings = status.settings
     if status.told:
         unknown = " (not known here: times are local)" if settings.tz and zone is None else ""
         yield "each", f"{_each(settings)}, {settings.tz or 'local time'}{unknown}"
         yield "keeps", _retention(status)
     else:
-        reason = "no lock file tells it"
+        reason = "there is no lock file"
         if status.rollover_lock.held is None:
-            reason = "only who may write the log may read its lock file, which tells it"
+            reason = "only users who may write the log may read its lock file"
         yield "each", f"{_each(settings)}, by the names of its backups ({reason})"
     yield "next", _next(status, now, zone)
     if status.unread:
@@ -216,13 +216,13 @@ def _each(settings: Settings) -> str:
     words = unit if settings.interval == 1 else plural(settings.interval, unit)
     if settings.when.startswith("W"):
         weekday = _WEEKDAYS[int(settings.when[1])]
-        # Without a time the rollover is at the midnight that ends the day.
+        # Without a time, the rollover is at the midnight that ends the day.
         words += f" from {weekday}" if settings.atTime else f" to the end of {weekday}"
     return f"{words} at {settings.atTime}" if settings.atTime else words
 
 
 def _retention(status: Status) -> str:
-    """Which backups are kept."""
+    """The limits for the backups that are kept."""
     settings = status.settings
     limits = [plural(settings.backupCount, "backup")] if settings.backupCount else []
     limits += [f"{duration_text(settings.max_age)}"] if settings.max_age else []
@@ -232,7 +232,7 @@ def _retention(status: Status) -> str:
 
 
 def _next(status: Status, now: float, zone: datetime.tzinfo | None) -> str | Text:
-    """When the next rollover is."""
+    """The time of the next rollover."""
     if status.next_rollover is None:
         return "not known"
     when = clock_text(status.next_rollover, zone)
@@ -243,9 +243,9 @@ def _next(status: Status, now: float, zone: datetime.tzinfo | None) -> str | Tex
 
 
 def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
-    """Who holds a lock."""
+    """The process that holds a lock."""
     if lock.held is None:
-        return "not shown to who may not write the log"
+        return "shown only to users who may write the log"
     if not lock.held:
         return free
     if lock.pid is None:
@@ -255,7 +255,7 @@ def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
 
 
 def _backlog_text(status: Status) -> str:
-    """What waits to be done to the backups, and who does it."""
+    """The work that is left on the backups, and the process that does it."""
     waiting = [words.format(status.backlog[kind]) for kind, words in _BACKLOG_WORDS.items() if status.backlog.get(kind)]
     if not waiting and not status.tending_lock.held:
         return "none"
@@ -279,7 +279,7 @@ def _time_line(status: Status, zone: datetime.tzinfo | None, width: int) -> Tabl
     largest = max((row.size for row in rows), default=0)
     bar = max(8, min(_BAR, width // 3))
     table = Table(box=None, padding=(0, 1, 0, 2), show_header=False, pad_edge=False)
-    # Seconds and minutes are shown where intervals begin within them.
+    # Seconds are shown if intervals begin within a minute.
     shown = 16 if all(row.when.endswith(":00") for row in rows if row.files) else 19
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, width=bar)
@@ -320,7 +320,7 @@ def _rows(files: Iterable[FileStatus], zone: datetime.tzinfo | None) -> Iterator
 
 
 def bar_text(value: float, largest: float, width: int) -> str:
-    """A bar of at most `width` cells, to an eighth of a cell; anything but nothing is seen."""
+    """A bar of no more than `width` cells, to an eighth of a cell; a value above 0 is visible."""
     eighths = ceil(8 * width * value / largest) if largest else 0
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")

@@ -1,7 +1,7 @@
-"""Configurations for log shippers, written from what is known of the logs. Pure: descriptions in, text out.
+"""Configurations for log shippers, made from descriptions of the logs. Pure: descriptions in, text out.
 
-What they have in common: nothing that is compressed or half made is read, no line is read twice because a file is
-renamed, reading begins at the beginning of a file, and the place that was reached is kept on disk.
+All of them read nothing that is compressed or unfinished, read no line twice because a file is renamed, begin at the
+start of a file, and keep the position in it on disk.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from rollsafe.errors import ConfigurationError
 from rollsafe.tools.configs import ServerConfig
 
 ARCHIVES: Final = ("gz", "zst", "xz", "tmp")
-"""Endings of files beside a log that no shipper may read; what a callable of the application makes ends as it says."""
+"""Endings of files beside a log that no shipper may read; a callable of the application names its own ending."""
 
 MAX_LINE: Final = 1 << 20
-"""Bytes of a line at most; shippers cut or drop longer ones."""
+"""The length of a line in bytes beyond which shippers cut or drop it."""
 
 COMBINED: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 """gunicorn's own access_log_format."""
 
 _FIELD: Final = re.compile(r"%%|%\((?P<name>\w+)\)(?P<flags>[#0+ -]*)(?P<width>\d*)(?:\.\d+)?[a-zA-Z]")
-# What a field of `logging` looks like, where anything at all would be too much.
+# Patterns of those fields of `logging` that cannot be just any text.
 _LOOKS: Final = {
     "asctime": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}",
     "process": r"\d+",
@@ -52,17 +52,17 @@ _ACCESS: Final = (
 
 @dataclass(frozen=True)
 class ShippedLog:
-    """One log, as a shipper has to know it.
+    """The description of one log for a shipper.
 
     Attributes:
-        name: What its lines are tagged with; letters, digits and `_`.
+        name: The tag of its lines; letters, digits and `_`.
         path: The live file.
         fmt: The %-style format of its lines; None if that is not known.
-        default_time: Whether `asctime` is as `logging` writes it without a `datefmt`.
+        default_time: Whether `asctime` has the form that `logging` gives it without a `datefmt`.
         is_json: Whether each line is a JSON object.
-        archive: How archives end that a function of the application makes; "" if there is none.
+        archive: The extension of archives that a function of the application makes; "" if there is none.
         by_size: Whether it is rolled over for its size too, which may be several times a second.
-        backups: Full paths of backups that rsyslog has still to read (see `catch_up`).
+        backups: Full paths of backups that rsyslog still has to read (see `catch_up`).
     """
 
     name: str
@@ -81,11 +81,11 @@ class ShippedLog:
 
     @property
     def timed(self) -> bool:
-        """Whether the time of a line can be told from the field `asctime`."""
+        """Whether the field `asctime` gives the time of a line."""
         return not self.is_json and not self.combined and self.default_time and "%(asctime)s" in (self.fmt or "")
 
     def pattern(self, group: str = "(?P<{}>{})") -> str | None:
-        """A regular expression (syntax of RE2) for its lines, a group for each field; None where that tells nothing."""
+        """A regular expression (syntax of RE2) for its lines, with a group for each field; None if there is none."""
         if self.is_json or self.fmt is None:
             return None
         if self.combined:
@@ -107,12 +107,12 @@ class ShippedLog:
             names.append(name)
         if not names or names == ["message"]:
             return None
-        # Python escapes more than RE2 knows; a space needs no escape.
+        # Python escapes more characters than RE2 does; a space needs no escape.
         return "^" + "".join([*parts, re.escape(self.fmt[end:])]).replace(r"\ ", " ") + "$"
 
 
 def logs_of(config: ServerConfig) -> list[ShippedLog]:
-    """The logs that a gunicorn.conf.py has written by our handler."""
+    """The logs of a gunicorn.conf.py that our handler writes."""
     found = []
     for handler in config.handlers:
         if not handler.is_ours or handler.path is None:
@@ -140,7 +140,7 @@ def logs_of(config: ServerConfig) -> list[ShippedLog]:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where lines are sent: a URL such as relp://logs.example.org:2514."""
+    """The receiver of the lines: a URL such as relp://logs.example.org:2514."""
 
     scheme: str
     host: str
@@ -168,7 +168,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Engine:
-    """A shipper: how its configuration is written, and where it sends to and keeps its place by default."""
+    """A shipper: the function that writes its configuration, its default receiver, the directory of its positions."""
 
     write: Callable[[Sequence[ShippedLog], Destination, str], str]
     to: str
@@ -181,9 +181,9 @@ def configuration(engine: str, logs: Sequence[ShippedLog], to: str | None = None
 
     Args:
         engine: One of ENGINES.
-        logs: What is to be shipped.
-        to: Where to, a URL; None is an example that has to be edited.
-        state: The directory where the shipper keeps the place that it has reached.
+        logs: The logs to ship.
+        to: The URL of the receiver; None is an example to edit.
+        state: The directory in which the shipper stores its positions.
 
     Raises:
         ConfigurationError: `to` is no URL for this engine, or there is nothing to ship.
@@ -195,7 +195,7 @@ def configuration(engine: str, logs: Sequence[ShippedLog], to: str | None = None
 
 
 def _rsyslog(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For rsyslog 8: imfile, and the queue on disk that outlives the receiver."""
+    """For rsyslog 8: imfile, and a queue on disk for the time when the receiver is down."""
     relp = to.scheme == "relp"
     if any(log.by_size for log in logs):
         module = [
@@ -232,7 +232,7 @@ def _rsyslog(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
 
 
 def _vector(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For Vector: files are known by the checksum of their first line, so the rotated ones are read on."""
+    """For Vector: it knows files by the checksum of their first line, so it reads on after a rollover."""
     lines = [f"data_dir: {_quoted(state)}", "timezone: local", "sources:"]
     for log in logs:
         lines += [
@@ -268,7 +268,7 @@ def _vector(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
 
 
 def _vrl(log: ShippedLog) -> Iterator[str]:
-    """How a line is taken apart in Vector's language; what does not fit is shipped as it is."""
+    """The parser of a line in Vector's language; a line that does not match is shipped as it is."""
     if log.is_json:
         yield "parsed, error = parse_json(string!(.message))"
         yield "if error == null && is_object(parsed) { . = merge(., object!(parsed)) }"
@@ -288,7 +288,7 @@ def _vrl(log: ShippedLog) -> Iterator[str]:
 
 
 def _fluent_bit(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For Fluent Bit: the live file only, because it reads what matches after a rename a second time."""
+    """For Fluent Bit: the live file only, because it reads a renamed file that matches a second time."""
     lines = ["service:", "  flush: 1", "parsers:"]
     for log in logs:
         pattern = log.pattern("(?<{}>{})")
@@ -311,7 +311,7 @@ def _fluent_bit(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
             f"      path: {_quoted(log.path)}",
             f"      db: {_quoted(f'{state}/{log.name}.db')}",
             "      read_from_head: true",
-            # Longer than a late line may take; what is compressed meanwhile stays readable, because it is open.
+            # Longer than a late line may take. A file that is compressed meanwhile stays readable, because it is open.
             "      rotate_wait: 6",
             f"      buffer_max_size: {MAX_LINE}",
             "      storage.type: filesystem",
@@ -332,7 +332,7 @@ def _fluent_bit(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
 
 
 def _otel(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For the OpenTelemetry Collector (contrib): files are known by their beginning, so rotated ones are read on."""
+    """For the OpenTelemetry Collector (contrib): it knows files by their beginning, so it reads on after a rollover."""
     lines = [
         "extensions:",
         "  file_storage:",
@@ -374,7 +374,7 @@ def _otel(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
 
 
 def _otel_operators(log: ShippedLog) -> list[str]:
-    """How a line is taken apart by the Collector; what does not fit is shipped as it is."""
+    """The parser of a line for the Collector; a line that does not match is shipped as it is."""
     pattern = log.pattern()
     if not log.is_json and pattern is None:
         return []
@@ -393,7 +393,7 @@ def _otel_operators(log: ShippedLog) -> list[str]:
 
 
 def _filebeat(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For Filebeat: filestream knows a file by its inode here, so a rename changes nothing."""
+    """For Filebeat: its filestream knows a file by its inode here, so it reads on after a rename."""
     lines = [f"path.data: {_quoted(state)}", "filebeat.inputs:"]
     for log in logs:
         lines += [
@@ -423,7 +423,7 @@ def _tokenizer(log: ShippedLog) -> str:
     """The pattern for dissect, which knows no regular expressions."""
     if log.combined:
         return '%{host} %{ident} %{user} [%{time}] "%{request}" %{status} %{size} "%{referer}" "%{agent}"'
-    # `message` is the field that is taken apart.
+    # `message` is the field that is parsed.
     names = {"message": "text"}
 
     def token(match: re.Match[str]) -> str:
@@ -434,7 +434,7 @@ def _tokenizer(log: ShippedLog) -> str:
 
 
 def _alloy(logs: Sequence[ShippedLog], to: Destination, state: str) -> str:
-    """For Grafana Alloy: the live file only, because it keeps its place by path. `state` is its --storage.path."""
+    """For Grafana Alloy: the live file only, because it keeps its position by path. `state` is its --storage.path."""
     lines = [f"// alloy run --storage.path={state} FILE"]
     for log in logs:
         lines += [
@@ -488,12 +488,12 @@ ENGINES: Final[Mapping[str, Engine]] = {
 
 
 def _endings(log: ShippedLog) -> list[str]:
-    """How files beside a log end that must not be read."""
+    """The endings of files beside a log that must not be read."""
     return [*ARCHIVES, *filter(None, [log.archive.removeprefix(".")])]
 
 
 def _excluded(log: ShippedLog) -> list[str]:
-    """Globs for them."""
+    """Globs for these files."""
     return [f"{log.path}.*.{ending}" for ending in _endings(log)]
 
 

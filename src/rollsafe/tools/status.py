@@ -37,13 +37,13 @@ class FileStatus:
 
     name: str
     start: float | None
-    """When its interval begins; None where its name does not tell."""
+    """The beginning of its interval; None if its name does not tell it."""
     end: float | None
     size: int
     modified: float
     live: bool
     extension: str
-    """How it is compressed: "", ".gz", ".zst" or ".xz"."""
+    """Its compression: "", ".gz", ".zst" or ".xz"."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class Process:
     command: str
     writes: bool
     files: tuple[str, ...]
-    """Names; those that are removed already end in " (deleted)"."""
+    """Names; those of removed files end in " (deleted)"."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """Who holds one lock of a log."""
+    """The holder of one lock of a log."""
 
     held: bool | None
-    """None where this user may not ask: who may read the lock file could hold up those who write the log."""
+    """None if this user may not ask, because a reader of the lock file could block the writers of the log."""
     pid: int | None = None
-    """None where it is free, or where the holder cannot be seen from here (another container or host)."""
+    """None if it is free, or if the holder is not visible from here (another container or host)."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class Status:
 
     Attributes:
         live: Full path of the live file.
-        settings: What the handler says of itself in the lock file, or what the names of the backups suggest.
-        told: Whether the lock file said it.
+        settings: Those of the lock file, or those that the names of the backups suggest.
+        told: Whether they are from the lock file.
         files: Backups in the order of time, then the live file.
-        next_rollover: Seconds since the epoch; None if it cannot be told. In the past: the next line rolls over.
+        next_rollover: Seconds since the epoch; None if it is not known. If it is past, the next line rolls over.
         rollover_lock, tending_lock: Who is in a rollover now, and who tends the backups.
-        processes: Who has files of the log open, by process id.
-        unseen: How many processes were not allowed to be looked into.
-        backlog: What is left to do to the backups: kind -> number of files.
-        uncertain: The names of files that look like backups, and that no limit removes.
-        unread: Why the directory of the backups could not be read, in a sentence; None if it was read.
+        processes: The processes that have files of the log open, by process id.
+        unseen: The number of processes that this user may not inspect.
+        backlog: The work that is left on the backups: kind -> number of files.
+        uncertain: The names of files that look like backups, but that no limit removes.
+        unread: A sentence that says why the directory of the backups could not be read; None if it was read.
     """
 
     live: str
@@ -150,9 +150,9 @@ def status_of(log: Log, processes: Openers) -> Status:
 
 
 def lock_holder(path: str, byte: int) -> Lock:
-    """Who holds the lock on one byte of the lock file; asked by F_GETLK (fcntl(2)), which takes nothing.
+    """The holder of the lock on one byte of the lock file, by F_GETLK (fcntl(2)), which takes no lock.
 
-    Not for processes that log: closing the lock file here would drop a lock that this process holds on it.
+    Not for processes that log, because closing the lock file here would drop a lock that this process holds on it.
     """
     try:
         descriptor = open_file(path, os.O_RDONLY)
@@ -178,10 +178,10 @@ def lock_holder(path: str, byte: int) -> Lock:
 
 
 class Openers:
-    """The processes of this machine with the regular files that they have open, looked at once (Linux: proc(5)).
+    """The processes of this machine with the regular files that they have open, at one moment (Linux: proc(5)).
 
     Attributes:
-        unseen: How many processes were not allowed to be looked into.
+        unseen: The number of processes that this user may not inspect.
     """
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ class Openers:
                 self._note(pid, descriptor)
 
     def of(self, identities: dict[Identity, str], live: str) -> Iterator[Process]:
-        """The processes that have files open that are named in `identities`, or removed files of the log `live`."""
+        """The processes that have one of the files in `identities` open, or a removed file of the log `live`."""
         found: defaultdict[int, dict[str, bool]] = defaultdict(dict)
         for identity, openings in self._open.items():
             name = identities.get(identity)
@@ -225,7 +225,7 @@ class Openers:
         return {pid for pid, _, _ in self._open.get(identity_of(status), ())}
 
     def _note(self, pid: str, descriptor: str) -> None:
-        """Note one descriptor if it is of a regular file."""
+        """Add one descriptor if it is of a regular file."""
         link = f"/proc/{pid}/fd/{descriptor}"
         with suppress(OSError):
             path = os.readlink(link)
@@ -258,13 +258,13 @@ def _writes(pid: int, descriptor: str) -> bool:
 
 
 def _next_rollover(log: Log) -> float | None:
-    """The end of the live file's interval; where there is no live file or no schedule, None."""
+    """The end of the live file's interval; None if there is no live file or no schedule."""
     live = next((file for file in log.files if file.is_live), None)
     return live.interval.end if live and live.interval and log.told else None
 
 
 def _backlog(log: Log) -> dict[str, int]:
-    """What is left to do to the backups."""
+    """The work that is left on the backups."""
     rolled = sum(path.endswith(ROLLED_EXTENSION) for path in log.leftovers)
     plain = sum(not file.is_live and not file.extension for file in log.files) - rolled
     expired = 0
@@ -279,7 +279,7 @@ def _backlog(log: Log) -> dict[str, int]:
 
 
 def _uncertain(log: Log) -> tuple[str, ...]:
-    """The names of the files that look like backups, and that no limit removes."""
+    """The names of the files that look like backups, but that no limit removes."""
     with suppress(ConfigurationError, OSError):
         return tuple(map(os.path.basename, uncertain(log)))
     return ()

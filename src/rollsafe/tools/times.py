@@ -14,40 +14,40 @@ from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval
 from rollsafe.settings import UNNAMED
 
-# ISO 8601 and what logging's asctime makes of it: 2026-11-25 16:14:00,123, with or without offset.
+# ISO 8601 and the form of logging's asctime: 2026-11-25 16:14:00,123, with or without offset.
 _ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|[+-]\d\d:?\d\d)\b)?")
 # Access logs: 25/Nov/2026:16:14:00 +0000 (Apache's mod_log_config, %t).
 _COMMON = re.compile(rb"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})")
 # Seconds since the epoch, from 2001 to 2286, at the start of a line.
 _EPOCH = re.compile(rb"(\d{10})(?:\.(\d{1,9}))?(?!\d)")
-# In JSON the time may stand behind the message, which may tell of other times.
+# In JSON the time may come after the message, which may contain other times.
 _JSON_ISO = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"' + _ISO.pattern)
 _JSON_EPOCH = re.compile(rb'"(?:@?timestamp|time|ts|created)" ?: ?(\d{10})(?:\.(\d{1,9}))?(?![\d])')
-# Bytes in which the time of a line stands.
+# Bytes of a line that are searched for its time.
 _HEAD = 300
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _CACHED = 4096
 # Seconds that the first lines of a file may be outside its interval.
 _SLACK = 1.0
-# Seconds. More than lines are out of order, less than the clock is set back at the end of summer time.
+# Seconds. Lines are less out of order than this; the clock is set back by more at the end of summer time.
 _OUT_OF_ORDER = 600.0
 
-# How far from now, as in systemd.time(7): one or more spans, of the past unless a plus stands before them.
+# A distance from now, as in systemd.time(7): one or more spans, in the past unless a plus precedes them.
 _FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{SPAN}(?: *,| and\b)? *)+)(?P<ago>ago)?")
-# Characters of a text that is no time that are shown.
+# Characters that a message shows of a text that is no time.
 _SHOWN = 80
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
 class LineClock:
-    """Tells when the lines of one file were made.
+    """Reads the times of the lines of one file.
 
-    A time without an offset is of the local zone, or of one of `zones`: of the first in which the first line of the
-    file falls into its interval. An hour that the wall clock shows twice is told by the lines before.
+    A time without an offset is in the local zone or in one of `zones`: the first in which the first line of the file
+    falls into its interval. If the wall clock shows an hour twice, the lines before decide which of the two it is.
 
     Args:
         interval: The interval of the file, None if that is not known.
-        zones: Other zones that the lines may be written in.
+        zones: Other zones that the times may be in.
     """
 
     def __init__(self, interval: Interval | None = None, zones: Sequence[datetime.tzinfo] = ()) -> None:
@@ -58,7 +58,7 @@ class LineClock:
         self._seconds: dict[bytes, float] = {}
 
     def time(self, line: bytes) -> float | None:
-        """Seconds since the epoch, None if the line tells no time."""
+        """The time of a line in seconds since the epoch, None if it has none."""
         if line.startswith(b"{"):
             if match := _JSON_ISO.search(line):
                 return self._iso(match)
@@ -66,7 +66,7 @@ class LineClock:
                 return _with_fraction(float(match[1]), match[2])
         elif match := _EPOCH.match(line):
             return _with_fraction(float(match[1]), match[2])
-        # Most lines begin with it.
+        # Most lines begin with the time.
         if match := _ISO.match(line):
             return self._iso(match)
         if line[:1] in (b" ", b"\t"):
@@ -123,7 +123,7 @@ class LineClock:
         return moment.replace(tzinfo=self._zones[0]).timestamp()
 
     def _remember(self, key: bytes, second: float) -> None:
-        """Keep what a text means, which in an hour that comes twice is true for the first time only."""
+        """Remember the instant of a text; in an hour that comes twice, that is true for the first one only."""
         if len(self._seconds) >= _CACHED:
             self._seconds.clear()
         self._seconds[key] = second
@@ -131,7 +131,7 @@ class LineClock:
 
 
 def zone_named(name: str | None) -> datetime.tzinfo | None:
-    """The zone that a lock file names; None for local time, and for a zone without a name or one not known here."""
+    """The zone that a lock file names; None for local time, and for a zone that has no name or is not known here."""
     if name == "UTC":
         return datetime.timezone.utc
     with suppress(LookupError, ValueError, OSError):
@@ -140,12 +140,12 @@ def zone_named(name: str | None) -> datetime.tzinfo | None:
 
 
 def _with_fraction(second: float, fraction: bytes | None) -> float:
-    """A second and the digits behind its point."""
+    """A second with the digits of its fraction."""
     return second + int(fraction) / 10 ** len(fraction) if fraction else second
 
 
 def moment(text: str, now: float) -> float:
-    """The instant that somebody typed: seconds since the epoch.
+    """The instant that a user typed, in seconds since the epoch.
 
     Args:
         text: ISO 8601 ("2026-11-25", "2026-11-25 16:14", "2026-11-25T16:14:00+01:00", local time without offset), a
@@ -154,12 +154,12 @@ def moment(text: str, now: float) -> float:
         now: Seconds since the epoch.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The text is none of these.
     """
     try:
         instant = _moment(" ".join(text.split()), now)
         datetime.datetime.fromtimestamp(instant)
-    except (ValueError, OverflowError, OSError) as error:  # a year that no calendar has, too
+    except (ValueError, OverflowError, OSError) as error:  # also a year that no calendar has
         raise ConfigurationError(
             f"{text[:_SHOWN]!r} is not a time; give one such as '2026-11-25 16:14', '16:14', '2026-11-25T16:14:00Z',"
             " 'yesterday' or '2 hours ago'"
@@ -168,7 +168,7 @@ def moment(text: str, now: float) -> float:
 
 
 def _moment(words: str, now: float) -> float:
-    """The instant that some words tell; ValueError if they tell none."""
+    """The instant of some words; ValueError if they are none."""
     if words.lower() == "now":
         return now
     if match := re.fullmatch(r"@(\d{1,11}(?:\.\d+)?)", words):
@@ -189,5 +189,5 @@ def _moment(words: str, now: float) -> float:
 
 
 def _date(now: float, days: int = 0) -> datetime.date:
-    """The local date so many days after today."""
+    """The local date a number of days after today."""
     return datetime.datetime.fromtimestamp(now).date() + datetime.timedelta(days)

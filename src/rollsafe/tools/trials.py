@@ -1,10 +1,10 @@
-"""What a file system and the system's users really allow: tried by processes of our own, where the log is to be.
+"""Trials of what a file system and its permissions really allow, by processes of our own, in the place of the log.
 
-Each trial is made by a process that is the user who will write (see `in_child`), because root may do what that user may
-not, and on some network file systems root may do less. A process of root works in a directory of its own, which it
-holds open, so that nobody who may write the directory of the log can put something in its way.
+A process that is the user who will write makes each trial (see `in_child`), because root may do what that user may not,
+and on some network file systems root may do less. A process of root works in a directory of its own, which it keeps
+open, so that no user who may write the directory of the log can put something in its way.
 
-All that is made is removed again. The processes are forked, and leave by `os._exit`.
+The trials remove everything that they make. Their processes are forked, and end by `os._exit`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIZES = (120, 900, 5000, 20000)
 _COUNTS = 20
 # Seconds that a trial may take; a network file system may be slow.
 TIMEOUT = 30.0
-# What renameat(2) says of a file that may be renamed, when the new name is a directory's.
+# The errors of renameat(2) for a file that may be renamed, if the new name is that of a directory.
 _MAY_BE_RENAMED = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -42,16 +42,16 @@ class TrialFailed(Exception):
 
 
 class User(NamedTuple):
-    """Who tries something."""
+    """The user of a trial."""
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
-    """The other groups; who becomes another user leaves those that it had."""
+    """The other groups; a process that becomes this user leaves those that it had."""
 
 
 def user_of(uid: int, gid: int, *, with_groups: bool = True) -> User:
-    """A user with the groups that the system knows it to be in."""
+    """A user with the groups that the system lists for it."""
     groups: list[int] = []
     if with_groups:
         with suppress(KeyError, OSError):
@@ -60,7 +60,7 @@ def user_of(uid: int, gid: int, *, with_groups: bool = True) -> User:
 
 
 def user_name(user: User | None) -> str:
-    """A user and a group as chown(1) takes them; None is the user who asks."""
+    """A user and a group as chown(1) takes them; None is this user."""
     uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -74,12 +74,12 @@ def user_name(user: User | None) -> str:
 
 
 def tried_as(user: User | None) -> User | None:
-    """The user as whom a trial can be made: only root can make it as another user."""
+    """The user of a trial: only root can make it as another user."""
     return user if os.geteuid() == 0 else None
 
 
 def append_faults(directory: str, user: User | None = None) -> int:
-    """How many of the lines that several processes append to one file at once are lost or torn; 0 as it should be.
+    """The number of lines that are lost or torn when several processes append to one file at once.
 
     Raises:
         TrialFailed: A process could not write.
@@ -97,7 +97,7 @@ def append_faults(directory: str, user: User | None = None) -> int:
 
 
 def lock_faults(directory: str, user: User | None = None) -> str | None:
-    """What is wrong with locks, None if they exclude.
+    """The fault of locks in a directory, None if they exclude.
 
     Raises:
         TrialFailed: A process could not lock.
@@ -108,7 +108,7 @@ def lock_faults(directory: str, user: User | None = None) -> str | None:
             with FileLock("lock"):
                 if in_child(lambda: FileLock("lock").acquire(timeout=0.2)):
                     return "two processes had the lock at once"
-            # Bytes, because a codec is a module that the other user may not be allowed to read.
+            # Bytes, because a codec is a module, and the other user may not be allowed to read it.
             with open("count", "r+b", opener=_only_ours) as file:
                 file.write(b"0")
             _together([partial(_count, "lock", "count")] * PROCESSES)
@@ -123,7 +123,7 @@ def lock_faults(directory: str, user: User | None = None) -> str | None:
 
 
 def clock_difference(directory: str, user: User | None = None) -> float:
-    """Seconds by which the clock that stamps files here is ahead of ours (a file server has its own).
+    """The seconds by which the clock that stamps files here is ahead of ours (a file server has its own clock).
 
     Raises:
         TrialFailed: No file could be made.
@@ -143,7 +143,7 @@ def clock_difference(directory: str, user: User | None = None) -> float:
 
 
 def rename_refusal(source: str, target: str, user: User | None = None) -> str | None:
-    """Why a user cannot make a file in one directory and rename it into another (or there), None if that works."""
+    """Why a user cannot make a file in one directory and rename it to another (or the same), None if that works."""
 
     def attempt() -> str | None:
         try:
@@ -161,7 +161,7 @@ def write_refusal(path: str, user: User | None = None) -> str | None:
 
     def attempt() -> str | None:
         try:
-            # A FIFO that nobody reads would never be open (fifo(7)).
+            # The open of a FIFO that no process reads would never end (fifo(7)).
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             return str(error.strerror)
@@ -177,9 +177,9 @@ def write_refusal(path: str, user: User | None = None) -> str | None:
 def roll_refusal(live: str, directory: str, user: User | None = None) -> str | None:
     """Why a user cannot rename a live file that exists to a backup in a directory, None if that works.
 
-    Not told by a rename of another file: the live file may be somebody else's in a sticky directory, be immutable
-    (chattr(1)), or be mounted by itself. It is asked to take the name of a directory, which no file can: the system
-    looks first whether the file may leave its own.
+    A rename of another file does not show it, because the live file may belong to another user in a sticky directory,
+    be immutable (chattr(1)), or be mounted by itself. So the trial renames it to the name of a directory. No file can
+    take that name, but the system first checks whether the file may leave its own.
     """
 
     def attempt() -> str | None:
@@ -201,7 +201,7 @@ def roll_refusal(live: str, directory: str, user: User | None = None) -> str | N
 
 
 def _append(path: str, number: int) -> None:
-    """One process's lines."""
+    """Append the lines of one process."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     for row in range(_LINES):
         os.write(descriptor, _line(number, row))
@@ -214,7 +214,7 @@ def _line(number: int, row: int) -> bytes:
 
 
 def _count(lock: str, path: str) -> None:
-    """One process's steps."""
+    """Make the steps of one process."""
     for _ in range(_COUNTS):
         with FileLock(lock), open(path, "r+b", opener=_only_ours) as file:
             number = int(file.read()) + 1
@@ -229,14 +229,14 @@ def _only_ours(path: str, flags: int) -> int:
 
 @contextmanager
 def _place(directory: str, *files: str) -> Iterator[int]:
-    """A temporary directory in `directory`, which becomes the working directory; for processes of a trial only.
+    """A temporary directory in `directory` that becomes the working directory; for processes of a trial only.
 
-    Its path is used once: who may write `directory` may move ours away and put something else in its place. So it is
-    entered by its descriptor, and only if it is ours and nobody else may write in it; and what is in it already is
-    neither written nor removed.
+    Its path is used only once, because a user who may write `directory` may move ours away and put another one in its
+    place. The process enters it by its descriptor, and only if it is ours and no other user may write in it. It neither
+    writes nor removes a file that is in it already.
 
     Args:
-        directory: Where.
+        directory: The directory to try.
         files: Names of empty files to make there, removed at the end.
     """
     path = tempfile.mkdtemp(prefix=".rollsafe-check-", dir=directory)
@@ -247,7 +247,7 @@ def _place(directory: str, *files: str) -> Iterator[int]:
         if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o077):
             raise TrialFailed(
                 f"root has made {path!r}, and it belongs to user {status.st_uid}, who has replaced it, unless the file"
-                " system lets nobody be root"
+                " system lets no user be root"
             )
         os.fchdir(place)
         for name in files:
@@ -264,7 +264,7 @@ def _place(directory: str, *files: str) -> Iterator[int]:
 
 
 def _together(attempts: Sequence[Callable[[], None]]) -> None:
-    """Do each in a process of its own, all at once."""
+    """Make several attempts at once, each in a process of its own."""
     running = [_start(attempt) for attempt in attempts]
     answers = [_answer(*each) for each in running]
     for answer in answers:
@@ -275,12 +275,12 @@ def _together(attempts: Sequence[Callable[[], None]]) -> None:
 def in_child(
     attempt: Callable[[], Any], user: User | None = None, *, quiet: bool = False, timeout: float = TIMEOUT
 ) -> Any:
-    """What a function returns in a process of its own, as another user if one is given.
+    """Call a function in a process of its own, as another user if one is given, and return its value.
 
     Args:
-        attempt: What it returns has to be JSON.
-        user: Who the process becomes; None is the user who asks. Only root can become another.
-        quiet: Whether its standard streams lead nowhere.
+        attempt: The function; its value must be JSON.
+        user: The user that the process becomes; None is this user. Only root can become another one.
+        quiet: Whether its standard streams go to /dev/null.
         timeout: Seconds that it may take.
 
     Raises:
@@ -293,7 +293,7 @@ def in_child(
 
 
 def _start(attempt: Callable[[], Any], user: User | None = None, quiet: bool = False) -> tuple[int, int]:
-    """Fork a process; its id, and the descriptor that its answer can be read from."""
+    """Fork a process; returns its id, and the descriptor from which its answer is read."""
     read, write = os.pipe()
     pid = os.fork()
     if pid:
@@ -321,7 +321,7 @@ def _start(attempt: Callable[[], Any], user: User | None = None, quiet: bool = F
 
 
 def _answer(pid: int, read: int, timeout: float = TIMEOUT) -> dict[str, Any]:
-    """What a process has to say; it is killed if it takes too long."""
+    """The answer of a process, which is killed if it takes too long."""
     text = b""
     ready: list[int] = []
     try:

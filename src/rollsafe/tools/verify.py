@@ -1,6 +1,6 @@
-"""Proof by reading: what the stamps, times and ends of all lines say about lost, doubled, torn and misplaced ones.
+"""Proof by reading: the stamps, times and ends of all lines show which ones are lost, doubled, torn or misplaced.
 
-Reading only. Memory is bounded by the number of streams and of what is amiss, not of lines.
+This module only reads. The memory that it needs grows with the number of streams and findings, not of lines.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, Times, scan
 from rollsafe.tools.words import plural
 
 KINDS = ("gap", "dropped", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
-"""What can be amiss."""
+"""The kinds of findings."""
 
-# Seconds. An unfinished file that was not changed for so long is nobody's work in progress.
+# Seconds after which no process works on an unfinished file that has not changed.
 _ABANDONED = 60.0
-# How often the files that grew while they were read are read again.
+# The number of times that files which grew while they were read are read again.
 _ROUNDS = 5
-# Bytes of backups from which it is worth while to read them in several processes.
+# Several processes read the backups if they have more bytes than this.
 _LARGE = 32_000_000
-# Seconds, and intervals. A line that is less late than this has missed its rollover; later ones may be of a time when
+# Seconds, and intervals. A line that is less late than this has missed its rollover. A later one may be of a time when
 # the intervals were longer.
 _LATE = 10.0
 _LATE_INTERVALS = 1.0
-# Seconds that the clock of a stream's birth may be ahead of its first line's.
+# Seconds by which the birth of a stream may be later than the time of its first line.
 _BIRTH_SLACK = 2.0
 
 
 @dataclass
 class Finding:
-    """One thing that is amiss."""
+    """One fault, or several of one kind."""
 
     kind: str
     """One of KINDS."""
     path: str
-    """Of a gap, the file of the line after it."""
+    """For a gap, the file of the line after it."""
     line: int | None
-    """Number of the line in its file, from 1; None where it is the whole file, or between two lines."""
+    """The number of the line in its file, from 1; None for a whole file, or between two lines."""
     count: int
-    """How many lines it is about."""
+    """The number of lines that it is about."""
     stream: str | None
     since: float | None
-    """Seconds since the epoch: of a gap, the line before it; else of the line itself. None if no time is known."""
+    """Seconds since the epoch: for a gap, of the line before it; else of the line itself. None if it is not known."""
     until: float | None
-    """Of a gap, the line after it; else as `since`."""
+    """For a gap, the time of the line after it; else as `since`."""
     text: str
-    """What it is, in words."""
+    """A description in words."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class FileReport:
     live: bool
     extension: str
     start: float | None
-    """Its interval by name, seconds since the epoch; None where the name does not tell."""
+    """Its interval by name, seconds since the epoch; None if the name does not tell it."""
     end: float | None
     size: int
     """Bytes on disk."""
@@ -87,13 +87,13 @@ class FileReport:
     unstamped: int
     """Lines before the first one with a stamp."""
     blanked: int
-    """Empty lines and lines of spaces: in the place of a killed writer's fragment, or of a text of several lines."""
+    """Empty lines and lines of spaces, in the place of a line that was cut short, or in a text of several lines."""
     notices: int
-    """Lines that rollsafe itself wrote: how many lines were dropped."""
+    """Lines in which rollsafe itself reports a number of dropped lines."""
     first_time: float | None
     last_time: float | None
     found: dict[str, int]
-    """What is amiss in it: kind -> how many."""
+    """Its faults: kind -> number."""
     streams: dict[str, int]
     """Stream -> lines."""
 
@@ -109,31 +109,31 @@ class StreamReport:
     """The least and the greatest number found."""
     last: int = 0
     missing: int = 0
-    """Numbers up to the greatest that are nowhere, and that retention cannot have removed."""
+    """Numbers below the greatest that are in no file, and that retention cannot have removed."""
     doubles: int = 0
     began_before: bool = False
-    """Its beginning was in files that are not there any more."""
+    """Whether its beginning was in files that are gone."""
     born: float = 0.0
-    """When it began; seconds since the epoch."""
+    """The time of its beginning; seconds since the epoch."""
     first_time: float | None = None
     last_time: float | None = None
 
 
 @dataclass
 class Report:
-    """What was found. `findings` has the first cases of each kind and file; `found` counts them all."""
+    """The result. `findings` has the first cases of each kind and file; `found` counts them all."""
 
     files: list[FileReport] = field(default_factory=list)
     streams: list[StreamReport] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     found: dict[str, int] = field(default_factory=dict)
-    """Kind -> how many lines (or files, of damaged ones and leftovers)."""
+    """Kind -> number of lines (or of files, for damaged ones and leftovers)."""
     notes: list[str] = field(default_factory=list)
-    """What could not be looked at, and why; what was seen and is right."""
+    """Sentences about what could not be verified, and about unusual things that are no fault."""
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is amiss."""
+        """Whether there is no fault."""
         return not self.found
 
     @property
@@ -152,14 +152,14 @@ class Report:
 
 
 def verify(logs: Iterable[Log], progress: Progress | None = None, *, jobs: int = 1) -> Report:
-    """Read all files of the logs, and say what is amiss.
+    """Read all files of the logs, and report their faults.
 
-    Processes may be writing meanwhile: a file that grows while others are read is read again at the end.
+    Processes may write meanwhile: a file that grows while others are read is read again at the end.
 
     Args:
         logs: The logs.
-        progress: Told how many bytes on disk were read since it was called last.
-        jobs: How many processes may read, where there is much to read.
+        progress: Called with the number of bytes on disk that were read since the last call.
+        jobs: The number of processes that may read, if there is much to read.
 
     Raises:
         OSError: A file cannot be read.
@@ -192,10 +192,10 @@ class _Verification:
                     raise LogFileError(log.unread)
                 files = log.distinct
                 changed = [file for file in files if not self._is_read(file)]
-                # The live file grows all the time; but what was written to a backup meanwhile would look like a gap.
+                # The live file always grows, but lines that were written to a backup meanwhile would look like a gap.
                 if reread and all(file.is_live for file in changed):
                     break
-                # The live file last: what is in it is younger than what is missing in the others.
+                # The live file comes last: its lines are younger than those that the others may lack.
                 for file in self._left_of(changed, log.settings):
                     self._read(snapshot, file)
             finally:
@@ -248,10 +248,10 @@ class _Verification:
         self._scans[file.path] = file, read, size
 
     def _place(self, log: Log) -> int:
-        """Find misplaced lines where the times do not fit; how many files may be of other settings, and are left out.
+        """Find misplaced lines in the files whose times do not fit, and return how many files may be of other settings.
 
-        The lock file tells the settings of today. Where they were changed, older files have intervals that nothing
-        tells: longer ones, or those of another zone.
+        The lock file has only the present settings. If they were changed, older files have unknown intervals: longer
+        ones, or those of another zone.
         """
         timed = [(file, read) for file, read, _ in self._scans.values() if read.times.latest >= read.times.earliest]
         others = 0
@@ -276,7 +276,7 @@ class _Verification:
         return others
 
     def _judge(self, log: Log) -> None:
-        """Put together what the files say."""
+        """Put together the results of the files."""
         report = self._report
         runs: defaultdict[str, list[tuple[Run, str]]] = defaultdict(list)
         for file, read, size in self._scans.values():
@@ -322,47 +322,47 @@ class _Verification:
         self._say_what_was_left_out(log)
 
     def _judge_stream(self, log: Log, stream: str, runs: list[tuple[Run, str]], oldest: float) -> StreamReport:
-        """Find the numbers that are nowhere, and those that are twice."""
+        """Find the numbers that are in no file, and those that are there twice."""
         runs.sort(key=lambda each: (each[0].first, each[0].last))
-        told = StreamReport(stream, log.live, born=float(birth_of(stream)), first=runs[0][0].first)
-        told.first_time = _least(run.since for run, _ in runs)
+        report = StreamReport(stream, log.live, born=float(birth_of(stream)), first=runs[0][0].first)
+        report.first_time = _least(run.since for run, _ in runs)
         reached, before = 0, None
         for run, path in runs:
             missing = run.first - reached - 1
             if missing > 0:
-                # Whoever began after the oldest line that is there has all its lines in files that are there.
-                if not reached and told.born - _BIRTH_SLACK < oldest:
-                    told.began_before = True
+                # A stream that began after the oldest line has all its lines in files that are there.
+                if not reached and report.born - _BIRTH_SLACK < oldest:
+                    report.began_before = True
                 else:
-                    told.missing += missing
+                    report.missing += missing
                     self._find_gap(stream, reached + 1, run, before, path)
             doubles = min(reached, run.last) - run.first + 1
             if doubles > 0:
-                told.doubles += doubles
+                report.doubles += doubles
                 self._find_doubles(stream, run, doubles, path)
-            told.lines += run.last - run.first + 1
+            report.lines += run.last - run.first + 1
             if run.last > reached:
                 reached, before = run.last, run.until
             if run.until is not None:
-                told.last_time = max(told.last_time or run.until, run.until)
-        told.last = reached
-        return told
+                report.last_time = max(report.last_time or run.until, run.until)
+        report.last = reached
+        return report
 
     def _find_gap(self, stream: str, first: int, after: Run, before: float | None, path: str) -> None:
-        """Numbers that are nowhere."""
+        """Report numbers that are in no file."""
         count = after.first - first
         which = f"number {first}" if count == 1 else f"numbers {first} to {after.first - 1}"
         self._count("gap", count)
         self._show(Finding("gap", path, None, count, stream, before, after.since, f"{which} of {stream}: in no file"))
 
     def _find_doubles(self, stream: str, run: Run, count: int, path: str) -> None:
-        """Numbers that were found before."""
+        """Report numbers that were found before."""
         text = f"{count} of the numbers {run.first} to {run.last} of {stream}: found twice"
         self._count("doubled", count)
         self._show(Finding("doubled", path, None, count, stream, run.since, run.until, text))
 
     def _judge_leftovers(self, log: Log) -> None:
-        """Unfinished files that nobody is at."""
+        """Report unfinished files that no process works on."""
         for path in log.leftovers:
             with suppress(FileNotFoundError):
                 if time.time() - os.stat(path).st_mtime > _ABANDONED:
@@ -372,7 +372,7 @@ class _Verification:
                     self._show(Finding("leftover", path, None, 1, None, None, None, text))
 
     def _say_what_was_left_out(self, log: Log) -> None:
-        """What the report cannot tell."""
+        """Add notes about what the report cannot show."""
         report = self._report
         files = [(file, read) for file, read, _ in self._scans.values() if read.lines]
         if not files:
@@ -415,24 +415,24 @@ class _Verification:
 
 
 class _Doubt(Enum):
-    """Whether lines outside the interval of a file may be where they belong, by settings that are given up since."""
+    """The doubt whether lines outside the interval of a file are misplaced: settings of before may explain them."""
 
     NONE = auto()
     ABOUT_ALL = auto()
     ABOUT_MANY = auto()
-    """If there are several; a single line may be just as well in the wrong file."""
+    """If there are several lines; a single one may as well be in the wrong file."""
 
 
 def _doubt_about(interval: Interval, timed: Sequence[tuple[LogFile, Scan]], place: int, settings: Settings) -> _Doubt:
-    """What doubt there is about the lines of a backup that are outside its interval.
+    """The doubt about the lines of a backup that are outside its interval.
 
     None if another file has lines of the same time or of an earlier one, or if there is none to compare them with.
 
     Args:
-        interval: That of the backup.
-        timed: All files whose lines tell times, in their order.
-        place: Where among them the backup is.
-        settings: Those of today.
+        interval: The interval of the backup.
+        timed: All files whose lines have times, in their order.
+        place: The index of the backup among them.
+        settings: The present settings.
     """
     file, times = timed[place][0], timed[place][1].times
     after = _next_of(interval, (timed[other] for other in range(place + 1, len(timed))))
@@ -443,7 +443,7 @@ def _doubt_about(interval: Interval, timed: Sequence[tuple[LogFile, Scan]], plac
             return _Doubt.NONE
         if times.latest < after.earliest:
             return _Doubt.ABOUT_ALL
-        # The server was restarted with new settings, and logged on within the second.
+        # The server was restarted with new settings, and logged again within the same second.
         if times.latest == after.earliest and _is_before(times.ends, after.begins):
             return _Doubt.ABOUT_ALL if times.earliest >= interval.end else _Doubt.ABOUT_MANY
         return _Doubt.NONE
@@ -454,12 +454,12 @@ def _doubt_about(interval: Interval, timed: Sequence[tuple[LogFile, Scan]], plac
 
 
 def _is_before(one: float | None, other: float | None) -> bool:
-    """Whether one time of a line is before another, as far as they tell: a time without fraction is a whole second."""
+    """Whether the time of one line is before another's, as far as they show; one without fraction is a whole second."""
     return one is not None and other is not None and (one < other or (one == other and one % 1 == 0))
 
 
 def _in_other_zones(file: LogFile, settings: Settings) -> Iterator[Interval]:
-    """The intervals that the name of a backup tells in UTC and in local time."""
+    """The intervals of a backup if its name is in UTC or in local time."""
     for zone in ("UTC", None):
         schedule = dataclasses.replace(settings, tz=zone).schedule()
         if file.backup is not None:
@@ -472,7 +472,7 @@ def _next_of(interval: Interval, others: Iterable[tuple[LogFile, Scan]]) -> Time
 
 
 def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
-    """What a backup holds, None if it is gone, and its size before; run in a process of its own."""
+    """The scan of a backup, None if it is gone, and its size before; runs in a process of its own."""
     size = _size(file.path)
     stream = open_now(file)
     if stream is None:
@@ -482,7 +482,7 @@ def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
 
 
 def _anywhere(file: LogFile) -> LogFile:
-    """A backup without its interval: whether lines of other intervals are to be looked for is decided by all files."""
+    """A backup without its interval, because only all files together decide whether a line is misplaced."""
     return file if file.is_live else dataclasses.replace(file, interval=None)
 
 
