@@ -1,14 +1,19 @@
-"""What all measurements share: the command line, rounds in changing order, the files that they write."""
+"""Parts of all measurements: the command line, rounds in changing order, the time of a line, the result files."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
+
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 
 _Thing = TypeVar("_Thing")
 
@@ -33,12 +38,28 @@ def write(out: Path, name: str, text: str) -> None:
 
 
 def shuffled(things: Iterable[_Thing], seed: object) -> list[_Thing]:
-    """The same in another order, so that what one does to the caches is not always the same other's to bear."""
+    """The things in another order, so that none always runs with the caches that the same other one has left."""
     listed = list(things)
     return random.Random(str(seed)).sample(listed, len(listed))
 
 
+def microseconds_of_a_line(fmt: str, lines: int) -> float:
+    """Log `lines` lines of one process, and return the microseconds of processor time that one took."""
+    with tempfile.TemporaryDirectory() as directory:
+        handler = SafeTimedRotatingFileHandler(Path(directory, "app.log"), when="H", encoding="utf-8")
+        handler.setFormatter(LineFormatter(fmt))
+        logger = logging.Logger("bench")
+        logger.addHandler(handler)
+        logger.info("warmed up")
+        begun = time.process_time()
+        for number in range(lines):
+            logger.info("GET /items/%d 200", number)
+        seconds = time.process_time() - begun
+        handler.close()
+    return seconds / lines * 1e6
+
+
 def in_a_process(module: str, *arguments: object) -> float:
-    """What `bench.<module>.microseconds_per_line(*arguments)` gives in a fresh interpreter."""
+    """The result of `bench.<module>.microseconds_per_line(*arguments)` in a fresh interpreter."""
     code = f"from bench.{module} import microseconds_per_line; print(microseconds_per_line(*{arguments!r}))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

@@ -7,16 +7,13 @@ It takes about a minute; docs/figures/metrics.md is its output.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
-import time
-from pathlib import Path
 from statistics import median
 
-from bench.measuring import in_a_process, parser_of, shuffled, write
-from rollsafe import LineFormatter, SafeTimedRotatingFileHandler, metrics
+from bench.measuring import in_a_process, microseconds_of_a_line, parser_of, shuffled, write
+from rollsafe import metrics
 
 WAYS = ("off", "Prometheus, multiprocess mode", "statsd")
 
@@ -41,17 +38,7 @@ def microseconds_per_line(way: str, lines: int) -> float:
         elif way != "off":
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
             metrics.to_prometheus()
-        handler = SafeTimedRotatingFileHandler(Path(directory, "app.log"), when="H", encoding="utf-8")
-        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        logger = logging.Logger("bench")
-        logger.addHandler(handler)
-        logger.info("warmed up")
-        begun = time.process_time()
-        for number in range(lines):
-            logger.info("GET /items/%d 200", number)
-        seconds = time.process_time() - begun
-        handler.close()
-    return seconds / lines * 1e6
+        return microseconds_of_a_line("%(asctime)s %(levelname)s %(name)s %(message)s", lines)
 
 
 def _table(times: dict[str, list[float]], rounds: int, lines: int) -> str:

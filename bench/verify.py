@@ -8,7 +8,6 @@ It takes about a minute; docs/figures/verify.md is its output.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from bench.measuring import in_a_process, parser_of, shuffled, write
-from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
+from bench.measuring import in_a_process, microseconds_of_a_line, parser_of, shuffled, write
+from rollsafe import FileLock
 from rollsafe.archives import archive
 from rollsafe.codecs import codec_for
 from rollsafe.file_names import fingerprint_of
@@ -80,7 +79,7 @@ def lines_of(kind: str, count: int) -> Iterator[bytes]:
 
 
 def count_lines(path: Path) -> int:
-    """What verify is compared with: the shortest Python loop over the lines of a file."""
+    """Count the lines of a file by the shortest Python loop, for a comparison."""
     count = 0
     with open_log(path) as file:
         for _ in file:
@@ -89,19 +88,8 @@ def count_lines(path: Path) -> int:
 
 
 def microseconds_per_line(fmt: str, lines: int) -> float:
-    """Log `lines` lines of one process, and return the microseconds that one took."""
-    with tempfile.TemporaryDirectory() as directory:
-        handler = SafeTimedRotatingFileHandler(Path(directory, "app.log"), when="H", encoding="utf-8")
-        handler.setFormatter(LineFormatter(fmt))
-        logger = logging.Logger("bench")
-        logger.addHandler(handler)
-        logger.info("warmed up")
-        begun = time.process_time()
-        for number in range(lines):
-            logger.info("GET /items/%d 200", number)
-        seconds = time.process_time() - begun
-        handler.close()
-    return seconds / lines * 1e6
+    """The microseconds of processor time that a line with this format takes."""
+    return microseconds_of_a_line(fmt, lines)
 
 
 def _row(what: str, kind: str, compress: str, lines: int, rounds: int) -> str:

@@ -333,8 +333,8 @@ IMPORTS: dict[str, set[str]] = {
     },
     "tools.words": set(),
 }
-ROOMS = {name.removeprefix("rollsafe."): path for name, path in MODULES.items() if name != "rollsafe"}
-ROOMS["__init__"] = MODULES["rollsafe"]
+PATHS = {name.removeprefix("rollsafe."): path for name, path in MODULES.items() if name != "rollsafe"}
+PATHS["__init__"] = MODULES["rollsafe"]
 
 BLOCK_OPTIONAL_PACKAGES = """
 import sys
@@ -373,23 +373,23 @@ def imports(source: str, package: str = "rollsafe") -> Iterator[str]:
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def imported_rooms(source: str, package: str = "rollsafe") -> set[str]:
+def imported_modules(source: str, package: str = "rollsafe") -> set[str]:
     """The modules of rollsafe that a module imports; ``from rollsafe import FileLock`` counts as ``__init__``."""
-    rooms = set()
+    modules = set()
     for name in imports(source, package):
         if name.partition(".")[0] != "rollsafe":
             continue
         while name not in MODULES:
             name = name.rpartition(".")[0]
-        rooms.add(name.removeprefix("rollsafe.") if name != "rollsafe" else "__init__")
-    return rooms
+        modules.add(name.removeprefix("rollsafe.") if name != "rollsafe" else "__init__")
+    return modules
 
 
-def imported_by(room: str) -> set[str]:
+def imported_by(module: str) -> set[str]:
     """The modules of rollsafe that this one imports."""
-    name = "rollsafe" if room == "__init__" else f"rollsafe.{room}"
-    package = name if ROOMS[room].name == "__init__.py" else name.rpartition(".")[0]
-    return imported_rooms(ROOMS[room].read_text(encoding="utf-8"), package)
+    name = "rollsafe" if module == "__init__" else f"rollsafe.{module}"
+    package = name if PATHS[module].name == "__init__.py" else name.rpartition(".")[0]
+    return imported_modules(PATHS[module].read_text(encoding="utf-8"), package)
 
 
 def test_public_names_are_exactly_these() -> None:
@@ -433,15 +433,15 @@ def test_the_gunicorn_adapter_imports_without_gunicorn(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_module_imports_exactly_the_modules_that_its_line_names(room: str) -> None:
-    assert room in IMPORTS, f"give {room} its line in IMPORTS"
-    assert IMPORTS[room] == imported_by(room)
+@pytest.mark.parametrize("module", PATHS)
+def test_a_module_imports_exactly_the_modules_that_its_line_names(module: str) -> None:
+    assert module in IMPORTS, f"give {module} its line in IMPORTS"
+    assert IMPORTS[module] == imported_by(module)
 
 
 def test_every_line_is_about_a_module_that_there_is() -> None:
-    assert IMPORTS.keys() == ROOMS.keys()
-    assert ADAPTERS | INSIDE_ADAPTERS | {TOOLS} <= ROOMS.keys()
+    assert IMPORTS.keys() == PATHS.keys()
+    assert ADAPTERS | INSIDE_ADAPTERS | {TOOLS} <= PATHS.keys()
 
 
 def test_the_architecture_names_each_module_once() -> None:
@@ -449,17 +449,17 @@ def test_the_architecture_names_each_module_once() -> None:
     rows = page.partition("| module | responsibility |")[2].splitlines()
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row.removeprefix("|").partition("|")[0])]
     # The heading of the tools names their folder, which is a module as well.
-    assert sorted(named) == sorted({room.rpartition(".")[2] for room in ROOMS} - {"__init__"})
+    assert sorted(named) == sorted({module.rpartition(".")[2] for module in PATHS} - {"__init__"})
 
 
 def test_imports_have_no_cycle_and_lead_neither_into_an_adapter_nor_from_the_core_into_a_tool() -> None:
-    tools = {room for room in ROOMS if room.partition(".")[0] == TOOLS}
-    core = ROOMS.keys() - ADAPTERS - INSIDE_ADAPTERS - tools
-    assert not [room for room, imported in IMPORTS.items() if imported & ADAPTERS]
-    assert not [room for room in core | tools if IMPORTS[room] & INSIDE_ADAPTERS]
-    assert not [room for room in core if IMPORTS[room] & tools]
+    tools = {module for module in PATHS if module.partition(".")[0] == TOOLS}
+    core = PATHS.keys() - ADAPTERS - INSIDE_ADAPTERS - tools
+    assert not [module for module, imported in IMPORTS.items() if imported & ADAPTERS]
+    assert not [module for module in core | tools if IMPORTS[module] & INSIDE_ADAPTERS]
+    assert not [module for module in core if IMPORTS[module] & tools]
     settled: set[str] = set()
-    while ready := {room for room, imported in IMPORTS.items() if imported <= settled} - settled:
+    while ready := {module for module, imported in IMPORTS.items() if imported <= settled} - settled:
         settled |= ready
     assert settled == IMPORTS.keys()
 
@@ -477,7 +477,7 @@ def test_pure_modules_import_the_standard_library_only_and_neither_os_nor_loggin
 
 
 @pytest.mark.parametrize(
-    ("source", "rooms"),
+    ("source", "modules"),
     [
         ("import rollsafe.names", {"names"}),
         ("from rollsafe.names import Backup", {"names"}),
@@ -493,12 +493,12 @@ def test_pure_modules_import_the_standard_library_only_and_neither_os_nor_loggin
         ("import gunicorn.config\nfrom os import path", set()),
     ],
 )
-def test_the_reading_of_imports_sees_every_form(source: str, rooms: set[str]) -> None:
-    assert imported_rooms(source) == rooms
+def test_the_reading_of_imports_sees_every_form(source: str, modules: set[str]) -> None:
+    assert imported_modules(source) == modules
 
 
 @pytest.mark.parametrize(
-    ("source", "rooms"),
+    ("source", "modules"),
     [
         ("from . import catalog", {"tools.catalog"}),
         ("from .words import told", {"tools.words"}),
@@ -506,5 +506,5 @@ def test_the_reading_of_imports_sees_every_form(source: str, rooms: set[str]) ->
         ("from ..names import Backup", {"names"}),
     ],
 )
-def test_relative_imports_are_read_from_the_package_that_they_stand_in(source: str, rooms: set[str]) -> None:
-    assert imported_rooms(source, "rollsafe.tools") == rooms
+def test_relative_imports_are_read_from_the_package_that_they_stand_in(source: str, modules: set[str]) -> None:
+    assert imported_modules(source, "rollsafe.tools") == modules
