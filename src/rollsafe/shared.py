@@ -1,4 +1,7 @@
-"""Writing to a file that other hosts write too: under the lock, and to the server before it is released."""
+"""Writes to a file that other hosts write, too: under the lock, and stored by the server before its release.
+
+The lines that wait are one write(2), unlike those of a local file: each write may be a round trip to the server.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from rollsafe.schedule import Interval
 
 
 class LiveFileMoved(Exception):
-    """The path does not name the file any more that the caller has open: another host has rolled."""
+    """The path no longer names the file that the caller has open: another host has rolled over."""
 
 
 class NoPart(Exception):
-    """There can be no further backup of an interval."""
+    """No backup of an interval can be opened for late lines."""
 
 
 class SharedFile:
@@ -33,7 +36,7 @@ class SharedFile:
         live: The live file.
         lock: The rollover lock.
         open_part: Opens the backup of an interval that takes late lines; called under the lock.
-        file_limit: Told of a file that can grow no further.
+        file_limit: Records a file that can grow no further.
 
     Attributes:
         appended: How many lines the last `append` has written wholly, also if a signal handler has raised in it.
@@ -48,12 +51,17 @@ class SharedFile:
         self._file_limit = file_limit
         self.appended = 0
 
-    def append(self, file: OpenFile, lines: list[bytes], end: bytes) -> int:
-        """Write `lines` into the live file, which is shared: under the lock, and to the server before it is released.
+    def append(self, file: OpenFile, lines: list[bytes], end: bytes, late: Interval | None = None) -> int:
+        """Write `lines` into the live file, or into a backup of the interval `late`, and have the server store them.
 
-        The file is opened for this alone, because opening and closing is what makes a client of a network file
-        system look at the server and send what it has (nfs(5), "Close-to-open cache consistency").
-        `end` is what ends each line.
+        The file is opened and closed under the lock, because that makes a client of a network file system ask the
+        server what is in it, and send what it has (nfs(5), "Close-to-open cache consistency").
+
+        Args:
+            file: The live file, as the caller has it open.
+            lines: Whole lines.
+            end: The bytes that end each line.
+            late: The interval of late lines; None for lines of the live file.
 
         Returns:
             How many lines are written wholly; fewer than all where a write was cut short.
@@ -61,46 +69,40 @@ class SharedFile:
         Raises:
             LockBusy: The lock was not free within the bound.
             LiveFileMoved: The path names another file than `file`.
+            NoPart: No backup of `late` can be opened.
             OSError: Nothing could be written.
         """
 
         def write() -> int:
-            with self._live.open_stream() as stream:
-                if identity_of(os.fstat(stream.fileno())) != file.identity:
-                    raise LiveFileMoved(f"{self._live.path} names another file each time it is opened")
+            with self._open_live(file) if late is None else self._open_late(late) as stream:
                 return self._write_through(stream, lines, end)
 
         self.appended = 0
         return self._lock.run(write, self._lock.refuse)
 
-    def append_late(self, interval: Interval, lines: list[bytes], end: bytes) -> int:
-        """Write `lines` into a backup of `interval`, as `append` does.
+    def _open_live(self, file: OpenFile) -> FileIO:
+        """Open the live file, if the path still names `file`."""
+        stream = self._live.open_stream()
+        if identity_of(os.fstat(stream.fileno())) == file.identity:
+            return stream
+        stream.close()
+        raise LiveFileMoved(f"{self._live.path} names another file each time it is opened")
 
-        Raises:
-            LockBusy: The lock was not free within the bound.
-            NoPart: There can be no backup for them.
-            OSError: Nothing could be written.
-        """
-
-        def write() -> int:
-            try:
-                stream = self._open_part(interval)
-            except Exception as error:  # a namer may raise anything
-                raise NoPart(str(error)) from error
-            with stream:
-                return self._write_through(stream, lines, end)
-
-        self.appended = 0
-        return self._lock.run(write, self._lock.refuse)
+    def _open_late(self, interval: Interval) -> FileIO:
+        """Open the backup of an interval for late lines."""
+        try:
+            return self._open_part(interval)
+        except Exception as error:  # a namer may raise anything
+            raise NoPart(str(error)) from error
 
     def _write_through(self, stream: FileIO, lines: list[bytes], end: bytes) -> int:
-        """Write `lines` and see them to the server; returns how many are there.
+        """Write `lines` and have the server store them; returns how many are there.
 
-        Nobody else writes under the lock, so a write that was cut short is continued, and the next one tells why: a
-        full disk (ENOSPC), or a file that can grow no further (EFBIG).
+        No other process writes under the lock, so a write that was cut short is continued. The next write then raises
+        the cause: a full disk (ENOSPC), or a file that can grow no further (EFBIG).
 
-        A fragment of a line that a killed writer or a full disk has left is cut off first, if lines of ours end in a
-        newline at all.
+        If the file ends in the fragment of a killed writer or of a full disk, the lines begin on a new line, provided
+        that our lines end in a newline at all.
         """
         start = end if end.endswith(b"\n") and ends_in_fragment(stream) else b""
         before = os.fstat(stream.fileno()).st_size
@@ -111,7 +113,7 @@ class SharedFile:
                     rest = rest[stream.write(rest) :]
                 os.fsync(stream.fileno())
             finally:
-                # Not by what was returned: a signal handler may have raised just then, or now.
+                # By the size of the file, not by what write(2) returned: a signal handler may raise after it.
                 try:
                     self._count_appended(stream, before, start, lines)
                 except BaseException:
@@ -126,7 +128,7 @@ class SharedFile:
         return self.appended
 
     def _blank_fragment(self, stream: FileIO, before: int, start: bytes, lines: list[bytes], end: bytes) -> None:
-        """Overwrite the beginning of a line that stands at the end of the file, as the rest of it was refused."""
+        """Overwrite the beginning of a line at the end of the file, whose rest was refused."""
         whole = start + b"".join(lines[: self.appended])
         fragment = (start + b"".join(lines))[len(whole) : os.fstat(stream.fileno()).st_size - before]
         file = AppendedFile(stream)
@@ -134,9 +136,9 @@ class SharedFile:
             file.blank(before + len(whole), fragment, end)
 
     def _count_appended(self, stream: FileIO, before: int, start: bytes, lines: list[bytes]) -> None:
-        """Find out how many of `lines` are written wholly: nobody else writes under the lock."""
+        """Find out how many of `lines` are written wholly. No other process writes under the lock."""
         written = max(0, os.fstat(stream.fileno()).st_size - before)
-        # Where each line ends, as long as it is not behind what is written.
+        # The place where each line ends.
         ends = itertools.accumulate(map(len, lines), initial=len(start))
         self.appended = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
         count_event("bytes", self._live.path, written)

@@ -1,11 +1,11 @@
-"""The slow path of a line: what one write(2) under a lease cannot do.
+"""The slow path of a line: all that one write(2) under a lease cannot do.
 
-A line comes here that is due at a boundary, whose lease is over, whose write was cut short or took too long, or that
-may stand behind a fragment. It waits in `PendingLines` until it is known to be whole in the file of its interval.
+A line takes it at a boundary, after the end of a lease, if its write was cut short or took too long, and if it may
+stand behind a fragment. It waits in `PendingLines` until it is known to be whole in the file of its interval.
 
-    `take` --------- looks at what became of a line that is written, or queues it
-    `write_pending`  renews the lease (`Renewal`), then writes all that waits: each line by `_place_first`, and the
-                     lines of a file that other hosts write too by `_append_waiting`
+    `take`           finds out what became of a line that was written, or queues it
+    `write_pending`  renews the lease (`Renewal`), then writes all lines that wait: each by `_place_first`, or, if other
+                     hosts write the file too, many at once by `_append_waiting`
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from rollsafe.reports import Reports
 from rollsafe.schedule import Interval
 from rollsafe.shared import LiveFileMoved, NoPart
 
-# Seconds between attempts to write while writing fails, and bytes of lines that wait in memory meanwhile.
-RETRY = 0.25
+# Seconds between attempts to write while writing fails.
+RETRY_S = 0.25
+# Bytes of memory for the lines that wait meanwhile.
 PENDING_BYTES = 1 << 20
-# Lines that are written to a shared file while the lock is held once, at most.
+# The most lines that are written to a shared file while the lock is held once.
 LINES_PER_LOCK = 1000
 # How often one line follows a shared live file that other hosts roll before it waits.
 _MOVES = 3
@@ -47,7 +48,7 @@ _monotonic = time.monotonic
 
 
 class Writing(Protocol):
-    """What the slow path asks of its handler."""
+    """The handler, as the slow path sees it."""
 
     stream: Any
     maxBytes: int
@@ -97,7 +98,7 @@ class Writer:
         self._owner: tuple[int, int] | None = None
 
     def take(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
-        """Look at what became of a line that is written, or queue one that is not; then write all that is queued.
+        """Find out what became of a line that was written, or queue one that was not; then write all queued lines.
 
         Args:
             record: The record of the line.
@@ -112,7 +113,7 @@ class Writer:
             return
         self.check_pid()
         me = (os.getpid(), threading.get_ident())
-        # A signal handler that logs inside the slow path only queues: the interrupted call writes its line.
+        # A signal handler that logs inside the slow path only queues its line. The interrupted call writes it.
         is_nested = self._owner == me
         self._owner = me
         waits = False
@@ -121,7 +122,7 @@ class Writer:
             if rest or not self._live.keeps(file) or self._blank_if_glued(file, line):
                 waits = self._queue(rest or line, record.created)
         except BaseException as error:
-            # A namer of the application; or a signal handler, which may have raised before the line was queued.
+            # The application's namer has raised, or a signal handler, perhaps before the line was queued.
             if not self.pending.holds(line) and not (written is not None and file.has_written(line)):
                 waits = self._queue(line, record.created)
             if not isinstance(error, Exception):
@@ -144,7 +145,7 @@ class Writer:
         return False
 
     def write_pending(self, record: logging.LogRecord, *, now: bool = False) -> None:
-        """Renew the lease and write what waits, unless that has just failed; then only if it has to be `now`."""
+        """Renew the lease and write the lines that wait; RETRY_S seconds after a failure at the earliest, or `now`."""
         if _is_finalizing():
             self._write_at_the_end(record)
             return
@@ -158,14 +159,14 @@ class Writer:
                 self._queue_reports()
                 self._write_all()
             except Exception as error:
-                # Closed under us is no outage (uWSGI's spooler was seen to do it): the path is opened again at once.
+                # If other code has closed the file (uWSGI's spooler was seen to do it), open the path again at once.
                 file = self._handler._file
                 moved = isinstance(error, LiveFileMoved) or (file is not NOWHERE and not file.is_open())
-                # Nor is what a signal handler raises.
+                # An exception of a signal handler is no failure of the write either.
                 if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPart | NoRoom):
                     interruption = error
                 if isinstance(error, OSError) and error.errno == errno.EFBIG:
-                    # Goes on as long as it is another file that is full, or another line that waits.
+                    # Go on as long as another file is full, or another line waits.
                     before = refused
                     refused = self._live.rollover.file_limit.reached, tuple(self.pending.lines)[:1]
                     if refused != before:
@@ -177,18 +178,18 @@ class Writer:
                 if moved:
                     self._live.retire()
             except BaseException:
-                # What waits is written with the next line.
+                # The next line writes those that wait.
                 self._handler._file.expire_lease()
                 raise
             finally:
-                # Until here a signal handler may have queued a line: hence the loop.
+                # A signal handler may have queued a line until here: hence the loop.
                 self._owner = None
         if interruption is not None:
             path = self._handler.baseFilename
             self._reports.report(f"an exception interrupted the writing of lines to {path}", interruption)
 
     def flush(self) -> None:
-        """Try to write what waits; nothing else is ever held back."""
+        """Try to write the lines that wait."""
         self.check_pid()
         if self._owner is None:
             self._flush_stream()
@@ -206,7 +207,7 @@ class Writer:
             self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
 
     def close_rolled_files(self) -> bool:
-        """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
+        """Close files that were rolled; whether a file is still open.
 
         Called by the thread of the maintenance, with the handler's lock.
         """
@@ -216,7 +217,7 @@ class Writer:
         return self._live.is_holding()
 
     def check_pid(self) -> None:
-        """After a fork: what waited in the parent is the parent's to write."""
+        """After a fork: the parent writes the lines that waited in it."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._owner = None
@@ -239,10 +240,10 @@ class Writer:
             self._reports.report(f"text that was written to the stream of {path} is lost", error)
 
     def _write_at_the_end(self, record: logging.LogRecord) -> None:
-        """Append what waits to the live file, whatever its interval, while the interpreter ends.
+        """Append the lines that wait to the live file, whatever their interval, while the interpreter ends.
 
-        A line that is logged in `__del__` then cannot go the slow way: modules cannot be imported, time zones are taken
-        apart (SIGSEGV was seen), and a daemon thread may stand still for good while it holds a lock in memory.
+        A line that is logged in `__del__` then cannot take the slow path: modules cannot be imported, time zones are
+        destroyed (SIGSEGV was seen), and a daemon thread may be stopped for good while it holds a lock in memory.
         """
         try:
             while self.pending.lines:
@@ -253,12 +254,12 @@ class Writer:
             self._handler.handleError(without_arguments(record))
 
     def _queue_reports(self) -> None:
-        """Have the reports that nobody could see written as lines; they may be a background thread's."""
+        """Queue the reports that no one could see as lines of the log."""
         while (report := self._reports.take_unseen()) is not None:
             self.pending.add(self._encoder.own_line(report), time.time())
 
     def _write_all(self) -> None:
-        """Write what waits, oldest first; an error leaves the rest waiting."""
+        """Write the lines that wait, oldest first; after an error the rest waits on."""
         pending = self.pending
         is_first = True
         while pending.lines:
@@ -296,13 +297,13 @@ class Writer:
         end = self._encoder.end
         text, before = line, file.end_of_written()
         try:
-            # The last time it begins on a new line by itself, whatever another program is writing without newlines.
+            # The last attempt begins with a newline of its own, as another program may print without newlines.
             for start in (*[b""] * _GLUED, end):
                 file.blank_left()
-                # Twice, because only the write after one that was cut short tells why: a full disk, or a full file.
+                # Twice, because only the write after a short one raises the cause: a full disk, or a full file.
                 for _ in range(2):
                     text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
-                    # Room was made, if it could be.
+                    # The renewal has made room, if it could: no bound for this line.
                     written = file.append(text) if self._handler.maxBytes else file.write(text)
                     rest = self._unwritten(file, text, written)
                     if not rest or file.interval is None:
@@ -319,8 +320,8 @@ class Writer:
             if kept:
                 pending.remove(entry)
         except BaseException as error:
-            # The application was told that it is logged: what a signal handler raises must not take it along, nor
-            # have it written twice. It may come before the write(2) or after it.
+            # The line counts as logged, so an exception of a signal handler, before the write(2) or after it, must
+            # neither lose it nor have it written twice.
             if isinstance(error, OSError) and error.errno == errno.EFBIG:
                 # The next one goes to another file.
                 self._live.rollover.file_limit.record(file.stream, line)
@@ -343,7 +344,7 @@ class Writer:
             self._reports.report_once(sentence, error)
 
     def _append_waiting(self) -> None:
-        """Write the oldest lines that wait, as many as belong to one file: the lock is what takes the time.
+        """Write the oldest lines that wait, as many as belong to one file, because the lock costs more than a line.
 
         Raises:
             LiveFileMoved: The path names another file by now.
@@ -361,7 +362,7 @@ class Writer:
                 self._reports.report_once("a late line", error)
                 start, most = -inf, 1
         entries: list[tuple[bytes, float]] = []
-        # Of a copy, because a signal handler that logs adds to them. The first in any case: its time may be no number.
+        # Of a copy, because a signal handler that logs adds to them. The first one always: its time may be no number.
         for entry in tuple(pending.lines):
             if len(entries) == most or (entries and not start <= entry[1] < end):
                 break
@@ -372,7 +373,7 @@ class Writer:
             written = self._append_shared([line for line, _ in entries], late)
             pending.remove_all(entries[:written])
         except BaseException as error:
-            # Not by what was returned: a signal handler may have raised just then.
+            # By the count of `shared_file`, as a signal handler may have raised before `append` returned.
             pending.remove_all(entries[: shared_file.appended])
             if isinstance(error, OSError) and error.errno == errno.EFBIG and pending.lines:
                 self._drop_if_too_long(error)
@@ -384,20 +385,19 @@ class Writer:
     def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
         """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly.
 
-        Where there can be no such backup, they go to the live file, as late lines do without the lock.
+        Where no such backup can be opened, they go to the live file, as late lines of a local file do.
         """
-        shared_file, end = self._live.rollover.shared_file, self._encoder.end
-        if late is not None:
-            try:
-                return shared_file.append_late(late, lines, end)
-            except NoPart as error:
-                self._reports.report_once("a late line", error)
-        return shared_file.append(self._handler._file, lines, end)
+        append, file, end = self._live.rollover.shared_file.append, self._handler._file, self._encoder.end
+        try:
+            return append(file, lines, end, late)
+        except NoPart as error:
+            self._reports.report_once("a late line", error)
+            return append(file, lines, end)
 
     def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
-        """What of `line` is yet to be written: nothing, or all of it, because a fragment is blanked."""
+        """The bytes of `line` that are still to be written: none, or all of them, because a fragment is blanked."""
         while file.interval is None and written is not None and written < len(line):
-            # A pipe or terminal takes a long line in parts (write(2), EINTR), and nobody else's line is at stake.
+            # A pipe or terminal may take a long line in parts (write(2), EINTR); go on with the rest.
             line = line[written:]
             try:
                 written = file.write(line)
@@ -412,9 +412,9 @@ class Writer:
         return line
 
     def _blank_if_glued(self, file: OpenFile, line: bytes) -> bool:
-        """Blank a line that is written if it stands behind a fragment; whether it did, and is to be written again.
+        """Blank a line that stands behind a fragment; True if it did, and has to be written again.
 
-        Where our own lines do not end in a newline, there is no telling a fragment from a line.
+        If our own lines do not end in a newline, a fragment cannot be told from a line.
         """
         end = self._encoder.end
         if file.interval is None or file.stream.closed or not end.endswith(b"\n"):
@@ -427,9 +427,9 @@ class Writer:
         return not file.has(start, line)
 
     def _fail(self, record: logging.LogRecord) -> None:
-        """Writing failed: keep the lines, try again later, report it once."""
+        """Keep the lines after a failure, try again later, and report it once."""
         self._handler._file.expire_lease()
-        self.pending.retry_at = _monotonic() + RETRY
+        self.pending.retry_at = _monotonic() + RETRY_S
         if not self.pending.failing:
             self.pending.failing = True
             self._handler.handleError(without_arguments(record))
