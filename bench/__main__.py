@@ -54,14 +54,14 @@ from bench.speed import (
 
 # Rounds in one process for each round of several.
 ALONE = 40
-# Whose instructions are counted, which takes some ten seconds each.
+# The peers whose instructions are counted, which takes some ten seconds for each.
 COUNTED = (NULL, FLOOR, PLAIN, STANDARD, CONCURRENT, "picologging", OURS_STANDARD, OURS)
-# Where figures are to be reached, who decides about that, and how many times as often these are run: the same once
-# more differs by some per cent.
+# The cases that have targets, the peers that decide whether those are reached, and the factor by which these run more
+# often, because two measurements of the same peer differ by some per cent.
 DECISIVE = ((FEW, SMALL), (MANY, SMALL))
 DECIDERS = (PLAIN, STANDARD, CONCURRENT, OURS)
 OFTEN = 7
-# What --quick leaves.
+# The settings of --quick.
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS = 1, 0.3, DECISIVE
 
 Counted = TypeVar("Counted")

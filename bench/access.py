@@ -1,11 +1,11 @@
-"""What an access line costs: gunicorn's own logger against ours, by itself and in requests a second.
+"""The cost of an access line: gunicorn's own logger against ours, by itself and in requests a second.
 
     python -m bench.access [--rounds 9] [--lines 20000] [--slices 40] [--seconds 0.25] [--out docs/figures]
 
 It takes about a minute and a half; docs/figures/access.md and access.json are its output.
 
-What is compared runs directly one after the other, in a round or in a slice of a fraction of a second, and ratios are
-taken within that; then the load of the machine falls out of them.
+The loggers run directly one after the other, in a round or in a slice of a fraction of a second, and ratios are taken
+within that, so the load of the machine does not affect them.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def microseconds_per_line(way: str, lines: int) -> float:
 
 
 def _environ(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What a worker of gunicorn puts into the environ of such a request."""
+    """The environ that a worker of gunicorn makes for such a request."""
     names = "wsgi.errors wsgi.version wsgi.multithread wsgi.multiprocess wsgi.run_once wsgi.file_wrapper wsgi.input"
     names += " wsgi.input_terminated wsgi.url_scheme gunicorn.socket SERVER_SOFTWARE SERVER_NAME SCRIPT_NAME"
     return {

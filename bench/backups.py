@@ -1,11 +1,11 @@
-"""What compression and retention cost those that log: the time of single emits after a boundary.
+"""The cost of compression and retention for a logging call: the time of single emits after a boundary.
 
     python -m bench.backups [--rounds 5] [--size 200] [--out docs/figures]
 
-Four processes log 2,000 lines a second each while the live file, filled before to 200 MB, is rolled over. The time of
-each emit that begins within 5 s of the boundary is kept, and of each within 15 s, in which the compression comes to its
-end. All cases run in each round, each round in another order, and a factor is taken within a round. It takes a quarter
-of an hour; writes backups.md and backups.json.
+Four processes log 2,000 lines a second each while the live file, which has 200 MB, is rolled over. The figures are the
+times of the emits that begin within 5 s of the boundary, and within 15 s, in which the compression ends. All cases run
+in each round, each round in another order, and a factor is taken within a round. It takes a quarter of an hour, and
+writes backups.md and backups.json.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _filling(scratch: Path, megabytes: int) -> Path:
-    """A file of so many megabytes that compresses as a log does."""
+    """A file of a size in megabytes that compresses as a log does."""
     chance = random.Random(0)
     lines = b"".join(
         b"2026-11-25 12:%02d:%02d,%03d INFO shop GET /items/%d?user=%08x %d %d\n"

@@ -12,7 +12,7 @@ from bench.speed import FEW, SMALL, Run, Turn, in_processes, logged_and_lost, ra
 
 COLOURS = {"ours": "#1f5fa8", "others": "#8a929c", "bounds": "#d5d9de"}
 INK, LOSS = "#1b1f24", "#b3261e"
-# What the lines of the last panel are; more of them could not be told apart.
+# The lines of the last panel; a reader could not distinguish more of them.
 LINES = {
     OURS: ("#1f5fa8", "o"),
     OURS_STANDARD: ("#6fa3dc", "s"),
@@ -87,6 +87,6 @@ def _draw_lines(panel: Any, runs: Sequence[Run]) -> None:
 
 
 def _finish(panel: Any, title: str) -> None:
-    """What all panels have."""
+    """Give a panel the parts that all panels have."""
     panel.set_title(title, loc="left", fontweight="bold")
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,9 +1,9 @@
-"""The same faults for rollsafe, the standard library and concurrent-log-handler, and what the oracle finds afterwards.
+"""The same faults for rollsafe, the standard library and concurrent-log-handler, and the findings of the oracle.
 
     python -m bench.faults [--seconds 5] [--out docs/figures]
 
-Four processes write one file flat out, or as fast as said, with a rollover each second, while the fault is tried again
-and again. The exit code is 1 if a line of rollsafe was lost, doubled or torn. Prints the table and writes faults.md.
+Four processes write one file as fast as they can, or at a given rate, with a rollover each second, while the fault is
+tried again and again. The exit code is 1 if a line of rollsafe was lost, doubled or torn. It writes faults.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What counting costs: the time of a line with metrics off, for Prometheus, and for statsd.
+"""The cost of counting: the time of a line with metrics off, for Prometheus, and for statsd.
 
     python -m bench.metrics [--rounds 9] [--lines 50000] [--out docs/figures]
 

@@ -1,6 +1,6 @@
-"""What is compared: each way to log one message in one format to one file.
+"""The peers of the comparison: each way to log one message in one format to one file.
 
-Every peer is a `Peer`; its `start` gives the function that logs a message, and what waits and ends.
+Every peer is a `Peer`; its `start` returns the functions that log a message, wait, and end.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def message(size: int) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer is to do.
+    """The task of a peer.
 
     Attributes:
         live: The file.
-        when: "S" to roll over each second, "D" to see no rollover; what does not roll by time has no use for it.
+        when: "S" for a rollover each second, "D" for none; a peer that does not roll over by time ignores it.
         size: Characters in each message.
-        processes: How many write.
+        processes: The number of processes that write.
     """
 
     live: Path
@@ -81,8 +81,8 @@ class Peer:
         competes: False for the bounds, which do not do the work.
         alone: Whether several processes cannot use it on one file at all.
         shared: Whether it is started before the processes are forked, because one of them writes for all.
-        package: What has to be installed for it.
-        note: What is to be known about its figures.
+        package: The package that it needs.
+        note: A remark about its figures.
     """
 
     name: str

@@ -134,7 +134,7 @@ OTHER = "loggers, levels, the way between"
 
 @dataclass(frozen=True)
 class Profile:
-    """What one configuration costs: microseconds of processor time for a request, by part."""
+    """The cost of one configuration: microseconds of processor time for a request, by part."""
 
     parts: dict[str, float]
 
@@ -204,7 +204,7 @@ def part_of(frames: list[str]) -> str:
         match = _FRAME.fullmatch(frame)
         if match is None or match["function"] in _OF_LOGGERS:
             continue
-        # From Python 3.11 on functions are told with their classes.
+        # From Python 3.11 on, the names of functions include their classes.
         function = match["function"].rpartition(".<locals>.")[2]
         names = {function, function.rpartition(".")[2]}
         for part, (functions, files) in PARTS.items():

@@ -38,7 +38,7 @@ BATCH, BATCHES = 100, 100
 
 @dataclass(frozen=True)
 class Boundary:
-    """What one boundary was for the workers.
+    """The times of one boundary.
 
     Attributes:
         last_arrived: From the first record of the new interval until every worker had written a line of it; seconds.
@@ -65,21 +65,21 @@ def cross(peer: str, workers: int, rounds: int) -> list[Boundary]:
             process.start()
             sender.close()
             crew.append((process, receiver))
-        told = [_told(receiver, rounds) for _, receiver in crew]
+        reported = [_calls_of(receiver, rounds) for _, receiver in crew]
         for process, _ in crew:
             process.join(PATIENCE)
-    shared = sorted(set.intersection(*(set(calls) for calls in told)))
+    shared = sorted(set.intersection(*(set(calls) for calls in reported)))
     return [
         Boundary(
-            max(calls[second][1] for calls in told) - min(calls[second][0] for calls in told),
-            max(ended - begun for begun, ended in (calls[second] for calls in told)),
+            max(calls[second][1] for calls in reported) - min(calls[second][0] for calls in reported),
+            max(ended - begun for begun, ended in (calls[second] for calls in reported)),
         )
         for second in shared
     ]
 
 
-def _told(receiver: Connection, rounds: int) -> dict[int, tuple[float, float]]:
-    """What a worker tells."""
+def _calls_of(receiver: Connection, rounds: int) -> dict[int, tuple[float, float]]:
+    """The first logging call of each second of one worker: its beginning and end."""
     if not receiver.poll(rounds + PATIENCE):
         raise RuntimeError("a worker did not come to its end")
     calls: dict[int, tuple[float, float]] = receiver.recv()

@@ -1,4 +1,4 @@
-"""What the servers of `bench.servers` serve, and the handlers that they log through.
+"""The application of the servers of `bench.servers`, and the handlers that they log through.
 
 BENCH_HANDLER names the handler and BENCH_BACKUPS its backupCount. gunicorn makes it from its `logconfig_dict`; under
 uWSGI this module does, when it is imported.

@@ -62,8 +62,8 @@ class Case:
         settings: gunicorn's settings, or None for uWSGI with these `arguments`.
         backups: The handlers' backupCount.
         pause: Seconds between two requests of a client; 0 is as fast as they are answered.
-        clients: How many.
-        most_seconds: Under load at most; with a backupCount, no more intervals than are kept.
+        clients: Their number.
+        most_seconds: The longest time under load; with a backupCount, for no more intervals than are kept.
         owner: The user that the log directory belongs to.
     """
 
@@ -91,7 +91,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the lines of the answered requests of one case with one handler."""
+    """The fate of the lines of the answered requests of one case with one handler."""
 
     case: str
     handler: str
@@ -112,9 +112,9 @@ class Outcome:
         counts = {kind: getattr(self, kind) for kind in ("lost", "misfiled", "doubled", "torn")}
         if not any(counts.values()):
             return "0"
-        # The lost ones are always told, because they are what the table is about.
-        told = {kind: count for kind, count in counts.items() if count or kind == "lost"}
-        return ", ".join(f"{_percent(count, self.answered)} {kind}" for kind, count in told.items())
+        # The lost ones are always shown, because the table is about them.
+        shown = {kind: count for kind, count in counts.items() if count or kind == "lost"}
+        return ", ".join(f"{_percent(count, self.answered)} {kind}" for kind, count in shown.items())
 
 
 def main(arguments: list[str] | None = None) -> int:

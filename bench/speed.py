@@ -43,8 +43,8 @@ from bench.peers import (
     message,
 )
 
-# Characters in a message, and how many of them make one batch in one process: so many that the first lines, which find
-# the caches full of what another peer did, do not count.
+# Characters in a message, and the number of messages in one batch of one process. It is large enough that the first
+# lines, which find the caches filled by another peer, do not matter.
 BATCHES = {80: 1000, 1024: 1000, 65536: 10}
 SMALL = min(BATCHES)
 # (processes, characters in a message)
@@ -82,7 +82,7 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class Turn:
-    """What one peer did alone in one round.
+    """The result of one peer alone in one round.
 
     Attributes:
         size: Characters in each message.
@@ -126,7 +126,7 @@ def measure_alone(peers: Sequence[Peer], rounds: int) -> Iterator[Turn]:
 
 @dataclass(frozen=True)
 class Run:
-    """What one peer did with several processes on one file in one round.
+    """The result of one peer with several processes on one file in one round.
 
     Attributes:
         rate: Lines a second, all processes together.
@@ -181,7 +181,7 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
             sender.close()
             crew.append((process, receiver))
         try:
-            told = [_result(receiver, peer, seconds) for _, receiver in crew]
+            results = [_result(receiver, peer, seconds) for _, receiver in crew]
         finally:
             for process, receiver in crew:
                 receiver.close()
@@ -193,9 +193,9 @@ def run_once(peer: Peer, processes: int, seconds: float, turn: int = 0, size: in
         # Who hands its lines to another process is not done before that one is.
         ended = time.monotonic() if shared else start.value + seconds
         found = sum(_count_lines(file) for file in setting.live.parent.glob("app*"))
-    logged = sum(one.lines for one in told)
+    logged = sum(one.lines for one in results)
     rate = logged / (ended - start.value)
-    cpu = sum(one.cpu for one in told) + (time.process_time() - spent if shared else 0.0)
+    cpu = sum(one.cpu for one in results) + (time.process_time() - spent if shared else 0.0)
     return Run(turn, processes, size, peer.name, rate, cpu, logged, found)
 
 
@@ -206,8 +206,8 @@ def _count_lines(file: Path) -> int:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What one process of a run tells: lines, and processor seconds."""
+class _Result:
+    """The result of one process of a run: lines, and processor seconds."""
 
     lines: int
     cpu: float
@@ -241,15 +241,15 @@ def _write(
     cpu = time.process_time() - cpu
     if not shared:
         logging_.end()
-    sender.send(_Told(lines, cpu))
+    sender.send(_Result(lines, cpu))
 
 
-def _result(receiver: Connection, peer: Peer, seconds: float) -> _Told:
-    """What one process told."""
+def _result(receiver: Connection, peer: Peer, seconds: float) -> _Result:
+    """The result that one process has sent."""
     try:
         if receiver.poll(seconds + 2 * PATIENCE):
-            told: _Told = receiver.recv()
-            return told
+            result: _Result = receiver.recv()
+            return result
     except EOFError:
         pass
     raise RuntimeError(f"a process that logged through {peer.name!r} did not come to its end; see its traceback above")

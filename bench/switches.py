@@ -1,4 +1,4 @@
-"""What the switches of `logging` behind `lean_records` save for a line.
+"""The time that the switches of `logging` behind `lean_records` save for a line.
 
     python -m bench.switches [--rounds 300] [--out docs/figures]
 

@@ -123,7 +123,7 @@ def _figures(load: Load, report: Report) -> dict[str, int]:
 
 
 def _complaints(load: Load, report: Report) -> list[str]:
-    """What was wrong with one run."""
+    """The faults of one run."""
     found = [] if report.flawless else [str(report)]
     if load.errors:
         found.append(f"{load.errors} handler errors")

@@ -90,13 +90,13 @@ class Log:
 
     @property
     def good(self) -> bool:
-        """Every line kept, whole, once, in its own file, across enough rollovers."""
+        """Whether every line is there, whole, once, in its own file, across enough rollovers."""
         return self.report.flawless and self.rollovers >= LEAST_ROLLOVERS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one contender did with the load."""
+    """The result of one contender under the load."""
 
     answered: int
     seconds: float
@@ -105,7 +105,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether both logs are."""
+        """Whether both logs are good."""
         return self.app.good and self.access.good
 
 
@@ -240,7 +240,7 @@ def table_of(outcomes: Mapping[str, Outcome]) -> Table:
 
 
 def summary(outcome: Outcome) -> str:
-    """What the reader saw of one contender, in a sentence."""
+    """A sentence about the result of one contender."""
     rollovers = min(outcome.app.rollovers, outcome.access.rollovers)
     if outcome.good:
         return f"every line is there, whole, once, in the file of its own second, across {rollovers} rollovers."
