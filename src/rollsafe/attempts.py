@@ -32,14 +32,14 @@ class Attempts:
     """The attempts of one pass.
 
     Args:
-        quiet: What this process remembers of the changes of files, from pass to pass.
-        failures: What it remembers of failures.
+        quiet: The files that this process has seen in earlier passes.
+        failures: The failures of earlier passes.
         report: Called for what could not be done.
         is_elected: Whether this process is to do it.
 
     Attributes:
         early: The paths of the files to which nothing was done because they were not quiet, or changed.
-        waits: Seconds from now until the attempts that are to be made again.
+        waits: For each attempt that a later pass has to make again, the seconds until then.
     """
 
     def __init__(self, quiet: QuietFiles, failures: Failures, report: Report, is_elected: IsElected) -> None:
@@ -68,7 +68,7 @@ class Attempts:
             paths: The files.
             seconds: How long a file has to be unchanged; also the pause before the next attempt if it is not.
             act: Called with the path and the fingerprint of the file.
-            if_empty: The same as `seconds`, for a file in which nothing is.
+            if_empty: As `seconds`, for an empty file.
             at_once: Whether it does not matter how long the file is unchanged.
             is_fit: Whether the action may be done to a file at all.
         """
@@ -111,12 +111,12 @@ class Attempts:
                 self._record_failure(action, path, error, sentence)
 
     def _check_elected(self) -> None:
-        """Raise NotElected if this process is not to go on."""
+        """Raise NotElected if another process maintains the backups by now."""
         if not self.is_elected():
             raise NotElected
 
     def _put_off(self, path: str, seconds: float) -> None:
-        """Leave a file to a pass that comes after so many seconds."""
+        """Leave a file to a pass that comes `seconds` later."""
         self.early.add(path)
         self.waits.append(seconds)
 

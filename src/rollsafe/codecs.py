@@ -29,7 +29,7 @@ CALLABLE_EXTENSION: Final = ".archive"
 _CHUNK_BYTES: Final = 1 << 20
 _SLICE_BYTES: Final = 1 << 14
 _SYNC_BYTES: Final = 8 << 20
-# What is left free for the processes that write the log: so many bytes, or this fraction (1/20) if that is less.
+# Free space that is left for the processes that write the log: bytes, or one part in 20 of the disk if that is less.
 _RESERVE_BYTES: Final = 16 << 20
 _RESERVE_SHARE: Final = 20
 

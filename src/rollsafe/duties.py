@@ -1,6 +1,6 @@
-"""What a handler wants done with its backups, as its attributes and overridden methods are at the moment of the call.
+"""The work that a handler wants done on its backups, by its attributes and overridden methods.
 
-They are read each time, because an application may set them at any time.
+They are read at each call, because an application may set them at any time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Maintained(Protocol):
         """Give a rolled file its final name, or do more than that."""
 
     def getFilesToDelete(self) -> list[str]:
-        """Full paths of the backups that are to be removed."""
+        """Full paths of the backups to remove."""
 
     def _replaces(self, name: str) -> bool:
         """Whether the application has a method of its own in the place of one of ours."""
@@ -46,7 +46,7 @@ class Maintained(Protocol):
 
 
 class Duties:
-    """What is to be done with the backups of one handler.
+    """The work that one handler wants done on its backups.
 
     Args:
         handler: The handler.
@@ -62,7 +62,7 @@ class Duties:
         self.codec = codec
 
     def limits(self) -> Limits:
-        """What may be kept."""
+        """The limits for the backups."""
         handler = self._handler
         return Limits(handler.backupCount, handler.max_age, handler.max_total_bytes, handler.min_free_bytes)
 

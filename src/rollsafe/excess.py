@@ -1,4 +1,4 @@
-"""Which backups on the disk exceed the limits: what the pure :mod:`rollsafe.retention` has to know, looked up."""
+"""The backups on the disk that exceed the limits: this module looks at the files, :mod:`rollsafe.retention` decides."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
     Args:
         listings: Of all directories of a log, first the one in which new backups go.
         recognisers: A file counts as a backup if one of them recognises its name.
-        limits: What may be kept.
-        quiet: What this process has seen of the wall clock.
+        limits: The limits.
+        quiet: Whether this process believes the wall clock.
     """
     inventory = inventory_of(listings, recognisers)
     has_too_many = 0 < limits.count < len(inventory.certain)

@@ -1,4 +1,4 @@
-"""What failed with which backup, and when to try again."""
+"""Failures: which action has failed with which backup, and when to try again."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rollsafe.background import sleep
 from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION, Names
 from rollsafe.scratch import made_for
 
-# After so many seconds of work on files, other threads get a turn of so many seconds: a directory may have thousands.
+# Seconds of work on files until other threads get a turn, and seconds of that turn: a directory may have thousands.
 _WORK_S: Final = 0.0001
 _TURN_S: Final = 0.0005
 # The most directories of one log that are looked into. With one for each day, they are of more than ten years.

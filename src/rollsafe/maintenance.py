@@ -69,7 +69,7 @@ class Maintenance:
         self._next_step_at = inf
         self.held_files = HeldFiles(self._handler, self.duties, self._lock_path)
 
-    # What the thread asks and calls.
+    # For the thread.
 
     @property
     def due(self) -> float:
@@ -104,7 +104,7 @@ class Maintenance:
                 self._election.end()
             self._next_step_at = next_step_at
 
-    # What the handler calls.
+    # For the handler.
 
     def leased(self) -> None:
         """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
@@ -171,7 +171,7 @@ class Maintenance:
         try:
             wait = self.make_pass(self._election.is_still_won)
         except NotElected:
-            # The lock is lost, perhaps to no other process, as where its file was removed. Take part in the next
+            # Perhaps no other process has the lock now, because its file was removed. So take part in the next
             # election, and do the rest then.
             self._election.end()
             self._has_work = True

@@ -42,8 +42,8 @@ class MaintenancePass:
 
     Args:
         listings: The files of each directory of backups.
-        quiet: What this process remembers of the changes of files, from pass to pass.
-        failures: What it remembers of failures.
+        quiet: The files that this process has seen in earlier passes.
+        failures: The failures of earlier passes.
         report: Called for what could not be done.
         is_elected: Whether this process is to do it.
     """

@@ -44,7 +44,7 @@ class QuietFiles:
         A rename sets the ctime of a file too (measured on ext4, xfs, btrfs, tmpfs and overlay), so a file that was seen
         unchanged for QUIET_S is neither the live file nor one to which a process writes without a recheck.
 
-        A process that lives for a moment sees no file for so long. It takes a file for quiet if its ctime, which nobody
+        A process that lives for a moment cannot wait for that. It takes a file for quiet if its ctime, which no program
         can set, is minutes old. It does not if it has seen the wall clock being set: a clock that is set forward just
         after a rollover makes a new file look old.
         """

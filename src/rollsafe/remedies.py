@@ -1,4 +1,4 @@
-"""What a user can do about a call that was refused."""
+"""Remedies for refused calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def remedy_for(error: BaseException) -> str:
-    """What to do about a refused call, by the paths of its error and the files there; empty if that is not known."""
+    """The remedy for a refused call, by the paths of its error and the files there; empty if none is known."""
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return ""
     user = f"give user {os.geteuid()} write permission on"

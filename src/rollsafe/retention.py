@@ -19,21 +19,21 @@ from typing import Final
 from rollsafe.locks import live_name_of
 from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 
-# An interval may begin so many seconds from now: another process may roll over by a clock that is ahead of this one. A
-# minute, because CPython's own test of getFilesToDelete has backups of the next 45 seconds.
+# The most seconds until an interval of a backup begins: another process may roll over by a clock that is ahead of this
+# one. A minute, because CPython's own test of getFilesToDelete has backups of the next 45 seconds.
 _MOST_AHEAD_S: Final = 60.0
 # A machine whose clock was not set yet believes that it is 1970. No backup is too old because it was made then.
 _CLOCK_IS_SET_S: Final = 365 * 86400.0
 
-# For so many seconds a clock has to be right before it may decide that a backup is too old.
+# Seconds for which a clock has to be right before it may decide that a backup is too old.
 _SETTLED_S: Final = 600.0
-# The wall clock may be set by so many seconds without counting as another clock.
+# The most seconds by which the wall clock may be set without counting as another clock.
 _STEP_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be kept. A backup that exceeds any limit is removed, the oldest first; 0 and None are no limit."""
+    """Limits for the backups. Those that exceed a limit are removed, the oldest first; 0 and None are no limit."""
 
     count: int = 0
     """Backups, as the handler's backupCount."""
