@@ -142,12 +142,6 @@ class Inventory:
     """The files that look like backups, but whose interval is not certain; sorted."""
 
 
-def take_inventory(files: Iterable[str], recognisers: Sequence[Names], now: float) -> Inventory:
-    """Recognise the backups of a log by their names; see `recognise` and `put_in_order`."""
-    found, uncertain = recognise(files, recognisers, now)
-    return Inventory(put_in_order(found, now), tuple(uncertain))
-
-
 def recognise(
     files: Iterable[str], recognisers: Sequence[Names], now: float, directory: str = ""
 ) -> tuple[list[Found], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -21,9 +22,10 @@ from rollsafe.retention import (
     Limits,
     Stored,
     clock_agrees,
+    put_in_order,
+    recognise,
     select_expired,
     settling_time,
-    take_inventory,
 )
 from rollsafe.schedule import Schedule
 
@@ -36,6 +38,12 @@ def backups(*sizes: int) -> list[Stored]:
     return [
         Stored((f"app.log.{number}",), NOW - (len(sizes) - 1 - number) * DAY, size) for number, size in enumerate(sizes)
     ]
+
+
+def take_inventory(files: Iterable[str], recognisers: list[Names], now: float) -> Inventory:
+    """The backups of a log, by their names."""
+    found, uncertain = recognise(files, recognisers, now)
+    return Inventory(put_in_order(found, now), tuple(uncertain))
 
 
 def gone(stored: list[Stored], limits: Limits, free: float = inf) -> list[int]:
