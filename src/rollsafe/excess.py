@@ -13,16 +13,8 @@ from rollsafe.listing import Listing, slowly
 from rollsafe.locks import Identity, identity_of
 from rollsafe.names import Names
 from rollsafe.quiet import QuietFiles
-from rollsafe.retention import (
-    Found,
-    Inventory,
-    Limits,
-    Removal,
-    Stored,
-    put_in_order,
-    recognise,
-    select_expired,
-)
+from rollsafe.recognition import Found, Inventory, put_in_order, recognise
+from rollsafe.retention import Limits, Removal, Stored, select_expired
 
 
 @dataclass(frozen=True, slots=True)

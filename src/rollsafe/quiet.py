@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 from math import inf
 from typing import Final
 
+from rollsafe.clocks import ClockWitness, clock_agrees, settling_time
 from rollsafe.file_names import Fingerprint
-from rollsafe.retention import ClockWitness, clock_agrees, settling_time
 
 # Seconds since its last change after which a file is quiet at first sight.
 _OLD_S: Final = 600.0

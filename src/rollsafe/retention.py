@@ -1,34 +1,15 @@
-"""Which backups are removed, and why: a pure decision about names, sizes and one moment.
+"""Which backups exceed the limits, and why: a pure decision about sizes and one moment.
 
-**No file is removed unless it is certain that it is an old backup.** A backup is counted, and may be removed, if its
-name tells one interval of this log (`Names.interval`), and that interval has begun. All other files are kept, and the
-tools list them: a name that another interval has too, one that cannot be read, one of the future. A backup of the
-future was made while the clock was ahead, and would crowd out the backups of today. And no backup is too old by a clock
-that the files contradict (`clock_agrees`): a clock that is years ahead for some seconds after a boot would otherwise
-remove all backups.
+It gets only files that are backups for certain (:mod:`rollsafe.recognition`). No backup is too old by a clock that the
+files contradict (:mod:`rollsafe.clocks`).
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final
-
-from rollsafe.locks import live_name_of
-from rollsafe.names import ROLLED_EXTENSION, Backup, Names
-
-# The most seconds until an interval of a backup begins: another process may roll over by a clock that is ahead of this
-# one. A minute, because CPython's own test of getFilesToDelete has backups of the next 45 seconds.
-_MOST_AHEAD_S: Final = 60.0
-# A machine whose clock was not set yet believes that it is 1970. No backup is too old because it was made then.
-_CLOCK_IS_SET_S: Final = 365 * 86400.0
-
-# Seconds for which a clock has to be right before it may decide that a backup is too old.
-_SETTLED_S: Final = 600.0
-# The most seconds by which the wall clock may be set without counting as another clock.
-_STEP_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,136 +56,6 @@ class Removal:
     backup: Stored
     reason: str
     """Why, for people: "one of 9 backups, backupCount=7"."""
-
-
-class ClockWitness:
-    """For how long one process has seen the wall clock keep pace with the monotonic clock.
-
-    Args:
-        wall: The wall clock now, seconds since the epoch.
-        tick: The monotonic clock now.
-    """
-
-    def __init__(self, wall: float, tick: float) -> None:
-        self._since = tick
-        self._ahead = wall - tick
-        self.has_seen_it_set = False
-        """Whether the calls of `steady_for` have noticed that the wall clock was set."""
-
-    def steady_for(self, wall: float, tick: float) -> float:
-        """For how many seconds the wall clock has not been set, as far as the calls of this method notice."""
-        if abs(wall - tick - self._ahead) > _STEP_S:
-            self._since = tick
-            self.has_seen_it_set = True
-        self._ahead = wall - tick
-        return tick - self._since
-
-
-def settling_time(max_age: float) -> float:
-    """For how many seconds a clock has to be right before it may decide that a backup is older than `max_age`."""
-    return min(_SETTLED_S, max_age / 2)
-
-
-def clock_agrees(written: Iterable[float], now: float, max_age: float) -> bool:
-    """Whether the files of a log bear out that it is `now`.
-
-    They do if one of them was written less than `max_age` ago, but not in the last minutes: even a clock that has been
-    wrong for a moment has stamped some files. They also do if none of them was written longer ago, because then none
-    contradicts the clock.
-
-    Args:
-        written: When each was last written; seconds since the epoch.
-        now: The time by the clock.
-        max_age: The age that the clock is to decide about, in seconds.
-    """
-    ages = [now - moment for moment in written if moment >= _CLOCK_IS_SET_S]
-    return all(age <= max_age for age in ages) or any(settling_time(max_age) <= age <= max_age for age in ages)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that is a backup for certain."""
-
-    path: str
-    key: tuple[float, str, int]
-    """The start of its interval (-inf if it has none), its suffix, its number; sorts in the order of time."""
-    end: float | None
-    """The end of its interval, None if that is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The files of a log, by name."""
-
-    certain: tuple[Stored, ...]
-    """The backups to which the limits apply, oldest first, without sizes."""
-    uncertain: tuple[str, ...]
-    """The files that look like backups, but whose interval is not certain; sorted."""
-
-
-def recognise(
-    files: Iterable[str], recognisers: Sequence[Names], now: float, directory: str = ""
-) -> tuple[list[Found], list[str]]:
-    """The backups in a directory, and the paths of the files that only look like backups.
-
-    Args:
-        files: The names of the regular files of the directory, or some of them.
-        recognisers: The first has the names that the handler makes, the others those of a handler with another `when`.
-        now: Seconds since the epoch.
-        directory: The directory, for the paths.
-    """
-    names = sorted(files)
-    own = recognisers[0]
-    # The live files of other logs, which have lock files. Their names may look like those of backups.
-    others_live = set(filter(None, map(live_name_of, names)))
-    backups, uncertain = [], []
-    for name in names:
-        final = name.removesuffix(ROLLED_EXTENSION)
-        path = f"{directory}/{name}" if directory else name
-        if name in others_live:
-            continue
-        recogniser, backup = _recognised(final, recognisers)
-        if backup is None:
-            if own.resembles(final):
-                uncertain.append(path)
-            continue
-        if final != name and backup.extension:  # No rollover makes a rolled file that is compressed.
-            continue
-        interval = recogniser.interval(backup)
-        known = recogniser.is_asked_for(backup) if interval is None else interval.start <= now + _MOST_AHEAD_S
-        if not known:
-            uncertain.append(path)
-            continue
-        # The name of another handler's backup tells when its interval begins, but not how many units of `when` it has.
-        end = interval.end if interval and recogniser is own else None
-        backups.append(Found(path, (interval.start if interval else -inf, backup.suffix, backup.sequence), end))
-    return backups, uncertain
-
-
-def put_in_order(found: Iterable[Found], now: float) -> tuple[Stored, ...]:
-    """The backups that these files make up, oldest first: a plain file and the archive that was made of it are one."""
-    groups: dict[tuple[float, str, int], list[Found]] = {}
-    for file in found:
-        groups.setdefault(file.key, []).append(file)
-    keys = sorted(groups)
-    backups = []
-    for index, key in enumerate(keys):
-        end = groups[key][-1].end
-        if end is None and key[0] > -inf:
-            end = next((later[0] for later in keys[index + 1 :] if later[0] > key[0]), None)
-        if end is not None and key[0] < _CLOCK_IS_SET_S <= now:
-            end = None
-        backups.append(Stored(tuple(file.path for file in groups[key]), end))
-    return tuple(backups)
-
-
-def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup | None]:
-    """The first recogniser that accepts a name, and the parts of the name."""
-    for recogniser in recognisers:
-        backup = recogniser.parse(name)
-        if backup is not None:
-            return recogniser, backup
-    return recognisers[0], None
 
 
 def select_expired(backups: Sequence[Stored], limits: Limits, now: float, free: float = inf) -> list[Removal]:

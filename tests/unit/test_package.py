@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from rollsafe import names, retention, schedule, suffixes
+from rollsafe import clocks, names, recognition, retention, schedule, suffixes
 from tests.support.modules import MODULES, PACKAGE
 
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
@@ -32,7 +32,7 @@ INSIDE_ADAPTERS = {
     "flask_files",
 }
 """Modules that only adapters and one another import."""
-PURE = [suffixes, schedule, names, retention]
+PURE = [suffixes, schedule, names, clocks, recognition, retention]
 
 # Each module of the package, and those that it imports: neither more nor fewer. A new module gets its line here.
 # A name is written without `rollsafe.`; the package itself is `__init__`.
@@ -81,6 +81,7 @@ IMPORTS: dict[str, set[str]] = {
     "attempts": {"failures", "file_names", "ledger", "listing", "quiet", "scratch"},
     "background": set(),
     "bounded_lock": {"events", "locks"},
+    "clocks": set(),
     "codecs": {"background", "errors", "places", "scratch"},
     "conflicts": {"handlers", "locks", "note", "settings", "tools.status", "wiring"},
     "durations": set(),
@@ -90,7 +91,7 @@ IMPORTS: dict[str, set[str]] = {
     "environment": set(),
     "errors": set(),
     "events": set(),
-    "excess": {"listing", "locks", "names", "quiet", "retention"},
+    "excess": {"listing", "locks", "names", "quiet", "recognition", "retention"},
     "failures": set(),
     "file_limit": {"locks", "open_file"},
     "file_names": {"ledger", "locks", "places", "renames", "scratch"},
@@ -191,13 +192,14 @@ IMPORTS: dict[str, set[str]] = {
     "ownership": {"locks", "note", "places"},
     "pending": set(),
     "places": {"errors", "walk"},
-    "quiet": {"file_names", "retention"},
+    "quiet": {"clocks", "file_names"},
+    "recognition": {"clocks", "locks", "names", "retention"},
     "records": {"errors"},
     "remedies": set(),
     "renames": {"places"},
     "renewal": {"live_file", "naming", "open_file", "pending", "rollover"},
     "reports": {"encoder", "remedies"},
-    "retention": {"locks", "names"},
+    "retention": set(),
     "rollover": {
         "bounded_lock",
         "events",

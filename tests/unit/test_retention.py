@@ -15,18 +15,10 @@ from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError
 from rollsafe._options import checked_age, checked_size
+from rollsafe.clocks import ClockWitness, clock_agrees, settling_time
 from rollsafe.names import Names, recognisers_of
-from rollsafe.retention import (
-    ClockWitness,
-    Inventory,
-    Limits,
-    Stored,
-    clock_agrees,
-    put_in_order,
-    recognise,
-    select_expired,
-    settling_time,
-)
+from rollsafe.recognition import Inventory, put_in_order, recognise
+from rollsafe.retention import Limits, Stored, select_expired
 from rollsafe.schedule import Schedule
 
 DAY = 86400.0

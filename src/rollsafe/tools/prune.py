@@ -63,7 +63,7 @@ def doubts_clock(log: Log, limits: Limits) -> bool:
 
 
 def uncertain(log: Log) -> list[str]:
-    """Full paths of the files that look like backups of a log, and that no limit removes: see `retention`.
+    """Full paths of the files that look like backups of a log, and that no limit removes: see `recognition`.
 
     Raises:
         ConfigurationError, OSError: As for `removals`.
