@@ -104,10 +104,10 @@ def test_everything_that_only_looks_like_a_name_is_somewhere() -> None:
     ("text", "names"),
     [
         ('logger_class = "rollsafe.gunicorn.Logger"', ["rollsafe.gunicorn.Logger"]),
-        ("Where `rollsafe.names` stands.", ["rollsafe.names"]),
-        ("from rollsafe import (\n    names,\n    FileLock,\n)", ["rollsafe.names", "rollsafe.FileLock"]),
-        ("from rollsafe.names import Backup as Name", ["rollsafe.names", "rollsafe.names.Backup"]),
-        ("xattr user.rollsafe.app.log of src/rollsafe.names", []),
+        ("Where `rollsafe.schedule` stands.", ["rollsafe.schedule"]),
+        ("from rollsafe import (\n    schedule,\n    FileLock,\n)", ["rollsafe.schedule", "rollsafe.FileLock"]),
+        ("from rollsafe.schedule import Interval as Name", ["rollsafe.schedule", "rollsafe.schedule.Interval"]),
+        ("xattr user.rollsafe.app.log of src/rollsafe.schedule", []),
     ],
 )
 def test_names_are_found_in_strings_prose_and_imports(text: str, names: list[str]) -> None:
@@ -121,7 +121,7 @@ def test_names_are_found_in_strings_prose_and_imports(text: str, names: list[str
         ("rollsafe.tools.catalog.os.listdir", True),
         ("rollsafe.handlers.SafeTimedRotatingFileHandler.maxBytes", True),
         ("rollsafe.lost", False),
-        ("rollsafe.names.lost", False),
+        ("rollsafe.schedule.lost", False),
     ],
 )
 def test_a_name_that_is_not_there_is_noticed(name: str, there: bool) -> None:

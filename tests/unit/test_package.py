@@ -481,9 +481,9 @@ def test_pure_modules_import_the_standard_library_only_and_neither_os_nor_loggin
 @pytest.mark.parametrize(
     ("source", "modules"),
     [
-        ("import rollsafe.names", {"names"}),
-        ("from rollsafe.names import Backup", {"names"}),
-        ("from rollsafe import names, FileLock", {"names", "__init__"}),
+        ("import rollsafe.schedule", {"schedule"}),
+        ("from rollsafe.schedule import Interval", {"schedule"}),
+        ("from rollsafe import schedule, FileLock", {"schedule", "__init__"}),
         ("from . import cli", {"cli"}),
         ("from .flask import init_app", {"flask"}),
         ("from .tools.catalog import Log", {"tools.catalog"}),
@@ -504,8 +504,8 @@ def test_the_reading_of_imports_sees_every_form(source: str, modules: set[str]) 
     [
         ("from . import catalog", {"tools.catalog"}),
         ("from .words import told", {"tools.words"}),
-        ("from .. import names, FileLock", {"names", "__init__"}),
-        ("from ..names import Backup", {"names"}),
+        ("from .. import schedule, FileLock", {"schedule", "__init__"}),
+        ("from ..schedule import Interval", {"schedule"}),
     ],
 )
 def test_relative_imports_are_read_from_the_package_that_they_stand_in(source: str, modules: set[str]) -> None:
