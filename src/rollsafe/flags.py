@@ -73,7 +73,7 @@ def _vain_capture(cfg: Any) -> Iterator[str]:
     rotated = {os.path.realpath(handler.baseFilename) for _, handler in attached()}
     if _captures(cfg) and os.path.realpath(cfg.errorlog) in rotated:
         yield (
-            f"--capture-output puts standard output into {cfg.errorlog!r}, which is rotated, so it goes on into the"
+            f"--capture-output puts standard output into {cfg.errorlog!r}, which is rotated, so it continues in the"
             " backups; give --error-logfile a file that the preset does not have"
         )
 
@@ -87,7 +87,7 @@ def _vain_metrics(cfg: Any, log: Any) -> Iterator[str]:
     if not isinstance(log, Statsd):
         yield (
             f"--statsd-host has no effect, because logger_class is {type(log).__module__}.{type(log).__qualname__},"
-            " which sends no metrics; let it be rollsafe.gunicorn.Logger or a subclass of"
+            " which sends no metrics; use rollsafe.gunicorn.Logger or a subclass of"
             " gunicorn.instrument.statsd.Statsd"
         )
 

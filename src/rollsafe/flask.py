@@ -96,7 +96,7 @@ def _warn_of_unseen_settings() -> None:
     if names := sorted(os.fsdecode(name) for name in unseen_variables() if VARIABLE_PREFIX.encode() in name):
         warnings.warn(
             f"{', '.join(names)} came into the environment after Python had read it (pyuwsgi does that), so app.config"
-            " lacks what it says; call rollsafe.uwsgi.install() before app.config is filled",
+            " lacks them; call rollsafe.uwsgi.install() before app.config is filled",
             RuntimeWarning,
             stacklevel=3,
         )

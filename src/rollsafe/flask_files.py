@@ -98,8 +98,8 @@ def other_files(
             gone.append(handler)
         elif app.name in (each.name for each in apps):
             warnings.warn(
-                f"another application is named {app.name!r}, and logs to {handler.baseFilename!r}; what their logger"
-                f" gets outside requests and application contexts goes to {path!r}; give each its own name",
+                f"another application is named {app.name!r}, and logs to {handler.baseFilename!r}; lines of their"
+                f" logger outside requests and application contexts go to {path!r}; give each its own name",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -33,7 +33,7 @@ _HELP = {
     "rollovers": "Rollovers made by this process",
     "lock_waits": "How often the rollover lock was not free at once",
     "spilled": "Lines that had to wait in memory because writing failed",
-    "dropped": "Lines that were dropped because what waits in memory is bounded",
+    "dropped": "Lines that were dropped because the memory for waiting lines was full",
 }
 
 

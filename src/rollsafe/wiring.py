@@ -51,7 +51,7 @@ def removed_handlers(given: Mapping[str, str]) -> Iterator[str]:
         if path not in kept:
             yield (
                 f"{path!r} is not written any more, because the application has taken its handler off {name}, as a"
-                " dictConfig, fileConfig or basicConfig(force=True) does that names this logger; leave the logger out"
+                " dictConfig, fileConfig or basicConfig(force=True) that names this logger does; leave the logger out"
                 " there, or give it a handler of this file there"
             )
 
