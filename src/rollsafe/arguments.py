@@ -1,4 +1,4 @@
-"""Checks of the arguments that name a place in the file system; they come before anything is opened."""
+"""Checks of the arguments that name a place in the file system, before any file is opened."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rollsafe.special_files import is_special, resolve_live_path
 
 
 def decided_lock_writes(value: bool | None, path: str) -> bool:
-    """Whether each line of the live file `path` is to be written under the lock: as said, else by the mount table.
+    """Whether each line of the live file `path` is written under the lock: as given, or else by the mount table.
 
-    Warns (RuntimeWarning) where that cannot exclude other hosts and nobody has decided.
+    Warns (RuntimeWarning) if nothing is given and the lock cannot exclude other hosts.
     """
     if value is not None:
         return value
@@ -51,7 +51,7 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
     beside = os.path.dirname(live)
     try:
         directory = resolved(directory)
-        # With owner and mode of the other one: who logs there rolls over.
+        # With owner and mode of the other directory, because the users who log there roll over.
         make_directory(directory, os.stat(beside))
         apart = _are_apart(beside, directory)
     except NotOurs as error:
@@ -70,30 +70,30 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
 
 
 def _are_apart(source: str, target: str) -> bool:
-    """Whether no file can be renamed from one directory to another, whoever asks; tried, see `renames`.
+    """Whether no user can rename a file from one directory to another; it is tried, see `renames`.
 
     Raises:
-        OSError: One of them cannot be looked at.
+        OSError: One of them cannot be inspected.
     """
     if os.path.samefile(source, target):
         return False
     try:
         try_rename(source, target)
     except OSError as error:
-        # Another refusal may be over when the rollover comes: permission is given later, or the workers have it.
+        # Another refusal may end before the rollover: permission may come later, or the workers have it.
         return error.errno == errno.EXDEV or os.stat(source).st_dev != os.stat(target).st_dev
     return False
 
 
 def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
-    """The absolute path of the live file, links followed, or a LogFileError that says what is wrong with it.
+    """The absolute path of the live file, with links followed, or a LogFileError that says why it cannot be used.
 
-    `{hostname}` in it is replaced. With `delay` the permission is not asked for: it may come later.
+    `{hostname}` in it is replaced. With `delay` the permission is not checked, because it may come later.
     """
     given = os.fspath(filename)
     if "{hostname}" in given:
         host = os.uname().nodename
-        # Who sets it may be a DHCP server.
+        # A DHCP server may have set it.
         if "/" in host or host in ("", ".", ".."):
             raise LogFileError(f"filename={given!r}: the name of this host, {host!r}, can be no part of a file name")
         given = given.replace("{hostname}", host)

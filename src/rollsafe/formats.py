@@ -1,6 +1,6 @@
-"""Format strings of `logging` made into functions: one f-string instead of a `%` over the record's dictionary.
+"""Functions made of the format strings of `logging`: one f-string instead of a `%` over the record's dictionary.
 
-Pure. What cannot be told in an f-string with exactly the same result is left to `logging`.
+Pure. `logging` itself formats everything for which an f-string would not give exactly the same result.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ Compiled = Callable[[LogRecord], str]
 
 _PERCENT = re.compile(r"%(?:(?P<escaped>%)|\((?P<name>\w+)\)(?P<how>[#0+ -]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]))")
 _DOLLAR = string.Template.pattern
-# Of `str.format`; quotes, backslashes and nested fields stay out of the source that is made.
+# The format specifications of `str.format` without quotes, backslashes and nested fields, which the source cannot have.
 _SPECIFICATION = re.compile(r"[\w <>=^+\-#,.%*/:]*", re.ASCII)
 
 _CONVERSIONS = (None, "r", "s", "a")
 
-# Literal text, or a field: its name, and what stands behind it in the f-string or the %-conversion for it.
+# Literal text, or a field: its name, and the text after it in the f-string, or its %-conversion.
 _Part = str | tuple[str, str]
 
 
 def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
     """The function that gives the same text as `logging` with `fmt`, or None if that needs `logging` itself.
 
-    Fields are attributes of the record; `message` and `asctime` have to be made before. Where one is missing, the
-    function raises AttributeError.
+    Fields are attributes of the record; `message` and `asctime` must be made before. The function raises AttributeError
+    if one is missing.
 
     Args:
         fmt: A format string.
         style: "%", "{" or "$".
-        defaults: Values for fields that a record does not have; asked for with each record, as they may change.
+        defaults: Values for fields that a record lacks; read for each record, because they may change.
     """
     try:
         parts = list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
@@ -56,22 +56,22 @@ def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compile
         if how.startswith("%"):
             names[f"how{len(names)}"], value, how = how, f"how{len(names)} % ({value},)", ""
         source.append(f"{{{value}{how}}}")
-    # repr() quotes the literal text; the fields between hold nothing that it would change.
+    # repr() quotes the literal text; the fields between have no character that it would change.
     try:
         function: Compiled = eval(f"lambda record: f{''.join(source)!r}", names)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        # What `logging` takes until a record comes (validate=False), and more fields than the compiler takes.
+        # `logging` accepts some formats until a record comes (validate=False); others have too many fields to compile.
         return None
     return function
 
 
 def _is_plain(field: str) -> bool:
-    """Whether `field` can be read as an attribute: of the record alone, not of its class."""
+    """Whether `field` can be read as an attribute of the record that its class does not have."""
     return field.isidentifier() and not keyword.iskeyword(field) and not hasattr(LogRecord, field)
 
 
 def _percent_parts(fmt: str) -> Iterator[_Part]:
-    """The parts of a %-format; ValueError where it has a `%` that is nothing of what `logging` documents."""
+    """The parts of a %-format; ValueError if it has a `%` that the documentation of `logging` does not explain."""
     end = 0
     for match in _PERCENT.finditer(fmt):
         yield _without("%", fmt[end : match.start()])
@@ -84,7 +84,7 @@ def _percent_parts(fmt: str) -> Iterator[_Part]:
 
 
 def _brace_parts(fmt: str) -> Iterator[_Part]:
-    """The parts of a {-format; ValueError where a field is not a plain one."""
+    """The parts of a {-format; ValueError if a field is not a plain one."""
     for literal, field, specification, conversion in string.Formatter().parse(fmt):
         yield literal
         if field is not None:
@@ -94,7 +94,7 @@ def _brace_parts(fmt: str) -> Iterator[_Part]:
 
 
 def _dollar_parts(fmt: str) -> Iterator[_Part]:
-    """The parts of a $-format; ValueError where it has a `$` that `string.Template` refuses."""
+    """The parts of a $-format; ValueError if it has a `$` that `string.Template` refuses."""
     end = 0
     for match in _DOLLAR.finditer(fmt):
         yield fmt[end : match.start()]

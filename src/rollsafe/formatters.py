@@ -1,4 +1,4 @@
-"""One record, one physical line: control characters escaped, the text of the current second formatted once."""
+"""One record becomes one physical line: control characters are escaped, the text of a second is made once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rollsafe.formats import compile_format
 from rollsafe.overrides import is_replaced, original
 from rollsafe.stamps import FIELD, ends_with_stamp
 
-# Of the format characters those that change the order in which the characters of a line are shown, so that a reader
-# sees another line than was written (CVE-2021-42574): the marks, embeddings, overrides and isolates of bidi text.
+# The format characters that change the order in which the characters of a line are shown, so that a reader sees another
+# line than the one that was written (CVE-2021-42574): marks, embeddings, overrides and isolates of bidirectional text.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _CONTROLS = re.compile(rf"[{_CONTROL}]")
 _TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
@@ -30,11 +30,11 @@ _SHORT_MEANINGS = {escaped: char for char, escaped in _SHORT_ESCAPES.items()}
 def escape(text: str) -> str:
     r"""Return `text` with no control character and no line separator in it, so that it fills one line (CWE-117).
 
-    Escaped are C0 (tab and newline too), DEL, C1 (NEL too), U+2028 and U+2029, and the controls of bidirectional text
+    It escapes C0 (with tab and newline), DEL, C1 (with NEL), U+2028 and U+2029, and the controls of bidirectional text
     (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069): as ``\n``, ``\r``, ``\t``, else as ``\xhh`` or
     ``\uhhhh`` with lower-case hex digits. A backslash is doubled only where it would be misread: before a
     backslash, before one of ``n r t x u``, and before a character that is escaped. Any other backslash stays
-    single, so ``\"`` in gunicorn's access lines is left as it is.
+    single, so ``\"`` in gunicorn's access lines does not change.
 
     `unescape` is the inverse for every string. Escaping twice is not the same as escaping once.
     """
@@ -65,11 +65,11 @@ def _meaning(match: re.Match[str]) -> str:
     return _SHORT_MEANINGS.get(match[0]) or chr(int(match[0][2:], 16))
 
 
-# Start (seconds since the epoch), its time text, and what follows for each millisecond; None for nothing.
+# Start (seconds since the epoch), its time text, and the text that follows for each millisecond; None for nothing.
 _Second = tuple[float, str, Mapping[float, str] | None]
 _NO_SECOND: _Second = (inf, "", None)
 
-# The methods of the base class that a compiled format does the work of.
+# The methods of the base class whose work a compiled format does.
 _Formatter = logging.Formatter
 _FORMAT = original(_Formatter, "format")
 _FORMAT_MESSAGE = original(_Formatter, "formatMessage")
@@ -80,7 +80,7 @@ _STYLE_METHODS = {
     for style in (logging.PercentStyle, logging.StrFormatStyle, logging.StringTemplateStyle)
     for name in ("format", "_format")
 }
-# Attributes that change what a compiled format has to do.
+# Attributes that change the work of a compiled format.
 _COMPILED_ATTRIBUTES = frozenset({"formatMessage", "formatTime", "usesTime", "_style"})
 _TIME_ATTRIBUTES = frozenset({"converter", "datefmt", "default_time_format", "default_msec_format"})
 
@@ -94,11 +94,11 @@ class LineFormatter(logging.Formatter):
 
     The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
     change of a class attribute such as `logging.Formatter.converter`, or of a method of the style, takes effect with
-    the next second. All else that is replaced, on an object or a class, takes effect with the next record.
+    the next second. Any other change, of an object or a class, takes effect with the next record.
 
     Raises `ConfigurationError` for an unknown `style`, for `defaults` that map nothing, and for a `fmt` that does not
-    fit its style (with ``validate=False`` such a `fmt` is found out only when a record is formatted). A field that
-    neither the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries one.
+    fit its style (with ``validate=False``, only the formatting of a record shows that). A field that
+    neither the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
     """
 
     _is_made = False
@@ -116,9 +116,9 @@ class LineFormatter(logging.Formatter):
         if style not in ("%", "{", "$"):
             raise ConfigurationError(f"style={style!r} is unknown; use '%', '{{' or '$'")
         if defaults is not None and not isinstance(defaults, Mapping):
-            # The base class would find out with each record, and lose it.
+            # The base class would notice that with each record, and lose the record.
             raise ConfigurationError(f"defaults={defaults!r} is no mapping; give one such as {{'trace': '-'}}")
-        # The base class needs a dict; the same one, because the application may change what is in it.
+        # The base class needs a dict. It is the same one, because the application may change it.
         values = defaults if defaults is None or isinstance(defaults, dict) else dict(defaults)
         try:
             super().__init__(fmt, datefmt, style, validate, defaults=values)
@@ -146,7 +146,7 @@ class LineFormatter(logging.Formatter):
             or cls.formatMessage is not _FORMAT_MESSAGE
             or cls.formatTime is not _FORMAT_TIME
             or _Formatter.format is not _FORMAT
-            # As recipes for a format by level change it.
+            # Recipes for a format by level change it.
             or self._style._fmt is not self._compiled_fmt
         ):
             return self._text_by_base(record)
@@ -161,19 +161,19 @@ class LineFormatter(logging.Formatter):
                 record.asctime = second if thousandths is None else second + thousandths[record.msecs]
             text = make(record)
         except (AttributeError, LookupError, TypeError):
-            # A field is missing, or the time is unusual: the base class knows what to do or to say.
+            # A field is missing, or the time is unusual: the base class does the work, or raises.
             return self._text_by_base(record)
         if not self._escape:
             return text
         if text.isascii():
             plain = text.encode()
-            # The same object where nothing is replaced, so that the bytes need not be compared.
+            # It is the same object if nothing was replaced, so the bytes need not be compared.
             if plain.translate(_KEEP_PLAIN) is plain:
                 return text
         return escape(text)
 
     def _text_by_base(self, record: logging.LogRecord) -> str:
-        """The text as the base class makes it of all that is there, and as one line."""
+        """The text of the base class, with traceback and stack, as one line."""
         text = super().format(record)
         if not self._escape:
             return text
@@ -182,7 +182,7 @@ class LineFormatter(logging.Formatter):
         return escape(text)
 
     def _with_stamp_last(self, record: logging.LogRecord, text: str) -> str:
-        """The same text with the stamp behind traceback and stack, which the base class puts at the very end."""
+        """The text with the stamp after the traceback and stack, which the base class puts at the very end."""
         line = self.formatMessage(record)
         stamp = getattr(record, FIELD, None)
         if not (isinstance(stamp, str) and line.endswith(stamp) and text.startswith(line) and len(line) < len(text)):
@@ -207,7 +207,7 @@ class LineFormatter(logging.Formatter):
             self._check_overrides()
 
     def _check_overrides(self) -> None:
-        """Find out what of this object was replaced; what its class has is looked at with each record."""
+        """Find out which methods of this object were replaced; those of its class are compared for each record."""
         self._uses_time = self.usesTime()
         kept = not (
             is_replaced(self, "formatMessage", _FORMAT_MESSAGE)
@@ -217,19 +217,19 @@ class LineFormatter(logging.Formatter):
         self._make = self._compiled if kept and self._has_known_style() else None
 
     def _has_known_style(self) -> bool:
-        """Whether the text is made by the style of `logging` that was compiled."""
+        """Whether the style object is still the one of `logging` that was compiled."""
         style = self._style
         known = [(name, method) for (owner, name), method in _STYLE_METHODS.items() if owner is type(style)]
         return bool(known) and not any(is_replaced(style, name, method) for name, method in known)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickled formatter consists of; the compiled format is left out, so that `logging` does its work."""
+        """The state of a pickled formatter, without the compiled format, so `logging` does its work."""
         return {**self.__dict__, "_make": None, "_compiled": None}
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.
 
-        It is one tuple, read once and replaced whole: threads may race, but never mix two entries.
+        It is one tuple, which is read and replaced as a whole: threads may race, but never mix two entries.
         """
         if not self._has_known_style():
             self._make = None
@@ -242,7 +242,7 @@ class LineFormatter(logging.Formatter):
 
 @lru_cache(maxsize=8)
 def _thousandths(msec_format: str) -> Mapping[float, str]:
-    """What `msec_format` puts behind the text of a second, by millisecond; empty if it puts it elsewhere too."""
+    """The text that `msec_format` puts after that of a second, by millisecond; empty if it puts it elsewhere too."""
     if not msec_format.startswith("%s"):
         return {}
     return {float(milliseconds): msec_format % ("", milliseconds) for milliseconds in range(1000)}

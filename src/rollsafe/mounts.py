@@ -1,7 +1,7 @@
-"""Which file systems several hosts can share, told by the mount table. Pure: the table is handed in as text.
+"""The file systems that several hosts can share, by the mount table. Pure: the caller passes the table as text.
 
-On these an append is not atomic between hosts, so that a line has to be written under the lock. What each of them gives
-and does not give is in docs/reference/file-systems.md.
+On these, an append is not atomic between hosts, so each line is written under the lock.
+docs/reference/file-systems.md says what each of them guarantees.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOCKABLE = frozenset(
         "smb3",
     }
 )
-# Here it excludes the processes of its own host only, or that depends on how the server was started.
+# Here it excludes only the processes of its own host, or that depends on the start of the server.
 LOCKED_ON_ONE_HOST = frozenset(
     {
         "9p",
@@ -51,7 +51,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def type_of(path: str, mountinfo: str) -> str | None:
-    """The type of the file system that `path` is on, None if the table does not tell.
+    """The type of the file system of `path`, None if the table does not tell it.
 
     Args:
         path: An absolute path without symbolic links; it need not exist.
@@ -65,7 +65,7 @@ def type_of(path: str, mountinfo: str) -> str | None:
             continue
         # Spaces and the like in a mount point are octal escapes.
         point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]).rstrip("/")
-        # Of two mounts on one point the later one hides the earlier.
+        # If two mounts have one mount point, the later one hides the earlier one.
         if len(point) >= len(longest) and (path == point or path.startswith(f"{point}/")):
             longest, found = point, source.split(" ")[0]
     return found

@@ -1,9 +1,9 @@
 """Whether a method is still the one that its class was released with. Pure.
 
-**The rule: what is there when it is used counts, not what was there when it was looked at.** An application, a tracing
-agent or a test may replace a method of an object, of a class of ours or of one of `logging`; at any time, and before
-this package is imported. Code that does the work of such a method in another way compares first, each time: a
-redaction that is passed over writes what nobody wanted written.
+**The rule: the method at the time of its use counts, not the method of an earlier look.** An application, a tracing
+agent or a test may replace a method of an object, of one of our classes, or of a class of `logging`, at any time, even
+before this package is imported. Code that does the work of such a method in another way compares it first, each time.
+Otherwise it would bypass a redaction, and write what must not be written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from types import FunctionType
 def original(owner: type, name: str) -> object:
     """The method of a class as it was released, to compare by identity; equal to nothing if it was replaced before.
 
-    A replacement that calls what it replaces is a function of another module, even where `functools.wraps` gives it
-    the old name, or it is an object of another type (wrapt).
+    A replacement that calls the original is a function of another module, even if `functools.wraps` gives it the old
+    name, or it is an object of another type (wrapt).
     """
     method = getattr(owner, name)
     home = next(base for base in owner.__mro__ if name in vars(base)).__module__
@@ -25,9 +25,9 @@ def original(owner: type, name: str) -> object:
 
 
 def is_replaced(thing: object, name: str, method: object) -> bool:
-    """Whether an object, or its class, has something else of that name than the given method of its class.
+    """Whether an object or its class has another attribute of that name than the given method.
 
-    By what the object gives: `vars` would slow down every attribute of the object, because CPython 3.11 and 3.12 keep
-    them without a dictionary until somebody asks for it.
+    It reads the attribute. `vars` would slow down every attribute of the object, because CPython 3.11 and 3.12 keep
+    attributes without a dictionary until code asks for it.
     """
     return getattr(getattr(thing, name), "__func__", None) is not method

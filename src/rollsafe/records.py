@@ -1,4 +1,4 @@
-"""What `logging` finds out for each record whether it is shown or not, and how to do without.
+"""The fields that `logging` computes for each record even if no format shows them, and the switches that stop it.
 
 The switches are those of "Optimization" in the logging HOWTO of the standard library. They are variables of the module
 `logging`, so they hold for all loggers and handlers of the process.
@@ -26,7 +26,7 @@ _FIELD = re.compile(r"%\((\w+)\)")
 def needless_switches(formats: Iterable[str]) -> list[str]:
     """The variables of `logging` to switch off for lean records, which none of `formats` (%-style) shows.
 
-    `process` tells the workers apart, so a format may show it, and it is found out then.
+    `process` distinguishes the workers, so a format may show it; then its variable is not switched off.
 
     Raises:
         ConfigurationError: A format shows another field that lean records do not have.
@@ -42,10 +42,10 @@ def needless_switches(formats: Iterable[str]) -> list[str]:
 
 
 class LeanRecords(logging.Filter):
-    """Switches variables of `logging` off when it is made; it is no filter, but what `dictConfig` can make.
+    """Switches variables of `logging` off when it is made. It filters nothing; as a filter, `dictConfig` can make it.
 
     Args:
-        switches: Names of the variables; what this version of Python does not have is passed over.
+        switches: Names of the variables; those that this version of Python lacks are ignored.
     """
 
     def __init__(self, switches: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
-"""Stamps: the stream that a line belongs to, and its number there, so that a missing line can be told from the files.
+"""Stamps: the stream of a line and its number there, so that the files show whether a line is missing.
 
-A stream is one handler in one process. Its numbers begin at 1 and rise by one with each line that is written, so that
-a number that is in no file is a line that was lost. A line that is not written takes no number.
+A stream is one handler in one process. Its numbers begin at 1 and rise by one with each line that is written, so a
+number that is in no file belongs to a lost line. A line that is not written takes no number.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FIELD: Final = "stamp"
 """The name of the field in a format: `%(stamp)s`, `{stamp}` or `$stamp`."""
 
 BIRTH_LENGTH: Final = 7
-"""The first digits of a stream's id are the second of its beginning, so that whoever reads knows what came before."""
+"""The first digits of a stream's id are the second of its beginning, so a reader knows which lines came before it."""
 STREAM_LENGTH: Final = 12
 STAMP: Final = re.compile(rb"~(?P<stream>[0-9a-v]{%d})\.(?P<number>[1-9][0-9]{0,17})~" % STREAM_LENGTH)
 """A stamp in the bytes of a line."""
 UNNUMBERED: Final = "~"
-"""What the lines have that a handler writes on its own account."""
+"""The stamp of lines that a handler writes by itself."""
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _FIELD: Final = re.compile(rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b")
@@ -58,13 +58,13 @@ class Stamps:
 
     def take(self) -> str:
         """The stamp for the next line."""
-        # Asked each time: a child that was forked in C (uWSGI) is told of it by nothing else.
+        # Each call asks, because nothing else tells a child that it was forked in C (uWSGI).
         if self._pid != os.getpid():
             self._begin()
         if self._returned:
             try:
                 return f"{self._prefix}{self._returned.pop()}~"
-            except IndexError:  # a signal handler was quicker
+            except IndexError:  # a signal handler has begun the stream
                 pass
         return f"{self._prefix}{next(self._numbers)}~"
 
@@ -83,7 +83,7 @@ class Stamps:
 
 
 def birth_of(stream: str) -> int:
-    """When the stream began; seconds since the epoch."""
+    """The time at which the stream began; seconds since the epoch."""
     return int(stream[:BIRTH_LENGTH], 32)
 
 
