@@ -279,11 +279,11 @@ from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
 from tests.support.constants import set_constants
 
 set_constants(maintenance_pass, QUIET_S=0.04)
-told = []
+notified = []
 
 def tell(path, interval):
     time.sleep(0.001)
-    told.append(path)
+    notified.append(path)
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -295,11 +295,11 @@ for turn in range(4):
     logging.warning("a line")
     handler.doRollover()
     deadline = time.monotonic() + 30
-    while (len(told) <= turn or threads() > before) and time.monotonic() < deadline:
+    while (len(notified) <= turn or threads() > before) and time.monotonic() < deadline:
         gevent.sleep(0.01)
     handler.close()
     descriptors.append(len(os.listdir("/proc/self/fd")))
-sys.exit(0 if len(told) == 4 and descriptors[1] == descriptors[3] else f"{told} {descriptors}")
+sys.exit(0 if len(notified) == 4 and descriptors[1] == descriptors[3] else f"{notified} {descriptors}")
 """
     run_program(program, live)
 

@@ -76,10 +76,10 @@ def test_a_callable_writes_archives_of_its_own_extension(source: Path, lock: Fil
 
 def test_nothing_is_ever_replaced_by_an_archive(source: Path, lock: FileLock) -> None:
     final = source.with_name(source.name + ".gz")
-    final.write_text("somebody's")
+    final.write_text("another program's")
     with pytest.raises(FileExistsError):
         make_archive(source, codec_of("gz"), lock)
-    assert (source.read_bytes(), final.read_text()) == (LINES, "somebody's")
+    assert (source.read_bytes(), final.read_text()) == (LINES, "another program's")
     assert names_beside(source) == {source.name, final.name}
 
 
@@ -89,11 +89,11 @@ def test_a_file_that_takes_the_final_name_while_the_archive_is_written_is_not_re
     class Slow(Bzip2):
         def __call__(self, source_path: str, target_path: str) -> None:
             super().__call__(source_path, target_path)
-            source.with_name(f"{source.name}.bz2").write_text("somebody's")
+            source.with_name(f"{source.name}.bz2").write_text("another program's")
 
     with pytest.raises(FileExistsError):
         make_archive(source, codec_of(Slow()), lock)
-    assert source.with_name(source.name + ".bz2").read_text() == "somebody's"
+    assert source.with_name(source.name + ".bz2").read_text() == "another program's"
     assert names_beside(source) == {source.name, source.name + ".bz2"}
 
 

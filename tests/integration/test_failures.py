@@ -1,4 +1,4 @@
-"""What has failed with one backup: it keeps no other action from it, and is forgotten when nobody wants it any more."""
+"""Failures: an action that fails with a backup prevents no other action, and is forgotten when it is not due now."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Full(Codec):
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are not waited for: nobody else writes here."""
+    """There is no wait for quiet files: no other process writes here."""
     for name in ("QUIET_S", "UNUSED_S"):
         monkeypatch.setattr(maintenance_pass, name, 0.0)
 

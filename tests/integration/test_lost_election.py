@@ -1,6 +1,6 @@
 """The election is lost while its holder is at work: two processes work at once, and nothing is done twice or half.
 
-A POSIX lock is lost when somebody removes the lock file, and when the process itself opens and closes it, as an upload
+A POSIX lock is lost when a person removes the lock file, and when the process itself opens and closes it, as an upload
 of the whole directory does (fcntl(2), "Record locks").
 """
 

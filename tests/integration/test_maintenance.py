@@ -86,8 +86,8 @@ def roll(handler: WatchedHandler, message: str) -> float:
     return created
 
 
-class Told:
-    """What `on_rollover` was told, after it has failed so many times."""
+class Notifications:
+    """The notifications that `on_rollover` has got, after it has failed `failures` times."""
 
     def __init__(self, failures: int = 0) -> None:
         self.paths: list[Path] = []
@@ -192,16 +192,16 @@ def test_archives_have_the_names_of_a_namer_and_are_recognised_and_counted_by_th
     live: Path, make: Make, namer: Callable[[str], str]
 ) -> None:
     (live.parent / "old").mkdir()
-    told = Told()
-    handler = make(compress="gz", backupCount=1, on_rollover=told)
+    notified = Notifications()
+    handler = make(compress="gz", backupCount=1, on_rollover=notified)
     handler.namer = namer
     surplus = Path(namer(f"{live}.2020-01-01_00") + ".gz")
     surplus.touch()
     created = roll(handler, "first")
     final = Path(namer(f"{live}.{suffix_of(created, 'H')}") + ".gz")
-    wait_until(lambda: bool(told.paths) and not surplus.exists(), "it is archived, and the earlier one removed")
+    wait_until(lambda: bool(notified.paths) and not surplus.exists(), "it is archived, and the earlier one removed")
     wait_until_maintained(handler)
-    assert (told.paths, told.contents) == ([final], [b"first\n"])
+    assert (notified.paths, notified.contents) == ([final], [b"first\n"])
     assert names_in(live.parent) | names_in(final.parent) == {"app.log", "old", final.name}
     assert handler.reported == []
 
@@ -238,7 +238,7 @@ def test_min_free_bytes_takes_just_enough_of_the_oldest_backups(make: Make) -> N
     assert handler.reported == []
 
 
-# What the application is told.
+# The notifications of the application.
 
 
 @pytest.mark.parametrize("compress", [pytest.param(None, marks=pytest.mark.slow), "gz"])
@@ -262,7 +262,7 @@ def test_one_of_several_processes_is_notified_of_each_backup_once(
         wait_until(stop.exists, "the end")
         handler.close()
 
-    def is_told() -> bool:
+    def is_notified() -> bool:
         names = names_in(live.parent) - {live.name}
         waiting = [name for name in names if name.endswith((UNANNOUNCED_EXTENSION, ROLLED_EXTENSION))]
         final = all(name.endswith(".gz") for name in names) if compress else True
@@ -271,13 +271,13 @@ def test_one_of_several_processes_is_notified_of_each_backup_once(
 
     with Crew() as crew:
         children = [crew.start(functools.partial(work, f"w{number}")) for number in range(PROCESSES)]
-        wait_until(is_told, "all backups are final and told of")
+        wait_until(is_notified, "all backups are final and notified of")
         stop.touch()
         for child in children:
             child.join()
-    told = heard.read_text().split()
-    assert sorted(told) == sorted(names_in(live.parent) - {live.name})
-    assert len(told) >= 2
+    notified = heard.read_text().split()
+    assert sorted(notified) == sorted(names_in(live.parent) - {live.name})
+    assert len(notified) >= 2
 
 
 @pytest.mark.usefixtures("alone")
@@ -285,23 +285,23 @@ def test_one_of_several_processes_is_notified_of_each_backup_once(
 def test_a_line_after_the_notification_of_a_backup_makes_another_part_with_a_notification(
     live: Path, make: Make, compress: str | None
 ) -> None:
-    told = Told()
+    notified = Notifications()
     # Opened by the first line, so that no second lies between, of which there would be a backup too.
-    handler = make(when="S", delay=True, compress=compress, on_rollover=told)
+    handler = make(when="S", delay=True, compress=compress, on_rollover=notified)
     created = log(handler, "first")
     wait_for_next_second()
     log(handler, "second")
-    wait_until(lambda: len(told.paths) == 1, "it is told of the backup")
+    wait_until(lambda: len(notified.paths) == 1, "the application is notified of the backup")
     wait_until_maintained(handler)
     log(handler, "late", created)
-    wait_until(lambda: len(told.paths) == 2, "it is told of the further one")
+    wait_until(lambda: len(notified.paths) == 2, "the application is notified of the other one")
     wait_until_maintained(handler)
     ending = f".{compress}" if compress else ""
     name = f"app.log.{suffix_of(created)}"
-    assert [path.name for path in told.paths] == [f"{name}{ending}", f"{name}.1{ending}"]
-    assert told.contents == [b"first\n", b"late\n"]
-    assert {interval.start for interval in told.intervals} == {int(created)}
-    assert names_in(live.parent) == {"app.log", *(path.name for path in told.paths)}
+    assert [path.name for path in notified.paths] == [f"{name}{ending}", f"{name}.1{ending}"]
+    assert notified.contents == [b"first\n", b"late\n"]
+    assert {interval.start for interval in notified.intervals} == {int(created)}
+    assert names_in(live.parent) == {"app.log", *(path.name for path in notified.paths)}
     assert handler.reported == []
 
 
@@ -311,13 +311,13 @@ def test_the_application_is_notified_of_each_part_by_size_in_the_archive_dir(
     live: Path, make: Make, compress: str | None
 ) -> None:
     folder = live.parent / "old"
-    told = Told()
-    handler = make(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=told)
+    notified = Notifications()
+    handler = make(maxBytes=10, archive_dir=folder, compress=compress, on_rollover=notified)
     created = log(handler, "aaaaaa")
     log(handler, "bbbbbb")
     log(handler, "cccccc")
     log(handler, "dddddd")
-    wait_until(lambda: len(told.paths) >= 3, "it is told of the parts")
+    wait_until(lambda: len(notified.paths) >= 3, "the application is notified of the parts")
     wait_until_maintained(handler)
     ending = f".{compress}" if compress else ""
     name = f"app.log.{suffix_of(created, 'H')}"
@@ -325,9 +325,9 @@ def test_the_application_is_notified_of_each_part_by_size_in_the_archive_dir(
         folder / f"{name}{number}{ending}": content
         for number, content in (("", b"aaaaaa\n"), (".1", b"bbbbbb\n"), (".2", b"cccccc\n"))
     }
-    assert dict(zip(told.paths, told.contents, strict=True)) == expected
-    assert told.calls == 3
-    assert {interval.suffix for interval in told.intervals} == {suffix_of(created, "H")}
+    assert dict(zip(notified.paths, notified.contents, strict=True)) == expected
+    assert notified.calls == 3
+    assert {interval.suffix for interval in notified.intervals} == {suffix_of(created, "H")}
     assert names_in(folder) == {path.name for path in expected}
     assert names_in(live.parent) == {"app.log", "old"}
     assert handler.reported == []
@@ -339,28 +339,30 @@ def test_a_notification_that_fails_is_repeated_until_it_returns_and_then_no_more
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, compress: str | None
 ) -> None:
     monkeypatch.setattr(failures, "_RETRY_S", 0.05)
-    told = Told(failures=2)
-    handler = make(compress=compress, on_rollover=told)
+    notified = Notifications(failures=2)
+    handler = make(compress=compress, on_rollover=notified)
     roll(handler, "first")
 
     def renew() -> None:
         handler._file.expire_lease()
         log(handler, "more")
 
-    def is_told() -> bool:
+    def is_notified() -> bool:
         renew()
-        return bool(told.paths)
+        return bool(notified.paths)
 
-    wait_until(is_told, "it is told again")
+    wait_until(is_notified, "the application is notified again")
     wait_until_maintained(handler)
     # Work that is left would be done now.
     for _ in range(2):
         roll(handler, "last")
-        wait_until(lambda: len(names_in(live.parent)) == len(told.paths) + 1, "the next is told of")
+        wait_until(
+            lambda: len(names_in(live.parent)) == len(notified.paths) + 1, "the application is notified of the next one"
+        )
         wait_until_maintained(handler)
-    assert told.calls == 2 + 3
-    assert told.contents[0] == b"first\n"
-    assert len(set(told.paths)) == 3
+    assert notified.calls == 2 + 3
+    assert notified.contents[0] == b"first\n"
+    assert len(set(notified.paths)) == 3
     assert [text for text in handler.reported if "no network" in text] == handler.reported
     assert len(handler.take_reports()) == 1
 

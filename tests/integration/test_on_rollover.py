@@ -1,4 +1,4 @@
-"""`on_rollover`: the application is told of each final backup, once in the usual case, and until it has heard it."""
+"""`on_rollover`: the application is notified of each final backup, usually once, and again until its call returns."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.support.servers import wait_until
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are not waited for so long: nobody else writes here."""
+    """The waits for quiet files are short: no other process writes here."""
     monkeypatch.setattr(maintenance_pass, "UNUSED_S", QUIET_S + 0.1)
 
 
 class Uploads:
-    """What the application was told, and what it found."""
+    """The notifications that the application has got, and the contents of the backups then."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Interval, bytes]] = []
+        self.notified: list[tuple[str, Interval, bytes]] = []
         self.threads: set[int] = set()
         self.failures = 0
         self.failure: BaseException = ConnectionError("no network")
@@ -38,7 +38,7 @@ class Uploads:
         if self.failures:
             self.failures -= 1
             raise self.failure
-        self.told.append((path, interval, Path(path).read_bytes()))
+        self.notified.append((path, interval, Path(path).read_bytes()))
 
 
 @pytest.mark.parametrize("compress", [None, "gz"])
@@ -51,15 +51,15 @@ def test_the_application_is_notified_of_each_backup_when_it_is_final(
     wait_for_second_after(first)
     log(handler, "second")
     log(handler, "late", first)
-    wait_until(lambda: bool(uploads.told), "it is told")
-    path, interval, content = uploads.told[0]
+    wait_until(lambda: bool(uploads.notified), "it is notified")
+    path, interval, content = uploads.notified[0]
     name = f"app.log.{suffix_of(first)}"
     assert os.path.basename(path) == (f"{name}.gz" if compress else name)
     assert (read_archive(Path(path)) if compress else content) == b"first\nlate\n"
     assert (interval.start, interval.end, interval.suffix) == (int(first), int(first) + 1, suffix_of(first))
     final = {"app.log", ".app.log.lock", os.path.basename(path)}
     wait_until(lambda: {entry.name for entry in live.parent.iterdir()} == final, "nothing else is left")
-    assert len(uploads.told) == 1
+    assert len(uploads.notified) == 1
     assert threading.get_ident() not in uploads.threads
 
 
@@ -80,12 +80,12 @@ def test_an_exception_is_reported_once_and_does_not_stop_the_maintenance(
     wait_for_second_after(first)
     log(handler, "second")
 
-    def was_told() -> bool:
+    def was_notified() -> bool:
         time.sleep(0.01)
         log(handler, "more")
-        return any(suffix_of(first) in path for path, _, _ in uploads.told)
+        return any(suffix_of(first) in path for path, _, _ in uploads.notified)
 
-    wait_until(was_told, "it is told again")
+    wait_until(was_notified, "it is notified again")
     assert not expired.exists()
     reports = handler.take_reports()
     assert reports
@@ -102,8 +102,10 @@ def test_the_application_is_notified_of_a_rolled_file_that_a_killed_process_left
     os.link(both, both.with_suffix(""))
     uploads = Uploads()
     log(make(on_rollover=uploads), "first")
-    wait_until(lambda: len(uploads.told) == 2 and not waiting.exists() and not both.exists(), "it is told of both")
-    assert [content for _, _, content in uploads.told] == [b"of an earlier run\n", b"final already\n"]
+    wait_until(
+        lambda: len(uploads.notified) == 2 and not waiting.exists() and not both.exists(), "it is notified of both"
+    )
+    assert [content for _, _, content in uploads.notified] == [b"of an earlier run\n", b"final already\n"]
 
 
 def test_a_rolled_file_of_a_process_without_compression_is_compressed_and_notified(live: Path, make: Make) -> None:
@@ -118,18 +120,18 @@ def test_a_rolled_file_of_a_process_without_compression_is_compressed_and_notifi
 
     wait_until(is_final, "it is compressed, and nothing else is left")
     assert read_archive(archive) == b"of an earlier run\n"
-    assert [path for path, _, _ in uploads.told] == [str(archive)]
+    assert [path for path, _, _ in uploads.notified] == [str(archive)]
 
 
 def test_a_foreign_file_under_the_final_name_stays_and_that_is_reported(live: Path, make: Make) -> None:
     waiting = live.with_name("app.log.2020-01-01_00-00-00.rolled")
     waiting.write_text("ours\n")
     foreign = waiting.with_suffix("")
-    foreign.write_text("somebody's\n")
+    foreign.write_text("another program's\n")
     handler = make(on_rollover=Uploads())
     log(handler, "first")
     wait_until(lambda: bool(handler.reported), "it is reported")
-    assert (waiting.read_text(), foreign.read_text()) == ("ours\n", "somebody's\n")
+    assert (waiting.read_text(), foreign.read_text()) == ("ours\n", "another program's\n")
     (report,) = handler.take_reports()
     assert "FileExistsError" in report
 
@@ -141,8 +143,8 @@ def test_the_application_is_notified_after_its_rotator_too(live: Path, make: Mak
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
-    wait_until(lambda: bool(uploads.told), "it is told")
-    assert uploads.told[0][::2] == (f"{live}.{suffix_of(first)}", b"first\n")
+    wait_until(lambda: bool(uploads.notified), "it is notified")
+    assert uploads.notified[0][::2] == (f"{live}.{suffix_of(first)}", b"first\n")
 
 
 def test_what_cannot_be_called_is_refused(live: Path) -> None:

@@ -335,12 +335,12 @@ def test_no_limit_removes_what_may_be_the_newest(live: Path, make: Make, when: s
 
 
 def test_backups_whose_names_tell_no_interval_are_archived_with_a_notification(live: Path, make: Make) -> None:
-    told: list[tuple[str, float]] = []
+    notified: list[tuple[str, float]] = []
     handler = make(
         when="MIDNIGHT",
         suffix="%m-%d",
         compress="gz",
-        on_rollover=lambda path, interval: told.append((path, interval.start)),
+        on_rollover=lambda path, interval: notified.append((path, interval.start)),
         delay=True,
     )
     schedule = Schedule("MIDNIGHT", tz="UTC", suffix="%m-%d")
@@ -350,7 +350,7 @@ def test_backups_whose_names_tell_no_interval_are_archived_with_a_notification(l
     # Its last line came after its end.
     os.utime(backup, (last.end + 1, last.end + 1))
     log(handler, "now")
-    wait_until(lambda: told == [(f"{backup}.gz", last.start)], "its archive is told of, with the year")
+    wait_until(lambda: notified == [(f"{backup}.gz", last.start)], "it is notified of the archive, with the year")
     assert not backup.exists()
 
 
@@ -358,7 +358,7 @@ def test_backups_whose_names_tell_no_interval_are_archived_with_a_notification(l
 
 
 def written_then(live: Path, days: float) -> Path:
-    """A backup of so many days ago that was last written then."""
+    """A backup that is `days` old, and was last written then."""
     path = backup_of(live, days)
     os.utime(path, (time.time() - days * DAY,) * 2)
     return path

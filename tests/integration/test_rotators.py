@@ -114,7 +114,7 @@ def test_it_is_not_called_for_a_name_that_there_is_and_that_is_said_once(
 ) -> None:
     monkeypatch.setattr(failures, "_RETRY_S", 0.01)
     foreign = rolled.with_suffix("")
-    foreign.write_text("somebody's\n")
+    foreign.write_text("another program's\n")
     rotator = Rotator(os.rename)
     handler = make()
     handler.rotator = rotator
@@ -125,7 +125,7 @@ def test_it_is_not_called_for_a_name_that_there_is_and_that_is_said_once(
         log(handler, f"line {turn}")
         wait_until(lambda turn=turn: len(rotator.called_for) == turn + 1, "it is called for others")  # type: ignore[misc]
     assert foreign.name not in rotator.called_for
-    assert (foreign.read_text(), rolled.read_text()) == ("somebody's\n", CONTENT)
+    assert (foreign.read_text(), rolled.read_text()) == ("another program's\n", CONTENT)
     (report,) = handler.take_reports()
     assert "FileExistsError" in report
 

@@ -184,8 +184,8 @@ logging.warning("first")
 """
     rolled = live.with_name("app.log.2020-01-01_00.rolled")
     rolled.write_text("of an earlier run\n")
-    run_program(program, live, tmp_path / "told")
-    assert (tmp_path / "told").read_text() == str(rolled.with_suffix(""))
+    run_program(program, live, tmp_path / "notified")
+    assert (tmp_path / "notified").read_text() == str(rolled.with_suffix(""))
     assert not rolled.exists()
 
 
@@ -199,7 +199,7 @@ from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
 from tests.support.constants import set_constants
 
 set_constants(maintenance_pass, QUIET_S=0.1, UNUSED_S=0.15)
-told = []
+notified = []
 
 class Strict(SafeTimedRotatingFileHandler):
     def handleError(self, record):
@@ -209,9 +209,9 @@ class Timeout(BaseException):
     "As that of gevent."
 
 def tell(path, interval):
-    told.append(path)
-    if len(told) <= 2:
-        raise Timeout("no network") if len(told) == 1 else ConnectionError("no network")
+    notified.append(path)
+    if len(notified) <= 2:
+        raise Timeout("no network") if len(notified) == 1 else ConnectionError("no network")
 
 handler = Strict(sys.argv[1], when="H", on_rollover=tell)
 logging.getLogger().addHandler(handler)
@@ -219,9 +219,9 @@ for turn in range(4):
     logging.warning("a line")
     handler.doRollover()
     deadline = time.monotonic() + 30
-    while len(told) <= turn and time.monotonic() < deadline:
+    while len(notified) <= turn and time.monotonic() < deadline:
         time.sleep(0.01)
-sys.exit(0 if len(told) >= 4 else f"told {told}")
+sys.exit(0 if len(notified) >= 4 else f"notified {notified}")
 """
     run_program(program, live)
 

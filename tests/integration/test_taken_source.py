@@ -56,18 +56,18 @@ def test_a_name_that_is_taken_costs_no_backup(source: Path, lock: FileLock, line
 
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
-        final.write_text("somebody's")
+        final.write_text("another program's")
 
     with pytest.raises(FileExistsError):
         make_archive(source, codec_of(compress), lock)
-    assert (final.read_text(), source.read_bytes()) == ("somebody's", lines)
+    assert (final.read_text(), source.read_bytes()) == ("another program's", lines)
     assert names_beside(source) == {source.name, final.name}
 
 
 def test_an_error_after_the_removal_costs_no_backup(source: Path, lock: FileLock, lines: bytes) -> None:
     def compress(source_path: str, target_path: str) -> None:
         copy_and_remove(source_path, target_path)
-        raise ConnectionError("nobody to tell")
+        raise ConnectionError("no connection")
 
     with pytest.raises(ConnectionError):
         make_archive(source, codec_of(compress), lock)
@@ -117,24 +117,24 @@ def test_a_codec_that_fails_after_another_process_has_archived_the_source_is_not
 
 
 def test_the_handler_publishes_the_archive_and_notifies_the_application(live: Path) -> None:
-    told: list[str] = []
+    notified: list[str] = []
     handler = WatchedHandler(
-        live, when="H", utc=True, compress=copy_and_remove, on_rollover=lambda path, interval: told.append(path)
+        live, when="H", utc=True, compress=copy_and_remove, on_rollover=lambda path, interval: notified.append(path)
     )
     created = log(handler, "first")
     handler.doRollover()
     final = live.with_name(f"app.log.{suffix_of(created, 'H')}.archive")
-    wait_until(lambda: bool(told), "it is told")
+    wait_until(lambda: bool(notified), "it is notified")
     wait_until(lambda: not Path(f"{final}{UNANNOUNCED_EXTENSION}").exists(), "its second name goes")
     handler.close()
-    assert (told, final.read_text(), handler.reported) == ([str(final)], "first\n", [])
+    assert (notified, final.read_text(), handler.reported) == ([str(final)], "first\n", [])
 
 
 def test_a_file_whose_name_ends_like_a_second_name_and_is_none_is_left_alone(live: Path, make: Make) -> None:
     foreign = live.with_name("app.log.2020-01-01_00.archive.tmp")
-    foreign.write_bytes(b"somebody's")
+    foreign.write_bytes(b"another program's")
     backup = live.with_name("app.log.2020-01-01_01")
     backup.write_bytes(b"ours\n")
     log(make(when="H", compress=copy_and_remove, on_rollover=lambda path, interval: None), "first")
     wait_until(lambda: not backup.exists(), "the backup is compressed")
-    assert foreign.read_bytes() == b"somebody's"
+    assert foreign.read_bytes() == b"another program's"

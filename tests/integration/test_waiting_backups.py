@@ -78,10 +78,10 @@ def test_what_keeps_failing_does_not_keep_more_backups_than_the_limits_allow(
 def test_no_backup_is_removed_before_the_application_was_notified_of_it(live: Path, make: Make) -> None:
     for hour in range(3):
         waiting(live, hour)
-    told: list[str] = []
-    log(make(backupCount=1, on_rollover=lambda path, interval: told.append(path[-3:])), "first")
-    wait_until(lambda: len(told) == 3, "it is told of all three")
-    assert told == ["_00", "_01", "_02"]
+    notified: list[str] = []
+    log(make(backupCount=1, on_rollover=lambda path, interval: notified.append(path[-3:])), "first")
+    wait_until(lambda: len(notified) == 3, "it is notified of all three")
+    assert notified == ["_00", "_01", "_02"]
 
 
 def test_a_backup_whose_time_comes_during_the_call_for_another_has_its_turn_first(live: Path) -> None:
