@@ -231,7 +231,7 @@ def test_children_forked_in_c_without_callbacks(live: Path) -> None:
 
 def log_in_a_process_of_multiprocessing(handler: WatchedHandler | Maker, live: Path, stream: str) -> None:
     """The target of such a process: with the handler that it inherited, or one that it makes."""
-    signal.alarm(20)
+    signal.alarm(120)
     log_as_child(handler() if isinstance(handler, Maker) else handler, live, stream)
 
 
@@ -268,7 +268,7 @@ _pool_handler: list[WatchedHandler] = []
 
 def prepare_pool_process(handler: WatchedHandler | Maker) -> None:
     """The initializer of a process pool's processes."""
-    signal.alarm(40)
+    signal.alarm(120)
     _pool_handler[:] = [handler() if isinstance(handler, Maker) else handler]
 
 
@@ -315,7 +315,7 @@ def test_a_daemon_that_closes_all_descriptors_logs_on_and_writes_into_no_other_f
     outcome = live.parents[1] / "outcome"
 
     def daemon() -> None:
-        signal.alarm(20)
+        signal.alarm(120)
         if moment != "at once":
             log_across_rollovers(handler, "early", ROLLOVERS)
             begun = time.time()

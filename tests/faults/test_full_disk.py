@@ -183,7 +183,7 @@ def run_out_of_space(disk: Disk, make: Callable[[], OutageHandler], lines_in_out
     disk.fill(leave=LEFT_FREE)
     with Crew() as crew:
         writers = [crew.start(Writer(number, make, outages, lines)) for number, lines in enumerate(lines_in_outage)]
-        wait_until(outages.are_everywhere, "every writer has found the disk full", 40)
+        wait_until(outages.are_everywhere, "every writer has found the disk full")
         disk.release()
         outages.end()
         for writer in writers:

@@ -59,7 +59,7 @@ def test_lines_that_are_logged_while_the_interpreter_ends_are_kept(tmp_path: Pat
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(live), keeper, arguments],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     text = "".join(path.read_text() for path in tmp_path.glob("app.log*"))

@@ -70,7 +70,7 @@ def test_it_ends_when_nobody_reads_any_more_though_no_line_comes(ending: str, tm
         os.close(its)
         assert os.read(ours, 100) == b"one\n"
         os.close(ours)
-        _, complaints = process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=120)
     assert (process.returncode, complaints) == (0, b"")
 
 

@@ -166,7 +166,7 @@ def test_a_wrong_argument_ends_the_start_with_a_sentence(tmp_path: Path, preset:
         env=server_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     sentence = result.stderr.strip().splitlines()[-1]
@@ -197,7 +197,7 @@ def test_the_reference_configuration_serves_the_example_application(tmp_path: Pa
 def test_right_arguments_are_accepted_by_check_config(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(config(), encoding="utf-8")
     command = [*GUNICORN, "--check-config", "tests.support.apps:application"]
-    result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=60, check=False)
+    result = subprocess.run(command, cwd=tmp_path, env=server_environment(), timeout=120, check=False)
     assert result.returncode == 0
 
 

@@ -636,7 +636,7 @@ request().to(ours)
 assert heard == ["gunicorn.access"], heard
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path.cwd(), check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path.cwd(), check=True, timeout=120)
 
 
 def test_a_method_of_the_records_that_is_replaced_after_the_first_line_is_called(

@@ -99,7 +99,7 @@ def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
         rollover = handler._live.rollover
         rollover.lock.acquire()
         locked.set()
-        assert asked.wait(20)
+        assert asked.wait(120)
         assert handler._file.interval is not None
         status = os.lstat(live)
         rollover._rename_live(status, handler._file.interval)
@@ -114,12 +114,12 @@ def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
         taken = acquire(timeout, *how)
         if not taken and not asked.is_set():
             asked.set()
-            assert renamed.wait(20)
+            assert renamed.wait(120)
         return taken
 
     with Crew() as crew:
         crew.start(rename_and_keep_the_lock)
-        assert locked.wait(20)
+        assert locked.wait(120)
         monkeypatch.setattr(lock, "acquire", wait_for_lock)
         handler.rolloverAt = 0.0
         handler._file.expire_lease()

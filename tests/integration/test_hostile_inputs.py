@@ -33,7 +33,7 @@ def run(*arguments: str, shell: str = "") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "rollsafe.cli", *arguments]
     if shell:
         command = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *command]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=60)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120)
 
 
 # Runs one command after the other, each in a process of its own, with one start of the interpreter for all.

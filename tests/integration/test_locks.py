@@ -97,7 +97,7 @@ def test_a_lock_file_that_may_not_be_opened_is_an_error_and_not_waited_for(publi
 
     def acquire_as_nobody() -> bool:
         os.setuid(65534)
-        signal.alarm(20)  # without a refusal this would never end
+        signal.alarm(120)  # without a refusal this would never end
         return FileLock(path).acquire(timeout=0)
 
     assert in_child(acquire_as_nobody).startswith("PermissionError(13")
@@ -113,7 +113,7 @@ def test_a_handler_that_may_not_open_its_lock_file_writes_all_the_same(public_di
 
     def log_as_nobody() -> str:
         os.setuid(65534)
-        signal.alarm(20)
+        signal.alarm(120)
         handler = SafeTimedRotatingFileHandler(live, when="S")
         said: list[str] = []
         handler.handleError = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -212,7 +212,7 @@ def test_a_thread_that_waits_gets_the_lock_when_it_is_released(path: Path) -> No
     thread = threading.Thread(target=wait_for_it)
     with FileLock(path):
         thread.start()
-        assert waits.wait(20), "it was to wait"
+        assert waits.wait(120), "it was to wait"
         assert not taken.is_set()
     thread.join()
     assert taken.is_set()

@@ -219,7 +219,7 @@ print(logged)
         (tmp_path / directory).mkdir()
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / directory)
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) > 10

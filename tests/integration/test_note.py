@@ -90,7 +90,7 @@ def test_the_preset_and_the_tools_work_beside_a_note_that_is_nonsense(line: byte
     (told,) = logs_at([live])
     assert not told.told
     preset = f"from rollsafe.gunicorn import rotating_logs; rotating_logs({str(tmp_path)!r}, access=None, error=None)"
-    assert subprocess.run([sys.executable, "-c", preset], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", preset], check=False, timeout=120).returncode == 0
 
 
 def test_the_tools_do_not_wait_at_a_fifo_in_the_place_of_a_lock_file(tmp_path: Path) -> None:

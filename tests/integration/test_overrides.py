@@ -237,7 +237,7 @@ handler.setFormatter(LineFormatter("%(message)s"))
 handler.handle(logging.makeLogRecord({{"msg": "line"}}))
 assert calls == ["{method.partition(".")[2]}"], calls
 """
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "app.log")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "app.log")], check=True, timeout=120)
 
 
 def test_a_format_that_is_changed_by_level_is_heeded(tmp_path: Path) -> None:

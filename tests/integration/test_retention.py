@@ -479,7 +479,7 @@ def test_a_second_log_of_one_name_is_refused_in_another_process_too(tmp_path: Pa
 
     def second() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", SECOND_LOG, str(lives[1]), str(old)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     ran = second()
     assert ran.returncode == 1
@@ -497,7 +497,7 @@ def test_backups_that_have_become_another_logs_are_left_alone(tmp_path: Path, ma
     old = tmp_path / "old"
     late = make(lives[0], archive_dir=old, backupCount=1, compress="gz", delay=True)
     command = [sys.executable, "-c", SECOND_LOG, str(lives[1]), str(old)]
-    subprocess.run(command, timeout=60, check=True)
+    subprocess.run(command, timeout=120, check=True)
     theirs = [backup_of(old / "app.log", day) for day in (3, 2, 1)]
     roll(late)
     wait_until(lambda: late.reported != [], "it is said")

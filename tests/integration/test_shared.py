@@ -77,7 +77,7 @@ def hold(live: Path, work: Callable[[], None]) -> None:
 
     holder = Child(hold_until_told)
     try:
-        assert ready.wait(20)
+        assert ready.wait(120)
         work()
         go.set()
         holder.join()

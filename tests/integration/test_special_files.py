@@ -23,7 +23,7 @@ from rollsafe.special_files import is_special, resolve_live_path
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
 
-WATCHDOG = 30
+WATCHDOG = 120
 """Seconds after which a call that does not return is interrupted."""
 
 

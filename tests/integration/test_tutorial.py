@@ -47,7 +47,7 @@ def terminal(command: str, directory: Path, environment: dict[str, str]) -> Iter
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()

@@ -28,7 +28,7 @@ class OverSocket(http.client.HTTPConnection):
     """A connection to a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=120)
         self._path = str(path)
 
     def connect(self) -> None:
@@ -53,7 +53,7 @@ def daemon(scene: Scene, config: str) -> Iterator[Callable[[str], int]]:
         ],
         cwd=scene.run,
         env=server_environment(),
-        timeout=60,
+        timeout=120,
         check=True,
     )
     try:

@@ -16,7 +16,7 @@ HOLDER = """
 import sys
 from rollsafe import FileLock
 lock = FileLock(sys.argv[1], byte=int(sys.argv[2]))
-assert lock.acquire(timeout=20)
+assert lock.acquire(timeout=120)
 """
 STAY = '\nprint("ready", flush=True)\nsys.stdin.read()\n'
 
@@ -29,7 +29,7 @@ def run(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -25,7 +25,7 @@ from rollsafe import SafeTimedRotatingFileHandler
 from tests.support.oracle import LINE_FORMAT, make_line
 from tests.support.servers import wait_until
 
-WATCHDOG = 60
+WATCHDOG = 180
 """Seconds after which a process that does not end is killed by its alarm."""
 LINE_SIZE = 120
 PAUSE = 0.002

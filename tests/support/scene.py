@@ -22,7 +22,7 @@ INTRUDER = 54_321
 """The second user, and its group; nobody has to know them."""
 BYSTANDER = 54_322
 """A third user."""
-WATCHDOG = 60.0
+WATCHDOG = 180.0
 """Seconds after which a server that should have refused to start is ended."""
 
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn")
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 
 SIGNAL_WHILE_LOOP_CLOSES = re.compile(
     r"Exception ignored when trying to write to the signal wakeup fd:\n"
@@ -166,7 +166,7 @@ class ServerProcess:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop()
 
-    def get(self, path: str, seconds: float = 30.0) -> str:
+    def get(self, path: str, seconds: float = 120.0) -> str:
         """The body of the answer to GET `path`; AssertionError unless the answer is 200."""
         connection = self.connect(seconds)
         try:

@@ -18,7 +18,7 @@ HOUR = 3600
 DAY = 24 * HOUR
 UNIT_SECONDS = {"S": 1, "M": 60, "H": HOUR, "D": DAY, "MIDNIGHT": DAY} | {f"W{day}": 7 * DAY for day in range(7)}
 
-reproducible = settings(derandomize=True, deadline=None, database=None)
+reproducible = settings(derandomize=True, database=None)
 
 
 def offset_at(zone: datetime.tzinfo, t: int) -> int:

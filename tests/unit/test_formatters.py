@@ -29,9 +29,6 @@ dense_text = st.text(alphabet=st.sampled_from(["\\", "n", "r", "t", "x", "u", "0
 any_text = st.one_of(dense_text, st.text(alphabet=st.characters()))
 seconds = st.floats(min_value=-2e9, max_value=4e9, allow_nan=False)
 
-# Hypothesis fails an example that takes 200 ms; on a busy machine that says nothing of the code.
-untimed = settings(deadline=None)
-
 Style = Literal["%", "{", "$"]
 FORMATS: list[tuple[str | None, Style]] = [
     (None, "%"),
@@ -82,7 +79,6 @@ def test_escape_writes_control_characters_out_and_doubles_only_ambiguous_backsla
     assert unescape(escaped) == text
 
 
-@untimed
 @given(any_text)
 @example("\\\\n")
 @example("\\\\\n")
@@ -90,7 +86,6 @@ def test_unescape_restores_every_string(text: str) -> None:
     assert unescape(escape(text)) == text
 
 
-@untimed
 @given(any_text)
 def test_escaped_text_holds_no_line_separator_and_no_control_character(text: str) -> None:
     escaped = escape(text)
@@ -108,7 +103,6 @@ def test_every_control_character_is_escaped(char: str) -> None:
     assert LineFormatter().format(record_of(char)) == escaped
 
 
-@untimed
 @given(st.text(alphabet=st.characters(exclude_characters=["\\", *CONTROLS])))
 def test_text_without_control_characters_and_backslashes_is_left_as_it_is(text: str) -> None:
     assert escape(text) == text
@@ -159,7 +153,6 @@ def test_escaping_can_be_switched_off() -> None:
     assert LineFormatter(escape=False).format(record_of("a\nb\\n")) == "a\nb\\n"
 
 
-@untimed
 @given(
     form=st.sampled_from(FORMATS),
     datefmt=st.sampled_from([None, "", "%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "constant"]),
@@ -356,7 +349,6 @@ def test_message_is_left_on_the_record_as_the_standard_formatter_does() -> None:
     assert record.message == "a b"
 
 
-@untimed
 @given(any_text, st.sampled_from(FORMATS))
 @example("\\n", FORMATS[0])
 def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
@@ -368,7 +360,6 @@ def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
     assert unescape(ours.format(record_of(message))) == standard.format(record_of(message))
 
 
-@untimed
 @given(st.lists(st.tuples(seconds, st.sampled_from([None, "%S", "%H:%M"])), min_size=2, max_size=20))
 def test_one_formatter_gives_each_record_its_own_time_in_any_order(calls: list[tuple[float, str | None]]) -> None:
     standard, ours = logging.Formatter("%(asctime)s"), LineFormatter("%(asctime)s", escape=False)

@@ -359,7 +359,7 @@ def run_without_extras(code: str, directory: Path) -> subprocess.CompletedProces
     """Run `code` in a fresh interpreter in which none of the optional packages can be imported."""
     program = f"{BLOCK_OPTIONAL_PACKAGES}\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n{code}"
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=120, check=False
     )
 
 
