@@ -1,4 +1,4 @@
-"""How a record becomes the bytes of its line, and what the handler itself has to say as records and lines."""
+"""The encoding of a record as the bytes of its line, and the records and lines of the handler's own messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rollsafe.stamps import UNNUMBERED, Stamps, has_stamp
 
 
 class Formatting(Protocol):
-    """What the encoder asks of its handler at each line, because an application may set or replace it at any moment."""
+    """The part of a handler that its encoder uses anew at each line, because an application may replace it any time."""
 
     formatter: logging.Formatter | None
     terminator: str
@@ -27,13 +27,13 @@ class LineEncoder:
     `SafeTimedRotatingFileHandler.emit` makes the usual line without a call of this class, from its attributes.
 
     Args:
-        handler: Its format, formatter and terminator are asked for at each line.
+        handler: Its `format`, `formatter` and `terminator` are read at each line.
         encoding: The codec of the file.
         errors: The codec's error handler.
 
     Attributes:
-        stamps: The numbers of the lines, None if the format has no field for them.
-        formatter: The formatter that `stamps` fits.
+        stamps: The stamps of the lines, None if the format has no field for them.
+        formatter: The formatter for which `stamps` was set.
     """
 
     def __init__(self, handler: Formatting, encoding: str, errors: str) -> None:
@@ -44,17 +44,17 @@ class LineEncoder:
         self._handler = handler
 
     def follow_formatter(self) -> None:
-        """Number the lines if the present formatter wants that."""
+        """Stamp the lines from now on if the format of the present formatter has the field `stamp`."""
         formatter = self._handler.formatter
         self.stamps = Stamps() if has_stamp(formatter) else None
         self.formatter = formatter
 
     def encode(self, text: str) -> bytes:
-        """The line of a text. Raises UnicodeError where the codec cannot express it and `errors` does not help."""
+        """The line of a text. Raises UnicodeError if the codec cannot express it and `errors` does not help."""
         return (text + self._handler.terminator).encode(self.encoding, self.errors)
 
     def encode_numbered(self, record: logging.LogRecord) -> bytes:
-        """The line of a record, with a number if the format wants one; a line that cannot be made takes no number."""
+        """The line of a record, stamped if the format wants that; a line that cannot be made uses up no number."""
         if self.stamps is None:
             return self.encode(self._handler.format(record))
         stamp = ""
@@ -66,14 +66,14 @@ class LineEncoder:
             raise
 
     def encode_again(self, record: logging.LogRecord) -> bytes | None:
-        """Make a line whose first making has failed; None if it fails again, which is reported.
+        """Make a line again after the first attempt has failed; None if this one fails too, which is reported.
 
-        The first time it may have been interrupted by an exception that a signal handler has raised.
+        A signal handler may have interrupted the first attempt by an exception.
         """
         try:
             return self.encode_numbered(record)
         except Exception as error:
-            # The codec comes to a text only where the formatter has succeeded.
+            # A UnicodeError is the codec's, so the formatter has succeeded, and the text can be reported.
             self._handler.handleError(without_arguments(record) if isinstance(error, UnicodeError) else record)
             return None
 
@@ -83,13 +83,13 @@ class LineEncoder:
         return self.encode("")
 
     def record_of(self, line: bytes, created: float) -> logging.LogRecord:
-        """A record of a line that was made without one."""
+        """Make a record for a line that was made without one; `created` is in seconds since the epoch."""
         record = own_record(line.decode(self.encoding, "replace").removesuffix(self._handler.terminator))
         record.created = created
         return record
 
     def own_line(self, message: str) -> bytes:
-        """A line that the handler itself has to say."""
+        """Make the line of a message of the handler itself."""
         record = own_record(f"rollsafe: {message}")
         record.stamp = UNNUMBERED
         try:
@@ -100,20 +100,20 @@ class LineEncoder:
 
 
 def own_record(message: str) -> logging.LogRecord:
-    """A record that the handler itself has to say."""
+    """Make the record of a message of the handler itself."""
     return logging.LogRecord("rollsafe", logging.WARNING, __file__, 0, message, None, None)
 
 
 def without_arguments(record: logging.LogRecord) -> logging.LogRecord:
-    """The record to report when one that was formatted cannot be written: its text alone.
+    """A copy of a record that has only its text, to report that the record could not be written.
 
     `handleError` prints the arguments, and those of gunicorn's access line are all headers of the request.
     """
-    # Not by `copy`, which imports, and so fails for a line that is logged while the interpreter ends.
+    # Not by the module `copy`, which imports, and so fails for a line that is logged while the interpreter ends.
     reported = logging.makeLogRecord(record.__dict__)
     try:
         reported.msg = record.getMessage()
-    except Exception:  # its formatter may know better
+    except Exception:  # the formatter may have its own way to make the text
         reported.msg = str(record.msg)
     reported.args = None
     return reported

@@ -1,7 +1,7 @@
-"""The handler: how one line gets into the file of its interval.
+"""The handler: it writes each line into the file of its interval.
 
-`handle` waits out the quiet moment of a boundary; `emit` makes the line and, while its lease lasts, writes it with
-one write(2). Everything else is the slow path, taken about once a second and at each boundary: see `writer`.
+`handle` waits out the quiet moment of a boundary. `emit` makes the line and, while the lease lasts, writes it with one
+write(2). A line takes the slow path (see `writer`) about once a second and at each boundary.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from rollsafe.settings import UNNAMED, Settings
 from rollsafe.streams import LogStream
 from rollsafe.writer import Writer
 
-# Our base class, even where an application replaces `logging.FileHandler` by this handler to have all its logs rotate.
+# Kept as our base class, because an application may replace `logging.FileHandler` by this handler to rotate all logs.
 _FileHandler = logging.FileHandler
 _monotonic = time.monotonic
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
@@ -50,43 +50,45 @@ _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     """A `TimedRotatingFileHandler` for several processes that write one file.
 
-    Every line is kept, whole, once, in the file of the interval that holds `record.created`. The parameters and the
-    points to override are those of the standard class; these differ:
+    It keeps every line, whole and once, in the file of the interval that holds `record.created`. The parameters and the
+    methods to override are those of the standard class. These differ:
 
     - Intervals are aligned to the clock, not to the start of the process: seconds and minutes to the epoch; hours,
       days and weeks to the wall clock. `when="D"` is `when="MIDNIGHT"`.
     - Every write is one unbuffered write(2); `stream` is a raw file, which takes text too.
-    - A custom `rotator` is called in a background thread of one process, some seconds after the rollover.
-    - `errors` None writes what the encoding cannot express as backslash escapes rather than lose the line.
+    - One process calls a custom `rotator` in a background thread, some seconds after the rollover.
+    - With `errors=None` a character that the encoding cannot express becomes a backslash escape, and the line is kept.
 
     Args:
         filename: The live file. Its directory must exist. `{hostname}` in it is replaced. A symbolic link is followed
-            once, here. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
+            once, now. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
         when: S, M, H, D, MIDNIGHT, or W0 (to Monday's end) to W6 (to Sunday's), in any case.
-        interval: How many of `when` make one interval.
-        backupCount: How many backups to keep; 0 keeps all. Each file counts, a further one of the same interval too.
-        encoding: Of the file; None is the locale's.
+        interval: How many units of `when` make one interval.
+        backupCount: How many backups to keep; 0 keeps all. Each file counts, also if one interval has several.
+        encoding: The encoding of the file; None is the locale's.
         delay: Open the file at the first line.
         utc: Align and name in UTC; the same as `tz=datetime.timezone.utc`.
-        atTime: When a day or week begins; a week then on its weekday itself. None is the midnight that ends the day.
+        atTime: The time at which a day or week begins; a week then begins on its weekday itself. None is the midnight
+            that ends the day.
         errors: As for `open`; None is "backslashreplace".
         tz: Zone to align and name in: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
-        maxBytes: Roll over before the live file grows larger, too: bytes, or text such as "100 MiB"; 0 is no bound.
+        maxBytes: Also roll over before the live file grows larger: bytes, or text such as "100 MiB"; 0 is no bound.
         suffix: The strftime format of backup names; None is that of `when` in the standard library.
-        archive_dir: Directory for the backups, on the same file system and mount, made if it is missing; None is that
-            of the live file.
+        archive_dir: Directory for the backups, on the same file system and mount, made if it is missing; None is the
+            directory of the live file.
         compress: "gz", "zst" or "xz" to compress backups, in the background and in one process; or a callable
-            (source_path, target_path) that does it, whose archives have its attribute `extension` (".archive" without).
-        compress_level: The compression's own level; None is its usual one.
-        on_rollover: Called with the path of each backup that is final (compressed, if it is to be) and its
-            `rollsafe.schedule.Interval`, in the background in one process; again later if it raises.
+            (source_path, target_path) that does it. The names of its archives end in its attribute `extension`, or in
+            ".archive" if it has none.
+        compress_level: The level that the compression is given; None is its default.
+        on_rollover: Called with the path of each final backup (compressed, if it is to be) and its
+            `rollsafe.schedule.Interval`, in the background in one process; called again later if it raises.
         max_age: Keep no backup whose interval ended longer ago: a `timedelta`, or text such as "30 days".
-        max_total_bytes: Keep the newest backups that together have so many bytes: a number, or text such as "2 GiB".
-        min_free_bytes: Remove the oldest backups while less than this is free on the file system; as above.
-        permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the live
-            file's, and makes the first one by the umask.
-        lock_writes: Write each line under the lock, so that several hosts can share the file; None does so on network
-            and cluster file systems, which the mount table tells.
+        max_total_bytes: Keep only the newest backups whose sizes add up to this: bytes, or text such as "2 GiB".
+        min_free_bytes: Remove the oldest backups while less than this is free on the file system: bytes, or such text.
+        permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the mode of
+            the live file, and makes the first one by the umask.
+        lock_writes: Write each line under the lock, so that several hosts can share the file; None does so where the
+            mount table names a network or cluster file system.
 
     Raises:
         ConfigurationError: An argument cannot work (a `ValueError`).
@@ -95,7 +97,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     stream: Any
     lock: Any
-    # Of the options those that the standard class does not have, and code of ours reads here.
+    # The options that the standard class does not have and that our code reads here.
     tz: str | datetime.tzinfo | None
     maxBytes: int
     archive_dir: str | None
@@ -138,8 +140,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         options = Options.of(locals())
         encoding_of_lines, errors_of_lines = options.line_codec()
         codec = options.codec()
-        # An application may set any of them later, as those of the standard library: what is there when it is used
-        # counts. `interval`, which is in seconds there, and two more follow below.
+        # An application may set any of them later, as in the standard library: the value at the time of use counts.
+        # `interval`, an attribute in seconds there, and two more are set below.
         for name in OPTIONS:
             setattr(self, name, getattr(options, name))
         path = checked_path(filename, options.delay)
@@ -159,7 +161,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self.interval = int(self._naming.schedule.length)
         self._interval_count = options.interval
         self._codec = codec
-        # Until the file is open, any line may be one that rolls over, and waits for the quiet moment.
+        # Until the file is open, any line may roll over, so each waits for the quiet moment.
         self.rolloverAt: float = -inf  # type: ignore[assignment]  # an int in the standard library
         self._encoder = LineEncoder(self, encoding_of_lines, errors_of_lines)
         self._reports = Reports(self)
@@ -171,7 +173,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._check_overrides()
         _living.add(self)
         if not options.delay:
-            # A file left by an earlier run is rolled by the first record, when `namer` and `suffix` are set.
+            # The first record rolls a file of an earlier run, because only then `namer` and `suffix` are set.
             try:
                 self._live.ensure_open()
             except OSError as error:
@@ -182,7 +184,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     @property
     def baseFilename(self) -> str:  # an attribute in the standard library
-        """Full path of the live file; may be set, as in the standard library, and holds from the next opening on."""
+        """Full path of the live file; may be set, as in the standard library, and counts from the next opening on."""
         return self._path
 
     @baseFilename.setter
@@ -192,16 +194,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._is_made and path != before:
             self._live.turn_to(path)
 
-    # One line, the fast path.
+    # The fast path of one line.
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter and emit `record`; at a boundary, wait out the quiet moment first.
 
-        The wait is here and not in `emit`, so that it is over before the handler's lock is taken: a thread with a
-        line of the old interval writes it meanwhile.
+        It waits here and not in `emit`, before it takes the handler's lock, so that a thread with a line of the old
+        interval can write it meanwhile.
         """
-        # A call of what is there, as `format` below, because an application may replace it at any moment (`overrides`):
-        # to look whether it is still ours costs as much.
+        # Called as it is, like `format` below, because an application may replace it at any moment (`overrides`). A
+        # check whether it is still ours would cost as much.
         passed: Any = self.filter(record)
         if passed is not True:
             if not passed:
@@ -212,13 +214,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if record.created >= self.rolloverAt:
                 self._renewal.wait_for_quiet()
         except TypeError:
-            # Made by hand (logging.makeLogRecord) with something else for a time.
+            # A record made by hand (logging.makeLogRecord), whose time is no number.
             record.created = time.time()
         lock = self.lock
         if lock is None or self._locks_itself:
             self._emit_between_own_calls(record)
             return passed
-        # `with` takes twice as long as the two calls. Both in the `try`: a signal handler that raises leaves no lock.
+        # `with` takes twice as long as the two calls. Both are in the `try`, so that a signal handler that raises
+        # leaves no lock held.
         try:
             lock.acquire()
             self.emit(record)
@@ -226,12 +229,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             try:  # noqa: SIM105  # suppress() would double the price of the lock
                 lock.release()
             except RuntimeError:
-                # A formatter has forked: in the child `logging` has made the lock anew, and nobody holds it.
+                # A formatter has forked: in the child `logging` has made the lock anew, and no thread holds it.
                 pass
         return passed
 
     def _emit_between_own_calls(self, record: logging.LogRecord) -> None:
-        """Emit `record` where the application has its own way to take the lock, or has taken the lock away."""
+        """Emit `record` where the application has overridden how the lock is taken, or has removed the lock."""
         self._own_lock()
         try:
             self.acquire()
@@ -265,39 +268,39 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Set the formatter. If its format has the field `stamp`, each line gets its stream and number there.
 
-        See `rollsafe.stamps`; `rollsafe verify` finds out by them whether lines are missing.
+        By these stamps (see `rollsafe.stamps`) `rollsafe verify` finds out whether lines are missing.
         """
         super().setFormatter(fmt)
         self._encoder.follow_formatter()
 
     def _check_overrides(self) -> None:
-        """Look whether `acquire`, `release` and `flush` have to be called for each line, as in the standard library.
+        """Find out whether the application has replaced `acquire`, `release` or `flush`, which each line then calls.
 
-        Ours have nothing to add. They decide about no text and are worth no look at each line: it is done with each
-        lease, so one that is replaced later is called within a second.
+        Our own add nothing, so no line calls them. They do not change the text of a line, so a check at each renewal of
+        the lease is enough: a method that is replaced later is called within a second.
         """
         self._locks_itself = self._replaces("acquire") or self._replaces("release")
         self._flushes = self._replaces("flush")
 
     def _replaces(self, name: str) -> bool:
-        """Whether the application has a method of its own in the place of one of ours."""
+        """Whether the application has replaced one of our methods."""
         return is_replaced(self, name, _OURS[name])
 
     def _own_lock(self) -> Any:
-        """The lock between threads; made where the application has none, as two threads without one lose lines."""
+        """The lock between threads; made if the application has removed it, as threads without one lose lines."""
         if self.lock is None:
             logging.Handler.createLock(self)
         return self.lock
 
     def write_line(self, text: str, created: float) -> None:
-        """Write `text` as the line of a moment: what `handle` does, without a record, a filter or a formatter.
+        """Write `text` as a line created at `created`, as `handle` does, without a record, a filter or a formatter.
 
-        For callers that make whole lines themselves and have looked that nobody else wants the record. Never raises
-        into the application.
+        For callers that make whole lines themselves and know that no other handler wants the record. Never raises into
+        the application.
 
         Args:
-            text: The line without its end; what is in it is not escaped.
-            created: Its moment, which decides about the file; seconds since the epoch.
+            text: The line without its end; it is not escaped.
+            created: The time of the line, which decides about the file; seconds since the epoch.
         """
         if created >= self.rolloverAt:
             self._renewal.wait_for_quiet()
@@ -310,24 +313,24 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._append(line, created, None)
 
     def _append(self, line: bytes, created: float, record: logging.LogRecord | None) -> None:
-        """Write `line` with one write(2) while the lease lasts, else the slow path; None where no record was made."""
-        # One reference: a signal handler that logs may roll over between any two of the next steps.
+        """Write `line` with one write(2) while the lease lasts, else on the slow path. No record need exist yet."""
+        # Read once, because a signal handler that logs may roll over between any two of the next steps.
         file = self._file
         written = None
         try:
             if file.start <= created < file.lease_expires:
-                # Not called where they are looked up: CPython 3.11 has no fast way to call what is in a slot.
+                # Looked up first and called then: CPython 3.11 has no fast way to call what is in a slot.
                 write, tell = file.write, file.tell
                 written = write(line)
-                # A line that begins with a page may stand behind a fragment (see IN_PAGE), and is looked at.
+                # A line that begins with a page may stand behind a fragment (see IN_PAGE), so the slow path checks it.
                 if written != len(line):
                     file.expire_lease()
                 elif (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after:
                     return
         except BaseException as error:
             # An OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
-            # anything that a signal handler has raised, before the write or after it. The next line looks what stands
-            # before it.
+            # any exception that a signal handler has raised before the write or after it. The next line checks what
+            # stands before it.
             file.expire_lease()
             if not isinstance(error, Exception):
                 raise
@@ -347,8 +350,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Whether `record` belongs to a later interval than the open file.
 
-        Asked at each renewal of the lease; a subclass that overrides it is asked for each record. None, which the
-        standard class takes too, asks whether the interval of the open file is over now.
+        Called at each renewal of the lease; if a subclass overrides it, for each record. None, which the standard class
+        accepts too, asks whether the interval of the open file is over now.
         """
         now = time.time()
         return believed(getattr(record, "created", now), now) >= self.rolloverAt
@@ -356,7 +359,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def doRollover(self) -> None:
         """Give the live file its backup name now, unless another process has just done so, and open the new one.
 
-        Where the rename or the lock is refused, the open file goes on being used, and that is said once.
+        Where the rename or the lock is refused, lines go on into the open file, and the refusal is reported once.
         """
         now = self._renewal.rolling_at
         self._live.roll(time.time() if now is None else now)
@@ -364,7 +367,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def getFilesToDelete(self) -> list[str]:
         """Full paths of the backups that exceed `backupCount`, `max_age` and the like, oldest first.
 
-        Only files whose names this handler makes, or one like it with another `when` and the default suffix.
+        Only files with names that this handler makes, or that it would make with another `when` and the default suffix.
         """
         return self._live.maintenance.expired()
 
@@ -376,7 +379,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     @suffix.setter
     def suffix(self, value: str) -> None:
         if not self._is_made:
-            # Set by a subclass before `__init__`, which decides, as in the standard library.
+            # A subclass has set it before `__init__`, whose argument counts, as in the standard library.
             return
         self._naming.set_suffix(value)
         if self._file.interval is not None:
@@ -384,7 +387,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     @property
     def extMatch(self) -> re.Pattern[str]:
-        """What finds the suffix in a file name; may be set, as in the standard library, with a `namer` of one's own."""
+        """The pattern that finds the suffix in a file name; may be set, as in the standard library, with a `namer`."""
         return self._naming.ext_match or self._naming.names().suffix_pattern
 
     @extMatch.setter
@@ -392,7 +395,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._naming.ext_match = value
 
     def settings(self) -> Settings:
-        """What the lock file says of this handler."""
+        """The settings of this handler as the lock file has them."""
         codec = self._codec
         options = {name: getattr(self, name) for name in OPTIONS}
         options |= {"interval": self._interval_count, "suffix": self._naming.schedule.own_suffix}
@@ -405,9 +408,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings
 
     def _close_rolled_files(self) -> bool:
-        """Close what is open of files that were rolled, should no line come that would; whether a file is open still.
+        """Close files that were rolled, because no line may come that would; whether a file is still open.
 
-        Called by another thread, which waits for nothing.
+        The thread of the maintenance calls it, and waits for no lock.
         """
         lock = self.lock
         if lock is None or not lock.acquire(blocking=False):
@@ -422,9 +425,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def _open(self) -> FileIO | None:  # type: ignore[override]  # a text file in the standard library
         """Open the live file for appending, unbuffered.
 
-        gunicorn's USR1 calls it, and an exception would end the arbiter. So a refusal is left to the next line, which
-        reports it, and there is no stream until then, as with `delay`; a closed one would end the next worker, of which
-        gunicorn asks the descriptor.
+        gunicorn's USR1 calls it, and an exception would end the arbiter. So the next line reports a refusal, and until
+        then there is no stream, as with `delay`. A closed stream would end the next worker, because gunicorn asks for
+        its descriptor.
         """
         try:
             return self._live.open_stream()
@@ -434,7 +437,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return None
 
     def write_text(self, stream: LogStream, text: bytes) -> bool:
-        """Write text that was handed to `stream`, as it is; for `LogStream` alone.
+        """Write `text`, which was written to `stream`, as it is; only `LogStream` calls this.
 
         False while `stream` is being opened: a header that an overridden `_open` writes goes straight into that file.
         """
@@ -446,9 +449,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return True
 
     def close(self) -> None:
-        """Write what waits, and close the files. A later record opens them again, as gunicorn's USR1 expects.
+        """Write the pending lines and close the files. A later record opens them again, as gunicorn's USR1 expects.
 
-        In the middle of the slow path (called by a signal handler) nothing is closed but the lease ends.
+        If a signal handler calls it in the middle of the slow path, it closes nothing and only ends the lease.
         """
         with self._own_lock():
             self._file.expire_lease()
@@ -463,14 +466,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 self._reports.report(f"{self.baseFilename} could not be closed", error)
 
     def flush(self) -> None:
-        """Try to write what waits; nothing else is ever held back."""
+        """Try to write the lines that wait in memory; no other line is ever held back."""
         with self._own_lock():
             self._writer.flush()
 
     def hand_over(self, uid: int, gid: int) -> None:
-        """Give the live file and the lock file to the user that the workers will be; only root may.
+        """Give the live file and the lock file to the user that the workers will run as; only root may.
 
-        A rollover keeps the owner of the live file. What is never rolled is left alone.
+        A rollover keeps the owner of the live file. A file that is never rolled keeps its owner.
 
         Raises:
             OSError: The owner could not be changed.
@@ -487,7 +490,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             logging._handlers.setdefault(self.name, self)  # type: ignore[attr-defined]  # no public way back
 
 
-# To compare with, by identity.
+# Our own methods and those of `logging`, to compare by identity.
 _OURS = {
     **{
         name: vars(SafeTimedRotatingFileHandler)[name]
@@ -499,7 +502,7 @@ _OURS = {
 
 
 def check_owner(backup_base: str, path: str, others: Iterable[SafeTimedRotatingFileHandler]) -> None:
-    """Raise ConfigurationError if another log than `path` has backups that are named as its own will be.
+    """Raise ConfigurationError if another log has backups with the names that those of `path` will have.
 
     Args:
         backup_base: The path of the backups without suffix.

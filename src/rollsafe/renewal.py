@@ -1,4 +1,4 @@
-"""The renewal of the lease, about once a second: is the open file the live file still, and of the right interval?"""
+"""The renewal of the lease, about once a second: is the open file still the live file, and of the right interval?"""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from rollsafe.open_file import OpenFile
 from rollsafe.pending import PendingLines
 from rollsafe.rollover import is_set
 
-# Seconds, and share of the interval at most. After a boundary nobody renames before this is over: lines in flight
-# land under the live name, where log shippers still read (rsyslog and tail -F leave a file at its rename).
+# The quiet moment: its length, and the largest share of the interval that it may take. After a boundary no process
+# renames the file before it is over, so that lines in flight land under the live name, where log shippers still read
+# (rsyslog and tail -F leave a file at its rename).
 LINGER_S = 0.02
 LINGER_SHARE = 0.02
-# Seconds. The same between the mark that a file is full and its rename.
+# For how long a process waits between marking a file as full and renaming it.
 SIZE_LINGER_S = 0.02
-# Seconds that a record's clock may be ahead of ours and still make the rollover.
+# How far a record's time may be ahead of our clock and still cause the rollover.
 MAX_CLOCK_SKEW_S = 1.0
-# How often other workers may have rolled, and their files be over too, before a line goes into the file that there is.
+# How often the live file may prove to be over, because other workers roll it too, before a line goes into it anyway.
 _ROUNDS = 3
 
 _monotonic = time.monotonic
 
 
 class Renewing(Protocol):
-    """What a renewal asks of its handler."""
+    """The part of a handler that its renewals use."""
 
     stream: object
     maxBytes: int
@@ -46,10 +47,10 @@ class Renewing(Protocol):
         """Roll the live file; an application may override it."""
 
     def _check_overrides(self) -> None:
-        """Look which methods the application has replaced."""
+        """Find out which methods the application has replaced."""
 
     def _replaces(self, name: str) -> bool:
-        """Whether the application has a method of its own in the place of one of ours."""
+        """Whether the application has replaced one of our methods."""
 
 
 class Renewal:
@@ -58,10 +59,11 @@ class Renewal:
     Args:
         handler: Decides about rollovers.
         live: The live file.
-        naming: Tells intervals.
+        naming: Knows the intervals.
 
     Attributes:
-        rolling_at: The instant that a rollover of ours is for, seconds since the epoch; None while there is none.
+        rolling_at: The instant that decides about the interval of the new file during our rollover, seconds since the
+            epoch; None at other times.
     """
 
     def __init__(self, handler: Renewing, live: LiveFile, naming: BackupNaming) -> None:
@@ -71,7 +73,7 @@ class Renewal:
         self._naming = naming
 
     def renew(self, record: logging.LogRecord, pending: PendingLines) -> None:
-        """Have the file that the path names open, of the right interval for `record`, and leased.
+        """Open the file that the path names, roll it if it is over for `record` or a pending line, and lease it.
 
         Raises:
             OSError: It cannot be opened.
@@ -81,7 +83,7 @@ class Renewal:
         handler._check_overrides()
         self._live.late.close_forgotten()
         decides_each = handler._replaces("shouldRollover")
-        # Not only of `record`: a signal handler or another thread may have queued a line of a later interval.
+        # The pending lines decide, too: a signal handler or another thread may have queued one of a later interval.
         asks = True
         for _ in range(_ROUNDS):
             now, tick = time.time(), _monotonic()
@@ -91,12 +93,12 @@ class Renewal:
                 return
             if not rollover.live.is_live(file):
                 if not self._live.reopen(file):
-                    # A backup by now, which may be archived at any moment: each line is checked.
+                    # It is a backup by now and may be archived at any moment, so each line is checked.
                     file.end_lease()
                     return
                 continue
             newest = -inf if decides_each else pending.newest(now + MAX_CLOCK_SKEW_S)
-            # A live file of the future was made while the clock was ahead; unless now is before the clock was set.
+            # A live file of the future was made while the clock was ahead, unless the clock is still to be set.
             ahead = file.start > now + MAX_CLOCK_SKEW_S and is_set(now)
             over = (asks and handler.shouldRollover(record)) or newest >= file.end or ahead
             rolls = over or self._lacks_room(file, pending)
@@ -110,7 +112,7 @@ class Renewal:
                 file.grant_lease(now, tick, -inf if decides_each else file.end)
                 return
             if over:
-                # Also for lines that have not come through `handle`.
+                # `handle` has waited already, but not every line comes through it.
                 self.wait_for_quiet()
             elif not rollover.file_limit.is_reached_by(file):
                 _close_for_size(file)
@@ -121,15 +123,15 @@ class Renewal:
             finally:
                 self.rolling_at = None
             if handler._file is file and handler.stream is file.stream:
-                # Refused or busy.
+                # The rollover was refused, or the lock was busy.
                 self._lease_anyway(file, now, tick)
                 return
         self._live.ensure_open().bind(handler.maxBytes or inf, handler.baseFilename)
 
     def wait_for_quiet(self) -> None:
-        """Sleep to the end of the quiet moment after the boundary that is just past, if it is not over.
+        """Sleep to the end of the quiet moment after the last boundary, if it is not over.
 
-        It goes by our clock alone: a record that is ahead of it has no quiet moment to wait for.
+        Only our clock counts: a record that is ahead of it has no quiet moment to wait for.
         """
         if sys.is_finalizing():
             return
@@ -143,12 +145,12 @@ class Renewal:
             time.sleep(left)
 
     def _lease_anyway(self, file: OpenFile, now: float, tick: float) -> None:
-        """Have lines go on into a file whose rollover was refused; a later lease tries it again."""
+        """Lease a file whose rollover was refused, so that lines go on into it; a later renewal tries again."""
         file.bind(inf, self._handler.baseFilename)
         file.grant_lease(now, tick, inf)
 
     def _lacks_room(self, file: OpenFile, pending: PendingLines) -> bool:
-        """Whether the live file is full, or the line that waits first would make it too large."""
+        """Whether the live file is full, or the first pending line would make it too large."""
         if self._live.rollover.file_limit.is_reached_by(file):
             return True
         if not self._handler.maxBytes:
@@ -158,15 +160,15 @@ class Renewal:
 
 
 def _close_for_size(file: OpenFile) -> None:
-    """Have the lines that other workers are writing land under the live name, where log shippers still read."""
+    """Mark the file as full and wait: lines in flight land under the live name, where log shippers still read."""
     if not file.shared:
         file.mark_full()
         time.sleep(SIZE_LINGER_S)
 
 
 def believed(created: float, now: float) -> float:
-    """The time of a record as far as it decides about a rollover: ours where its clock is too far ahead, or wrong.
+    """The time of a record that decides about a rollover: our time `now` where the record's is too far ahead.
 
-    A record of another clock, or one whose time is in milliseconds, rolls nothing over before its time.
+    So no record of another clock, or with a time in milliseconds, causes a rollover before it is due.
     """
     return created if created <= now + MAX_CLOCK_SKEW_S else now

@@ -1,4 +1,4 @@
-"""What the handler reports of its own troubles: through `handleError`, and into the log where nobody sees that."""
+"""The handler's reports of its own failures: through `handleError`, and as lines of the log if stderr is /dev/null."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from rollsafe.encoder import own_record
 from rollsafe.remedies import remedy_for
 
-# Reports at most that wait to become lines of the log.
+# How many reports may wait to become lines of the log.
 _MOST_UNSEEN = 20
 
 
 class Reporting(Protocol):
-    """What reports ask of their handler."""
+    """The part of a handler that its reports use."""
 
     @property
     def baseFilename(self) -> str:
@@ -38,9 +38,9 @@ class Reports:
         self._unseen: deque[str] = deque(maxlen=_MOST_UNSEEN)
 
     def report(self, sentence: str, error: BaseException | None) -> None:
-        """Hand what belongs to no record of the application to `handleError`, as the exception being handled.
+        """Hand a failure that belongs to no record of the application to `handleError`, as the exception being handled.
 
-        A daemon's standard error is /dev/null. There a report becomes a line of the log, as long as it can be written.
+        The standard error of a daemon is /dev/null. There the report also becomes a line of the log.
         """
         if isinstance(error, SystemExit):
             error = RuntimeError(f"sys.exit({error.code!r}) was called")
@@ -61,25 +61,25 @@ class Reports:
             self.report(f"{sentence}; {remedy}" if remedy else sentence, error)
 
     def forget(self) -> None:
-        """A rollover works again: report the next refusal."""
+        """Report the next refusal of each step again, because a rollover has succeeded."""
         self._said.clear()
 
     def take_unseen(self) -> str | None:
-        """The oldest report that nobody could see, None if there is none; it is not given again."""
+        """Remove and return the oldest report that stderr did not show, None if there is none."""
         try:
             return self._unseen.popleft()
         except IndexError:
             return None
 
     def drop_unseen(self) -> None:
-        """In a forked child: they are the parent's to write."""
+        """Drop the reports in a forked child, because the parent writes them."""
         self._unseen.clear()
 
 
 def _is_nowhere(stream: Any) -> bool:
-    """Whether nobody sees what is written to a standard stream, as that of a daemon."""
+    """Whether a standard stream is /dev/null or missing, as in a daemon."""
     try:
         return stream is None or os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
     except (AttributeError, OSError, ValueError):
-        # Something else stands in for it (a test's capture, a GUI's window).
+        # Another object stands in for it (the capture of a test, the window of a GUI).
         return False

@@ -1,8 +1,8 @@
-"""The steps under the lock: open the live file, tell its interval, give it its backup name.
+"""The steps under the lock: open the live file, find its interval, give it its backup name.
 
-The rename of the live file is the single commit point. The only other thing kept between processes is a note in
-the lock file (device and inode of the live file, start of its interval); it is a hint that is believed only where
-it fits the file, so that losing it, or dying before writing it, costs nothing.
+The rename of the live file is the single commit point. Besides, the processes share only a note in the lock file
+(device and inode of the live file, start of its interval). It is a hint, believed only where it fits the file, so a
+process that loses it, or dies before it writes it, costs nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from rollsafe.schedule import Interval
 from rollsafe.shared import SharedFile
 from rollsafe.timing import LEASE_S
 
-# 2025-01-01: a clock that shows an earlier time has not been set since the machine was switched on, for this program is
-# younger. Without a battery it begins with 1970, or with the day on which its system was built.
+# 2025-01-01. This program is younger, so a clock that shows an earlier time has not been set since the machine was
+# switched on. Without a battery it begins with 1970, or with the day on which the system was built.
 _EARLIEST_CLOCK_S = 1_735_689_600
 
 
@@ -42,32 +42,32 @@ def is_set(now: float) -> bool:
     return now >= _EARLIEST_CLOCK_S
 
 
-# Seconds. How long a refused rename over a claim is not tried again, at first and at most; the pause doubles each time.
+# The first and the longest pause after a refused rename over a claim; the pause doubles each time.
 _FIRST_PAUSE_S = LEASE_S
 _LONGEST_PAUSE_S = 30.0
 
-# A disk that is full, and a quota that is used up.
+# The errors of a full disk and of a quota that is used up.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _has_inode(directory: str, inode: int) -> bool:
-    """Whether a name in the directory is of that inode."""
+    """Whether a name in the directory has that inode."""
     with os.scandir(directory) as entries:
         return any(entry.inode() == inode for entry in entries)
 
 
 class Rollover:
-    """What one handler does under the lock of its live file.
+    """The steps that one handler takes under the lock of its live file.
 
     Args:
         path: The live file.
         naming: The intervals, and the names of their backups.
-        extension: What a file that was rolled or may be appended to has behind that name; none, but for files that
-            await the application's rotator.
-        describe: What is noted of the handler's settings, for tools: one line, without newline.
-        permissions: Mode of the live and the lock file; None follows the live file's.
-        shared: Other hosts do the same on their mounts of the file system, whose caches are not to be trusted.
-        by_size: Files are rolled for their size, too, so that an interval has several, numbered in the order of time.
+        extension: Returns the extension that a rolled file has behind its backup name: "" unless it awaits the
+            application's rotator.
+        describe: Returns the handler's settings for the note, which tools read: one line, without newline.
+        permissions: Mode of the live and the lock file; None keeps the mode of the live file.
+        shared: Other hosts write the file on their own mounts of the file system, so caches cannot be trusted.
+        by_size: Files are also rolled for their size, so that an interval has several, numbered in the order of time.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Rollover:
         self._taken = (*naming.names().extensions, ROLLED_EXTENSION)
         self._shared = shared
         self._by_size = by_size
-        # The interval in which we have rolled last, and the number that its next backup gets.
+        # The start of the interval of our last rollover, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
-        # The live file whose rename over a claim was refused last, the pause after it, and its end (monotonic).
+        # The live file of the last refused rename over a claim, the pause after it (s), and its end (monotonic clock).
         self._refusal: tuple[Identity, float, float] | None = None
 
     def open(self, now: float, stream: FileIO | None = None) -> OpenFile:
-        """Open the live file (or take `stream`, which is open on it) and tell which interval it belongs to.
+        """Open the live file (or take `stream`, which is open on it) and find out which interval it belongs to.
 
         Raises:
             OSError: The file cannot be opened.
@@ -115,7 +115,7 @@ class Rollover:
     def _opened(
         self, stream: FileIO, status: os.stat_result, interval: Interval | None, *, shared: bool = False
     ) -> OpenFile:
-        """An open file of this log, whose lines are counted if anybody wants to know."""
+        """Make the open file of a stream; its lines are counted if a listener wants to know."""
         return OpenFile(
             stream,
             identity_of(status),
@@ -126,12 +126,12 @@ class Rollover:
         )
 
     def has_kept(self, file: OpenFile, end: float) -> bool | None:
-        """Whether a line that ends at `end` is in `file`, and that has a name, or in its archive.
+        """Whether a line that ends at `end` is kept: `file` still has a name, or its archive has the line.
 
         None when the lock was not free within the bound.
 
-        Under the lock, because an archive is made final under it: a line written before the answer is either seen
-        by the archiver or known to be in a file that is gone. No archiver is at the live file.
+        It asks under the lock, because the archiver makes an archive final under the lock. So either the archiver has
+        seen the line, or the file is gone and the line must be written again. No archiver touches the live file.
         """
 
         def is_there() -> bool:
@@ -146,11 +146,11 @@ class Rollover:
         try:
             return self.lock.run(is_there, is_there_at_sight)
         except OSError:
-            # Nobody of us can be locked out by an archiver, nor tell more.
+            # This process cannot use the lock file, so a look without the lock has to do.
             return is_there()
 
     def _archived(self, file: OpenFile) -> Archived | None:
-        """What the ledger says of `file`, None if it was not archived while we had it open."""
+        """The ledger's entry for `file`, None if it was not archived while we had it open."""
         try:
             status = os.fstat(file.stream.fileno())
         except (OSError, ValueError):
@@ -160,9 +160,9 @@ class Rollover:
         return archived_since(self._note.read(), file.serial, status, self._shared)
 
     def _has_own_name(self, file: OpenFile, archived: Archived | None) -> bool:
-        """Whether `file` has a name; if it was archived, one beside the live file or its backups.
+        """Whether `file` has a name. If it was archived, only names next to the live file or its backups count.
 
-        Another one may be the hard link of a snapshot, which stays when the backup goes.
+        A name elsewhere may be the hard link of a snapshot, which stays when the backup is removed.
         """
         if not file.has_name() or archived is None or file.interval is None:
             return file.has_name()
@@ -176,7 +176,7 @@ class Rollover:
         """Rename the live file to the backup name of the interval of `file`, if the path still names `file`.
 
         Returns:
-            The path of the backup; None when another process was first.
+            The path of the backup; None when another process has renamed the file first.
 
         Raises:
             LockBusy: The lock was not free within the bound.
@@ -194,7 +194,7 @@ class Rollover:
                 return True, None
             backup = self._rename_live(status, interval)
             if backup is not None:
-                # Whoever opens the live file next meets the same error again, and reports it.
+                # The process that opens the live file next meets the same error, and reports it.
                 with suppress(OSError):
                     self._create_like(status, now)
             return backup is not None, backup
@@ -205,17 +205,17 @@ class Rollover:
             return True, None
 
         while True:
-            # When all workers wake up at a boundary, they go on as soon as one has renamed, and none waits for the lock
-            # that others take only to see that there is nothing to do.
+            # At a boundary all workers wake up. They go on as soon as one has renamed the file, so none waits while
+            # others take the lock only to see that the work is done.
             done, backup = self.lock.run(rename, is_rolled, lambda: not self.live.is_live(file), to_roll=True)
             if done:
                 return backup
 
     def is_backing_off(self, file: OpenFile, tick: float) -> bool:
-        """Whether the rename of `file` over a claim was refused too short a time ago to be tried again at `tick`.
+        """Whether the rename of `file` over a claim was refused so recently that it is not tried again at `tick`.
 
-        What refuses it (a live file of somebody else in a sticky directory, one mounted by itself) mostly stays, and
-        each attempt makes an empty file and removes it. Every other refusal costs nothing, and is tried at each lease.
+        Its cause (a live file of another user in a sticky directory, a file mounted by itself) mostly stays, and each
+        attempt makes an empty file and removes it. Any other refused rename costs nothing, and is tried at each lease.
         """
         return self._refusal is not None and self._refusal[0] == file.identity and tick < self._refusal[2]
 
@@ -226,9 +226,9 @@ class Rollover:
         self._refusal = identity, pause, time.monotonic() + pause
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str | None:
-        """The commit. None if our lock excludes nobody, its file being removed: then look again under the new one."""
+        """The commit. None if the lock file was removed, so that our lock excludes no process: then try again."""
         with suppress(OSError):
-            # For the next process, where this one is killed before it has made the new file.
+            # The next process needs it if this one is killed before it has made the new file.
             self._note.update_mode(status)
         number = self._next_number(status, interval)
         while self.lock.excludes():
@@ -244,7 +244,7 @@ class Rollover:
         return None
 
     def _rename_over_claim(self, status: os.stat_result, interval: Interval, number: int) -> str | None:
-        """The commit where no rename spares what is there: over an empty file of ours, which claims the name."""
+        """The commit where each rename replaces its target: over an empty file of ours, which claims the name."""
         backup, claim, number = self._claim(interval, number)
         renamed = False
         try:
@@ -255,7 +255,8 @@ class Rollover:
             self._record_refusal(identity_of(status))
             raise
         finally:
-            # By identity: a signal handler may raise after the rename, and an error be reported though it was done.
+            # Compared by identity: a signal handler may raise after the rename, and a rename that was done may report
+            # an error.
             if not renamed:
                 with place_of(backup) as place:
                     if identity_of(place.status()) == claim:
@@ -265,7 +266,7 @@ class Rollover:
         return backup if renamed else None
 
     def _note_renamed(self, status: os.stat_result, interval: Interval, backup: str, number: int) -> None:
-        """Take the mark of a full file off the backup, and remember which number comes next."""
+        """Remove the mark of a full file from the backup, and remember which number comes next."""
         if status.st_mode & FULL:
             with suppress(OSError):
                 descriptor = open_file(backup, os.O_WRONLY)
@@ -310,14 +311,15 @@ class Rollover:
         free = self._free_sequence(interval, self._number_above(interval))
         extension = self._extension()
         last = self._naming.path(interval.suffix, free - 1) + extension
-        # What waits for the application is given to it when it was quiet for long, and removed afterwards.
+        # A file that awaits the application's rotator is handed over when it was unchanged for long, and removed then.
+        # So only one that was written within the last lease may still grow.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
             return FileIO(last, "a", opener=_open_existing)
         new = self._naming.path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self.live.open_new)
 
     def _can_grow(self, path: str) -> bool:
-        """Whether a backup may be appended to: a regular file and no link, and not the one that is full."""
+        """Whether a backup may be appended to: it is a regular file, no link, and has not reached the size limit."""
         try:
             status = os.lstat(path)
         except FileNotFoundError:
@@ -325,7 +327,7 @@ class Rollover:
         return stat.S_ISREG(status.st_mode) and not self.file_limit.is_reached(status)
 
     def _create_like(self, old: os.stat_result, now: float) -> None:
-        """Make the new live file look like the old one, and note whose interval it is."""
+        """Make the new live file with owner, group and mode of the old one, and note its interval."""
         with self.live.create_like(old) as stream:
             new = os.fstat(stream.fileno())
             if new.st_size == 0:
@@ -334,50 +336,56 @@ class Rollover:
                 self._note.write(new, interval, self._next[1] if self._next and same else None)
 
     def _interval_of(self, stream: FileIO, now: float) -> Interval:
-        """The interval that the live file belongs to: the noted one, else that of its last write, else now's.
+        """The interval that the live file belongs to: the noted one, else that of its last write, else that of `now`.
 
         Raises:
-            OSError: The disk has no space to note it. Other processes would tell another interval of the same file,
-                so no line may be written before; Btrfs, which writes nothing in place, is where that was seen.
+            OSError: The disk has no space for the note. No line may be written without it, because other processes
+                would take the file for another interval's. That was seen on Btrfs, which writes nothing in place.
         """
-        noted, described = self._note.interval(os.fstat(stream.fileno()))
-        if noted is not None and described:
-            return noted
 
-        unnoted: OSError | None = None
+        def noted_interval() -> Interval | None:
+            noted, has_our_settings = self._note.interval(os.fstat(stream.fileno()))
+            return noted if has_our_settings else None
 
-        def is_noted() -> bool:
-            noted, described = self._note.interval(os.fstat(stream.fileno()))
-            return noted is not None and described
-
-        def told(locked: bool) -> Interval:
-            nonlocal unnoted
+        def find(*, locked: bool) -> tuple[Interval, OSError | None]:
             status = os.fstat(stream.fileno())
-            noted, described = self._note.interval(status)
+            noted, has_our_settings = self._note.interval(status)
             # A time stamp of the future is not believed, unless the clock is still to be set.
             written = min(status.st_mtime, now) if is_set(now) else status.st_mtime
             interval = noted or self._naming.interval_at(written if status.st_size else now)
-            stale = noted is None or not described
-            if stale and locked and identity_of(os.lstat(self.live.path)) == identity_of(status):
-                try:
-                    self._note.write(status, interval, self._note.number(status))
-                except OSError as error:
-                    unnoted = error if noted is None and error.errno in NO_SPACE else None
-                with suppress(OSError):
-                    self.lock.set_mode(mode_of(status))
-            return interval
+            is_current = noted is not None and has_our_settings
+            if is_current or not locked or identity_of(os.lstat(self.live.path)) != identity_of(status):
+                return interval, None
+            refusal = self._write_note(status, interval)
+            return interval, refusal if noted is None else None
 
+        interval = noted_interval()
+        if interval is not None:
+            return interval
         try:
-            interval = self.lock.run(lambda: told(True), lambda: told(False), is_noted)
+            interval, refusal = self.lock.run(
+                lambda: find(locked=True), lambda: find(locked=False), lambda: noted_interval() is not None
+            )
         except OSError:
-            # A reader of the note can live without the lock.
-            return told(False)
-        if unnoted is not None:
-            raise unnoted
+            # A process that only reads the note needs no lock.
+            return find(locked=False)[0]
+        if refusal is not None:
+            raise refusal
         return interval
 
+    def _write_note(self, status: os.stat_result, interval: Interval) -> OSError | None:
+        """Note the interval of the live file; returns the error if the disk has no space for the note."""
+        refusal = None
+        try:
+            self._note.write(status, interval, self._note.number(status))
+        except OSError as error:
+            refusal = error if error.errno in NO_SPACE else None
+        with suppress(OSError):
+            self.lock.set_mode(mode_of(status))
+        return refusal
+
     def append_at_the_end(self, line: bytes) -> None:
-        """Append to the live file while the interpreter ends; under the lock where it is shared.
+        """Append a line to the live file while the interpreter ends; under the lock if other hosts write the file too.
 
         Raises:
             OSError: It could not be written, or the lock was not free within the bound.
@@ -391,30 +399,30 @@ class Rollover:
                 os.close(lock)
 
     def _next_number(self, status: os.stat_result, interval: Interval) -> int:
-        """The number from which on to look for a free one: the noted one, or above the highest that there is.
+        """The first number to try for a backup: the noted one, or the one above the highest that exists.
 
-        Not simply the first free one: retention takes the lowest, and the order of numbers is the order of time.
+        The first free number would not do: retention frees the lowest ones, and numbers must rise with time.
         """
         noted = self._note.number(status, interval)
         return max(interval.fold, self._number_above(interval) if noted is None else noted)
 
     def _number_above(self, interval: Interval) -> int:
-        """The number above the highest that a backup of the interval has; 0 where the first free one will do.
+        """The number above the highest that a backup of the interval has; 0 if files are rolled for the time alone.
 
-        That is so where files are rolled for the time alone, because nothing is rolled twice in one interval.
+        Then no file is rolled twice in one interval, and the first free number will do.
         """
         return self._naming.last_number(interval.suffix) + 1 if self._by_size else 0
 
     def close(self) -> None:
-        """Let go of the lock file, and of the live file, which is about to be closed."""
+        """Close the lock file, and forget the live file, which the caller is about to close."""
         self.live.forget()
         self.lock.close()
 
     def _free_sequence(self, interval: Interval, sequence: int = 0) -> int:
-        """The first sequence number from `sequence` on whose name nothing has, archived or not.
+        """The first sequence number from `sequence` on whose name is free, as is that of its archive.
 
         Raises:
-            ValueError: The names do not differ by the number, so that there is none.
+            ValueError: No number is free, because the namer gives the same name for each.
         """
         sequence = max(sequence, interval.fold)
         path = self._naming.path(interval.suffix, sequence)
@@ -432,6 +440,6 @@ def _was_just_written(path: str) -> bool:
 
 
 def _open_existing(path: str, flags: int) -> int:
-    """An opener of a file that exists."""
+    """Open a file that exists; an opener for `FileIO`."""
     with place_of(path) as place:
         return open_to_read_too(place.open, flags & ~os.O_CREAT)
