@@ -10,46 +10,46 @@ from typing import NoReturn, TypeVar
 from rollsafe.events import count_event
 from rollsafe.locks import FileLock, lock_alone, lock_path
 
-# Seconds. How long a line waits for the rollover lock, before it goes on in the file that it has.
+# How long a line waits for the rollover lock before it goes into the file that is open.
 LOCK_WAIT_S = 0.5
-# The same once that was waited in vain, where the lock may be busy though nobody is stuck.
+# How long the next line waits after a wait in vain, if the lock may be busy although no process is stuck.
 BUSY_WAIT_S = 0.05
 
 _Result = TypeVar("_Result")
 
 
 class LockBusy(Exception):
-    """The lock could not be had within the bound: another process is stopped or stuck in a rollover."""
+    """The lock was not free within the bound: another process is stopped or stuck in a rollover."""
 
 
 class BoundedLock(FileLock):
     """The rollover lock, for which no line waits longer than a bound.
 
-    The bound is waited once. Then the lock is only tried, because its holder may be stopped, until it has been had
-    again, for whatever purpose: every success clears what went before.
+    Only one line waits for the whole bound. After a wait in vain each line only tries the lock, because its holder may
+    be stopped, until an attempt succeeds, for whatever purpose.
 
     Args:
         live: The live file.
-        shared: Each line needs the lock, so it may be busy because others write and none is stuck.
+        shared: Each line needs the lock, so it may be busy although no process is stuck.
     """
 
     def __init__(self, live: str, shared: bool) -> None:
         super().__init__(lock_path(live))
         self.lock_timeout = LOCK_WAIT_S
-        """How long the next one waits; seconds."""
+        """How long the next line waits; seconds."""
         self._live = live
         self._shared = shared
 
     def take(self, give_up: Callable[[], bool] | None = None, *, to_roll: bool = False) -> bool:
-        """Take the lock within the bound; False if it was not free, or once waiting is to be given up.
+        """Take the lock within the bound; False if it was not free, or once `give_up` returns true.
 
-        Who takes it `to_roll` waits a little in any case: at a boundary it is busy for a moment though nobody is stuck.
+        With `to_roll` it waits a little in any case: at a boundary the lock is busy for a moment, and no process stuck.
         """
         if self.acquire(0):
             self.lock_timeout = LOCK_WAIT_S
             return True
         count_event("lock_waits", self._live)
-        # As between two later tries: what the lock is wanted for may be done by now.
+        # Asked before the wait, too: another process may have done by now what the lock is needed for.
         if give_up is not None and give_up():
             return False
         timeout = max(self.lock_timeout, BUSY_WAIT_S if to_roll or self._shared else 0.0)
@@ -70,7 +70,7 @@ class BoundedLock(FileLock):
         return lock_alone(self.path, LOCK_WAIT_S)
 
     def retry(self) -> None:
-        """If it was waited for in vain, find out whether it is free again."""
+        """After a wait in vain, find out whether the lock is free again."""
         if not self.lock_timeout:
             with suppress(OSError):
                 if self.acquire(0):
@@ -88,7 +88,7 @@ class BoundedLock(FileLock):
         """Call `action` under the lock, or `otherwise` if the lock was not free within the bound; return its result.
 
         A signal handler may raise an exception between any two calls (Celery's soft time limit, KeyboardInterrupt).
-        So the lock is taken inside the `try`, and given back as far as it is held: again, if that was interrupted.
+        So the lock is taken inside the `try`, and released if it is held; again, if the release was interrupted.
         """
         taken = False
         try:

@@ -1,16 +1,16 @@
-"""What happens to the log files of this process, told to whoever counts it. Costs nothing while nobody listens."""
+"""Events of the log files of this process, passed to the listeners that count them. Costs nothing without listeners."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 EVENTS = ("lines", "bytes", "opens", "rollovers", "lock_waits", "spilled", "dropped")
-"""Lines and bytes written; openings of the live file; rollovers made by this process; how often the lock was not free
-at once; lines that had to wait in memory because writing failed, and those that did not fit there."""
+"""Lines and bytes written; openings of the live file; rollovers made by this process; attempts at the lock that did not
+get it at once; lines that had to wait in memory because writing failed; lines that did not fit there."""
 
 Listener = Callable[[str, str, int], None]
-"""(event, path of the live file, how many). It is called inside `emit`, by any thread and in signal handlers: it must
-wait for nothing."""
+"""A function of (event, path of the live file, count). `emit` calls it, in any thread and in signal handlers, so it
+must not wait for anything."""
 
 Write = Callable[[bytes], int | None]
 
@@ -18,12 +18,12 @@ _listeners: list[Listener] = []
 
 
 def listen(listener: Listener) -> None:
-    """Have `listener` told from now on; lines and bytes only of the files that are opened from now on."""
+    """Call `listener` for each event from now on; for lines and bytes only of files that are opened from now on."""
     _listeners.append(listener)
 
 
 def count_event(event: str, path: str, count: int = 1) -> None:
-    """Something happened to the log at `path`. A listener that fails is nobody's loss but its own."""
+    """Pass `count` events of the log at `path` to each listener. An exception of one is ignored."""
     for listener in _listeners:
         try:
             listener(event, path, count)
@@ -32,7 +32,7 @@ def count_event(event: str, path: str, count: int = 1) -> None:
 
 
 def count_writes(write: Write, path: str) -> Write:
-    """`write` itself while nobody listens, else one that tells of each line."""
+    """Return `write` itself if there is no listener, else a function that also counts each line and its bytes."""
     if not _listeners:
         return write
 

@@ -1,4 +1,4 @@
-"""How large a file may become, as far as the kernel has told by EFBIG."""
+"""The largest size of a file, as the kernel's EFBIG has shown it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class FileLimit:
     """The limit of the size of files.
 
     Attributes:
-        reached: The file that could grow no further last, and its size then.
-        limit: How large a file may be, by the last refusal of a write; bytes. 0 as long as none was refused.
+        reached: The last file that could grow no further, and its size then.
+        limit: The largest size of a file by the last refused write, bytes; 0 as long as none was refused.
     """
 
     def __init__(self) -> None:
@@ -26,8 +26,9 @@ class FileLimit:
     def record(self, stream: FileIO, line: bytes) -> None:
         """Note that a file can grow no further, as the kernel has refused to append `line` (EFBIG).
 
-        Its limit is that of the process (`ulimit -f`, LimitFSIZE= of systemd), or of the file system (4 GiB on FAT),
-        which nothing tells but the size of the file. A line that is longer would fill one file after another.
+        Its limit is that of the process (`ulimit -f`, LimitFSIZE= of systemd) or of the file system (4 GiB on FAT),
+        which only the size of the file shows. A line longer than that would fill one file after another, so it does not
+        make the file a full one.
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         with suppress(OSError, ValueError):
@@ -37,12 +38,12 @@ class FileLimit:
                 self.reached = identity_of(status), status.st_size
 
     def is_reached_by(self, file: OpenFile) -> bool:
-        """Whether `file` is the one that could grow no further last."""
+        """Whether `file` is the last one that could grow no further."""
         with suppress(OSError, ValueError):
             return self.reached is not None and self.is_reached(os.fstat(file.stream.fileno()))
         return False
 
     def is_reached(self, status: os.stat_result) -> bool:
-        """Whether a file of this status is that one."""
-        # A smaller one has got the inode of a file that was removed.
+        """Whether the file of this status is the last one that could grow no further."""
+        # A smaller file has the inode number of one that was removed.
         return self.reached is not None and self.reached[0] == identity_of(status) and self.reached[1] <= status.st_size

@@ -1,7 +1,7 @@
-"""What our writes have left in a file that is open for appending: whole lines, and fragments of lines.
+"""The whole lines and the fragments of lines that our writes leave in a file that is open for appending.
 
-A write(2) that a full disk, a limit or a signal cuts short leaves the beginning of a line. It is blanked in place, so
-that no other line stands on it. Another writer's bytes are never touched.
+A write(2) that a full disk, a limit or a signal cuts short leaves the beginning of a line. We blank such a fragment in
+place, so that no other line is glued to it. We never touch the bytes of another writer.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from io import FileIO
 from math import inf
 
-# What a file's offset has to be zero under for the fragment of a killed writer to end there. The kernel gives up a
-# killed write(2) between two pages of the file (measured on ext4, tmpfs, xfs and overlay, at every line size); a larger
-# page is a multiple of this one.
+# The mask of an offset within a page of 4 KiB. The fragment of a killed writer can only end where these bits are zero,
+# because the kernel gives up a killed write(2) between two pages of the file (measured on ext4, tmpfs, xfs and overlay,
+# at every line size). A larger page is a multiple of this one.
 IN_PAGE = 4095
 
 
@@ -24,8 +24,9 @@ class AppendedFile:
 
     Attributes:
         stream: The unbuffered file, with O_APPEND.
-        tell: Where our last write ended (bytes), one lseek(2), because O_APPEND leaves the offset there.
-        ends_in_fragment: It ends in a fragment of ours that could not be blanked; our next line begins with a newline.
+        tell: Returns where our last write ended (bytes) by one lseek(2), because O_APPEND leaves the offset there.
+        ends_in_fragment: Whether it ends in a fragment of ours that could not be blanked. Then our next line begins
+            with a newline.
     """
 
     __slots__ = ("_left", "ends_in_fragment", "stream", "tell")
@@ -34,22 +35,22 @@ class AppendedFile:
         self.stream = stream
         self.tell: Callable[[], int] = stream.tell
         self.ends_in_fragment = False
-        # Our fragment that is to be blanked: where it starts, its bytes, and the end of line to put behind.
+        # Our fragment that is still to be blanked: its start, its bytes, and the end of line to put last.
         self._left: tuple[int, bytes, bytes] | None = None
 
     def was_cut_short(self, fragment: bytes, end: bytes) -> None:
-        """Our last write has left `fragment` of a line with that `end`: blank it, now or before the next line."""
+        """Blank the `fragment` that our last write has left of a line with this `end`, now or before the next line."""
         self.ends_in_fragment = self.stream.closed or not self.blank_written(fragment, end)
 
     def was_completed(self) -> None:
-        """Our last write has written a whole line."""
+        """Note that our last write has written a whole line."""
         self.ends_in_fragment = False
 
     def blank_written(self, fragment: bytes, end: bytes) -> bool:
         """Overwrite `fragment`, which our last write has left, by an empty line; False if it was not found there.
 
-        In place, so a line that another process has appended meanwhile is cut off from it too, and no space is
-        needed, except on Btrfs, which writes nothing in place. Only our own bytes are touched: see `_start_of_written`.
+        It is overwritten in place. That separates it from a line that another process has appended meanwhile, too, and
+        needs no space except on Btrfs, which writes nothing in place. Only our bytes change: see `_start_of_written`.
         """
         start = self._start_of_written(fragment)
         if start is None:
@@ -58,7 +59,7 @@ class AppendedFile:
         return self.blank_left()
 
     def blank_left(self) -> bool:
-        """Overwrite the fragment of ours that could not be overwritten yet; False if there is none or it stays."""
+        """Overwrite our fragment that is still to be blanked; False if there is none, or if it stays."""
         if self._left is None:
             return False
         there = self.has(*self._left[:2])
@@ -70,11 +71,11 @@ class AppendedFile:
         return blanked
 
     def glued_at(self, line: bytes) -> int | None:
-        """Where `line`, which our last write has written, stands behind what does not end in a newline; None if not.
+        """The start of `line`, which our last write has written, if no newline stands before it; None if one does.
 
-        A writer that was killed, a full disk, or a program that prints without newlines has left that. It is final,
-        because appends to one file exclude each other, and it is never ours to overwrite: it may be whole, as the line
-        of a handler with another terminator.
+        A killed writer, a full disk, or a program that prints without newlines has left the text before it. That text
+        is final, because appends to one file exclude each other. We never overwrite it, because it may be the whole
+        line of a handler with another terminator.
         """
         try:
             descriptor = self.stream.fileno()
@@ -86,16 +87,16 @@ class AppendedFile:
         return self._start_of_written(line)
 
     def has(self, start: int, line: bytes) -> bool:
-        """Whether `line` is there in the file."""
+        """Whether the file has `line` at the offset `start`."""
         try:
             return os.pread(self.stream.fileno(), len(line), start) == line
         except (OSError, ValueError):
             return False
 
     def has_written(self, text: bytes, before: float | None = None) -> bool:
-        """Whether `text` is what our last write has written, all of it; and our last was not `before` that.
+        """Whether our last write has written all of `text`, and did not end at `before`, where the one before it ended.
 
-        For whoever was interrupted by an exception, and does not know whether it was before the write or after it.
+        For a caller that was interrupted by an exception and does not know whether it came before or after the write.
         """
         end = self.end_of_written()
         if end in (before, inf) or end < len(text):
@@ -103,24 +104,23 @@ class AppendedFile:
         try:
             return os.pread(self.stream.fileno(), len(text), int(end) - len(text)) == text
         except OSError:
-            # It may not be read; something was written.
+            # The file may not be read. If the end has moved, something was written.
             return before is not None
 
     def _start_of_written(self, written: bytes) -> int | None:
-        """Where our last write has put `written`.
+        """The offset at which our last write has put `written`, None if other bytes are found there.
 
-        O_APPEND leaves the offset at its end (write(2)). Just after a fork the offset may still be shared with
-        another process, or a signal handler may have written since; then something else is read there, and the answer
-        is None.
+        O_APPEND leaves the offset at the end of a write (write(2)). After a fork another process may still share the
+        offset, or a signal handler may have written since. Then other bytes are read there.
         """
         start = self.end_of_written() - len(written)
         return int(start) if 0 <= start < inf and self.has(int(start), written) else None
 
     def blank(self, start: int, ours: bytes, end: bytes) -> bool:
-        """Put spaces and `end` in the place of our own bytes, which are there; newlines stay. False if that failed."""
+        """Overwrite `ours`, our bytes at `start`, by spaces and `end`; newlines stay. False if that failed."""
         try:
-            # A second description, because pwrite(2) on one with O_APPEND appends (its "Bugs"). /dev/fd makes one on
-            # Linux only; elsewhere it duplicates, and is refused here.
+            # A second open file description, because pwrite(2) appends on one with O_APPEND (its "Bugs"). Only on Linux
+            # does /dev/fd make one; elsewhere it duplicates the descriptor, which is refused below.
             descriptor = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
         except (OSError, ValueError):
             return False
@@ -136,7 +136,7 @@ class AppendedFile:
             os.close(descriptor)
 
     def end_of_written(self) -> float:
-        """Where our last write has ended; infinity if that cannot be told any more."""
+        """The offset at which our last write has ended, bytes; infinity if the file is closed."""
         try:
             return self.tell()
         except (OSError, ValueError):
@@ -144,7 +144,7 @@ class AppendedFile:
 
 
 def ends_in_fragment(stream: FileIO) -> bool:
-    """Whether the file ends inside a line; to be asked where nobody can be writing just now, as under the lock."""
+    """Whether the file ends inside a line; to be called only while no process can write it, such as under the lock."""
     try:
         size = os.fstat(stream.fileno()).st_size
         return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")

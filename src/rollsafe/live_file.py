@@ -1,6 +1,6 @@
-"""Which file a process has open as its live file, and how it turns from that to the next one.
+"""The live file as a process has it open, and the change from one live file to the next.
 
-`LiveFile` alone assigns the handler's open file, its `stream` and its `rolloverAt`, always together.
+Only `LiveFile` assigns the handler's open file, its `stream` and its `rolloverAt`, always together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _monotonic = time.monotonic
 
 
 class Opening(Maintained, Protocol):
-    """What the live file asks of its handler."""
+    """The part of a handler that its live file uses."""
 
     stream: Any
     lock: Any
@@ -40,33 +40,33 @@ class Opening(Maintained, Protocol):
         """The path of the live file."""
 
     def settings(self) -> Settings:
-        """What the lock file says of the handler."""
+        """The settings of the handler as the lock file has them."""
 
     def _open(self) -> FileIO | None:
         """Open the live file; an application may override it."""
 
     def _register(self) -> None:
-        """Be known to `logging` again, after `close`."""
+        """Enter the handler into the registry of `logging` again, after `close`."""
 
     def write_text(self, stream: LogStream, text: bytes) -> bool:
-        """Write text that was handed to `stream`."""
+        """Write text that was written to `stream`."""
 
 
 class LiveFile:
     """The live file of one handler.
 
     Args:
-        handler: Whose live file it is.
-        encoder: Its encoding and error handler are those of text that is handed to `stream`.
+        handler: The handler that writes the file.
+        encoder: Its encoding and error handler apply to text that is written to `stream`, too.
         naming: The names of the backups.
-        codec: How backups are compressed, None if they are not.
-        reports: Takes what was refused.
+        codec: The compression of backups, None if they are not compressed.
+        reports: Reports refused steps.
 
     Attributes:
         rollover: The steps under the lock of this file.
-        maintenance: What is done with its backups.
-        late: The file of a former interval that is open still.
-        is_opening: Whether a step calls the handler's `_open`, and masters its failure.
+        maintenance: The work on its backups.
+        late: The file of a former interval that is still open.
+        is_opening: Whether a step is calling the handler's `_open`, and handles its failure.
     """
 
     rollover: Rollover
@@ -84,7 +84,7 @@ class LiveFile:
         self._reports = reports
 
     def turn_to(self, path: str) -> None:
-        """Have all that is done with the live file and its backups done with those of `path`, from its opening on."""
+        """Use the live file `path`, its lock and its backups from the next opening on."""
         handler = self._handler
         left: Rollover | None = getattr(self, "rollover", None)
         self._naming.turn_to(path)
@@ -103,7 +103,7 @@ class LiveFile:
             left.close()
 
     def ensure_open(self) -> OpenFile:
-        """The live file as this process has it open; opened now if it is not, or taken over from `stream`.
+        """The open live file; it is opened now if it is not, or taken over from the handler's `stream`.
 
         Raises:
             OSError: It cannot be opened.
@@ -113,7 +113,7 @@ class LiveFile:
         if handler.stream is None or handler.stream.closed:
             handler.stream = self._open_or_raise()
         if handler.stream is not handler._file.stream:
-            # What has no descriptor (io.StringIO) is no file to be logged to.
+            # A stream without a descriptor (io.StringIO) cannot be logged to, so the path is opened instead.
             handler.stream = raw_stream(handler.stream) or self._open_or_raise()
             if isinstance(handler.stream, LogStream):
                 handler.stream.serve(handler, self._encoder.encoding, self._encoder.errors)
@@ -122,22 +122,22 @@ class LiveFile:
             self._retire_or_close(left)
             file = self.rollover.open(time.time(), handler.stream)
             end = file.end
-            # Both or none, should a signal handler raise.
+            # One statement, so that a signal handler that raises leaves both assigned or neither.
             handler._file, handler.rolloverAt = file, end
             handler._register()
         return handler._file
 
     def open_stream(self) -> FileIO:
-        """Open the path, unbuffered. Raises OSError where that is refused."""
+        """Open the path, unbuffered. Raises OSError if that is refused."""
         stream = self.rollover.live.open_stream()
         stream.serve(self._handler, self._encoder.encoding, self._encoder.errors)
         return stream
 
     def drop_if_taken(self) -> None:
-        """Turn from the open file if other code has closed its descriptor (a daemon closes all that it inherits).
+        """Drop the open file if other code has closed its descriptor (a daemon closes all that it inherits).
 
-        The number may mean another file by now, of which nothing is ours to write or to close. This is asked at each
-        renewal of the lease, so what was written since the last one may have gone there.
+        Its number may mean another file by now, which we may neither write nor close. Each renewal of the lease checks
+        this, so lines written since the last renewal may have gone into that file.
         """
         file = self._handler._file
         if self._handler.stream is not file.stream or file.stream.closed or file.is_open():
@@ -153,10 +153,10 @@ class LiveFile:
             )
 
     def reopen(self, file: OpenFile) -> bool:
-        """Turn from `file`, which the path does not name any more, to what it names now.
+        """Open the file that the path names now in place of `file`, which it does not name any more.
 
-        False where that cannot be opened (a directory or a link is there) while `file` still has another name: then
-        lines go on into `file`, and that is reported once.
+        False if it cannot be opened (a directory or a link is there) while `file` still has another name: then lines go
+        on into `file`, and the refusal is reported once.
         """
         try:
             stream = self._open_or_raise()
@@ -171,7 +171,7 @@ class LiveFile:
         return True
 
     def retire(self) -> None:
-        """Turn away from the open file; it stays open a while for late lines."""
+        """Stop using the open file as the live one; it stays open a while for late lines."""
         handler = self._handler
         file, handler._file = handler._file, NOWHERE
         stray, handler.stream = handler.stream, None
@@ -180,9 +180,9 @@ class LiveFile:
         self._retire_or_close(file)
 
     def _retire_or_close(self, file: OpenFile) -> None:
-        """Keep what was the live file for late lines, or close it if it was never leased.
+        """Keep a former live file for late lines, or close it if it was never leased.
 
-        Then it may have been rolled before its interval was asked for, and have been taken for another interval's.
+        Without a lease it may have been rolled before we found its interval, which may then be another one's.
         """
         if file.was_leased() and not file.shared:
             self.late.keep_former_live(file)
@@ -190,14 +190,14 @@ class LiveFile:
             file.close()
 
     def discard(self, file: OpenFile) -> None:
-        """Turn for good from a file that does not keep what is written into it."""
+        """Close a file that does not keep the lines that are written into it."""
         if file is self._handler._file:
             self.retire()
         self.late.discard(file)
         self.ensure_open()
 
     def file_of(self, created: float) -> OpenFile:
-        """The open file for a record of `created`: the live one, one kept for late lines, or a backup opened now."""
+        """The open file for a record of `created`: the live file, one kept for late lines, or a backup opened now."""
         live = self._handler._file
         if live.holds(created):
             return live
@@ -216,11 +216,11 @@ class LiveFile:
         return live
 
     def keeps(self, file: OpenFile) -> bool:
-        """Whether the line that is written last stays: False when its file was removed, and it must be written again.
+        """Whether the last line is kept: False if its file was removed, so that the line must be written again.
 
-        That is asked where its writer was held off its processor for longer than the lease, or the clock set back. A
-        file that a signal handler has closed since (gunicorn's USR1) cannot be looked at any more. Where the lock is
-        busy for too long to ask, the line is written again: twice is better than not at all.
+        The file is checked only if its writer was off its processor for longer than lease and grace, or the clock was
+        set back. A file that a signal handler has closed since (gunicorn's USR1) cannot be checked any more. If the
+        lock is busy for too long, the line is written again: a line that stands twice is better than a lost one.
         """
         if file.interval is None or file.stream.closed or _monotonic() < file.recheck_after:
             return True
@@ -230,7 +230,7 @@ class LiveFile:
     def roll(self, now: float) -> None:
         """Give the open file its backup name, unless another process has just done so, and open the new one.
 
-        Where the rename or the lock is refused, the open file goes on being used, and that is reported once.
+        Where the rename or the lock is refused, lines go on into the open file, and the refusal is reported once.
         `now` decides about the interval of the new file; seconds since the epoch.
         """
         file = self.ensure_open()
@@ -240,7 +240,7 @@ class LiveFile:
         try:
             backup = self.rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
-            # What is not ours was refused before anything was renamed, and the path leads elsewhere then.
+            # NotOurs is raised before anything is renamed, and then the path leads to another file.
             if isinstance(error, NotOurs) or self.rollover.live.is_live(file):
                 self._reports.report_once("the rollover", error)
                 return
@@ -254,7 +254,7 @@ class LiveFile:
         try:
             self.ensure_open()
         finally:
-            # Above all on a full disk, where the new file cannot be opened before old backups are removed.
+            # Even if it cannot be opened: on a full disk that needs the removal of old backups first.
             if backup is not None:
                 self.maintenance.rolled()
             else:
@@ -263,7 +263,7 @@ class LiveFile:
             self._reports.report(f"an exception interrupted the rollover of {path}, which was done", interruption)
 
     def close_rolled_files(self) -> None:
-        """Close the open file if it was rolled, and those that no late line has come for."""
+        """Close the open file if it was rolled, and the file for late lines if it was kept long enough."""
         file = self._handler._file
         if file.interval is not None and not self.rollover.live.is_live(file):
             self.retire()
@@ -271,18 +271,18 @@ class LiveFile:
         self.late.close_forgotten()
 
     def is_holding(self) -> bool:
-        """Whether a file is open that can be rolled, or was."""
+        """Whether an open file can be rolled, or was."""
         return self._handler._file.interval is not None or self.late.kept is not None
 
     def after_fork(self) -> None:
-        """In a child: have an open file description of our own, as the offset of an inherited one is shared."""
+        """Drop the inherited files in a forked child, because it shares their offsets with its parent."""
         if isinstance(self._handler.stream, LogStream):
             self._handler.stream.forked()
         if self._handler._file.interval is not None:
             self.retire()
 
     def close(self) -> None:
-        """Let go of all but `stream`, which the standard library's `close` closes."""
+        """Close everything but `stream`, which the standard library's `close` closes."""
         self.drop_if_taken()
         self._handler._file.blank_left()
         self._handler._file = NOWHERE
@@ -291,7 +291,7 @@ class LiveFile:
         self.rollover.close()
 
     def _open_or_raise(self) -> FileIO | None:
-        """What the handler's `_open` returns, or the error of it."""
+        """Call the handler's `_open`, and let its error through."""
         self.is_opening = True
         try:
             return self._handler._open()

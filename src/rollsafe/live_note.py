@@ -1,4 +1,4 @@
-"""The note about the live file as one handler writes it, and how far it believes the one that is there."""
+"""The note about the live file, as one handler writes it and as far as it believes the present one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class LiveNote:
     """The note about the live file, in the lock file.
 
     Args:
-        lock: The rollover lock, in whose file it is.
-        interval_at: The interval that holds an instant (seconds since the epoch).
-        describe: What is noted of the handler's settings, for tools: one line, without newline.
-        shared: Other hosts write the live file too, whose devices have other numbers there.
+        lock: The rollover lock, whose file has the note.
+        interval_at: Returns the interval that holds an instant (seconds since the epoch).
+        describe: Returns the handler's settings for the note, which tools read: one line, without newline.
+        shared: Other hosts write the live file too, and have other numbers for its device.
     """
 
     def __init__(
@@ -38,29 +38,29 @@ class LiveNote:
         self._made = int(1000 * time.time())
 
     def read(self) -> Note | None:
-        """What the lock file says, if it says anything."""
+        """The note in the lock file, None if it has none or cannot be read."""
         try:
             return parse_note(self._lock.read())
         except OSError:
             return None
 
     def serial(self) -> int:
-        """The last number that the ledger has given, 0 if that is not known; to be asked when a file was opened."""
+        """The last number that the ledger has given, 0 if it is not known; to be read when a file is opened."""
         note = self.read()
         return note.serial if note is not None else 0
 
     def number(self, status: os.stat_result, interval: Interval | None = None) -> int | None:
-        """The noted number of the next backup, if the note is about this file (and interval, if one is given)."""
+        """The noted number of the next backup, None if the note is not about this file, or not about `interval`."""
         note = self.read()
         if note is None or not note.is_about(status, self._shared):
             return None
         return note.number if interval is None or note.start == int(interval.start) else None
 
     def interval(self, status: os.stat_result) -> tuple[Interval | None, bool]:
-        """The noted interval, if the note is about this file and the file agrees; and whether it has our settings.
+        """The noted interval, None if it cannot be believed about this file; and whether the note has our settings.
 
-        Newer settings than ours count as ours. Without the note, a process that starts just after the boundary would
-        take a file of the old interval, to which somebody has just written a late line, for one of the new interval.
+        Newer settings than ours count as ours. Without the note, a process that starts just after a boundary would take
+        a file of the old interval, into which another process has written a late line, for one of the new interval.
         """
         note = self.read()
         if note is None:
@@ -69,7 +69,7 @@ class LiveNote:
         return note.believed_interval(status, self._interval_at, self._shared), described
 
     def write(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
-        """Write into the lock file what the live file is, what the settings are, and the number of its backup.
+        """Write the note: the live file, its interval, the settings, and the number of its backup.
 
         Raises:
             OSError: It could not be written.
@@ -90,15 +90,15 @@ class LiveNote:
         self._lock.write(note.content())
 
     def update_mode(self, status: os.stat_result) -> None:
-        """Bring the noted permissions and those of the lock file up to date; the live file's may have been changed."""
+        """Update the noted permissions and those of the lock file, because the live file's may have changed."""
         self._lock.set_mode(mode_of(status))
         note = self.read()
         if note is not None and note.is_whole and note.is_about(status, self._shared) and note.mode != mode_of(status):
             self._lock.write(note._replace(mode=mode_of(status)).content())
 
     def _is_older_than(self, note: Note) -> bool:
-        """Whether the noted settings are of a handler that was made after ours: we are a worker that a reload ends.
+        """Whether the noted settings belong to a handler that was made after ours: we are a worker that a reload ends.
 
-        Not if that lies ahead, because the clock was set back since.
+        A time in the future does not count, because the clock was set back since.
         """
         return self._made < note.made <= 1000 * time.time()

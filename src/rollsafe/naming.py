@@ -1,7 +1,7 @@
-"""Which interval an instant is in, and which backups that interval has, as one handler makes them.
+"""The intervals of one handler and the names of their backups.
 
-`names` has the rules, which touch no file. `BackupNaming` has what the application may set at any moment: `namer`,
-`suffix`, `extMatch`, an overridden `computeRollover`.
+The module `names` has the rules, which touch no file. `BackupNaming` applies what the application may set at any
+moment: `namer`, `suffix`, `extMatch`, an overridden `computeRollover`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rollsafe.schedule import Interval, Schedule
 
 
 class Named(Protocol):
-    """What naming asks of its handler; most names are the standard library's."""
+    """The part of a handler that its naming uses; most names are the standard library's."""
 
     interval: int
     utc: bool
@@ -31,28 +31,28 @@ class Named(Protocol):
         """The live file."""
 
     def rotation_filename(self, default_name: str) -> str:
-        """What `namer` makes of a default name."""
+        """The name that `namer` makes of a default name."""
 
     def computeRollover(self, currentTime: float) -> float:
         """The end of the interval that holds an instant."""
 
     def _replaces(self, name: str) -> bool:
-        """Whether the application has a method of its own in the place of one of ours."""
+        """Whether the application has replaced one of our methods."""
 
 
 class BackupNaming:
     """The intervals and the backup names of one handler.
 
     Args:
-        handler: Its attributes are asked for each time.
-        schedule_of: Makes the schedule with a suffix, None for the usual one; raises ConfigurationError.
-        suffix: The suffix to begin with.
-        extension: What an archive has behind its name, "" without compression.
+        handler: Its attributes are read anew at each use.
+        schedule_of: Makes the schedule for a suffix format, None for the default; raises ConfigurationError.
+        suffix: The suffix format to begin with.
+        extension: The extension of an archive, "" without compression.
 
     Attributes:
         schedule: The intervals, and the suffix of their backups.
         ext_match: The application's `extMatch`, None if it has set none.
-        base: What the full paths of the backups begin with.
+        base: The full path of a backup without its suffix.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class BackupNaming:
         self.base = backup_base_of(path, self._handler.archive_dir)
 
     def set_suffix(self, suffix: str) -> None:
-        """Name backups with another suffix from now on. Raises ConfigurationError if it tells no interval."""
+        """Name backups with another suffix from now on. Raises ConfigurationError if it identifies no interval."""
         self.schedule = self._schedule_of(suffix)
 
     def interval_at(self, instant: float) -> Interval:
@@ -87,16 +87,16 @@ class BackupNaming:
         return Interval(start, end, self.schedule.interval(start).suffix, 0)
 
     def names(self) -> Names:
-        """The backup names as the attributes that make them stand now."""
+        """The backup names by the present values of the handler's attributes."""
         return Names(self.base, self.schedule, extMatch=self.ext_match, **self._arguments())
 
     def recognisers(self) -> list[Names]:
-        """The names of this handler's backups, and those of a handler with another `when` and the default suffix."""
+        """The names of this handler's backups, and those it would give with another `when` and the default suffix."""
         zone = datetime.timezone.utc if self._handler.utc else self._handler.tz
         return recognisers_of(self.names(), self.base, zone, **self._arguments())
 
     def path(self, suffix: str, sequence: int) -> str:
-        """Full path of one backup. Raises whatever the application's namer raises."""
+        """Full path of one backup. Raises any exception of the application's namer."""
         return self.names().path(suffix, sequence)
 
     def last_number(self, suffix: str) -> int:
@@ -108,7 +108,10 @@ class BackupNaming:
         return max((backup.sequence for backup in backups), default=-1)
 
     def directories(self, now: float) -> list[str]:
-        """Where backups are: first where they go at `now`, then those of other dates, if a namer has one for each."""
+        """The directories of backups: first that of backups made at `now`, then those of other dates.
+
+        There are several only if a namer puts each date into a directory of its own.
+        """
         suffix = self.interval_at(now).suffix
         here = os.path.dirname(self.path(suffix, 0))
         root, levels = spread_of(here, os.path.dirname(self.base), suffix)
@@ -118,19 +121,19 @@ class BackupNaming:
         return [here, *others] if os.path.isdir(here) or not others else others
 
     def other_owner(self) -> str | None:
-        """The other log to which the backups belong by now, None as long as they are ours; see `ownership`."""
+        """The live file of another log that owns the backups by now, None as long as they are ours; see `ownership`."""
         return other_owner(os.path.dirname(self.base), self._handler.baseFilename)
 
     def _arguments(self) -> dict[str, Any]:
-        """What all `Names` of this handler have in common."""
+        """The arguments that all `Names` of this handler have in common."""
         return {"namer": self._named, "extension": self._extension}
 
     def _named(self, default: str) -> str:
-        """The application's name of a backup, in full: a relative name is one in the working directory of now."""
+        """The application's full path for a backup; the present working directory completes a relative one."""
         path = self._handler.rotation_filename(default)
         return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
 
 
 def backup_base_of(path: str, directory: str | None) -> str:
-    """What the full paths of the backups of a live file begin with."""
+    """The full path of the backups of a live file, without their suffix."""
     return os.path.join(directory or os.path.dirname(path), os.path.basename(path))

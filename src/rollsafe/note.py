@@ -1,4 +1,4 @@
-"""The note in a lock file: written, read, checked and believed here, for the handlers and for the tools.
+"""The note in a lock file. The handlers and the tools write, read, check and believe it by this module only.
 
 A note is text. Each line ends in a newline:
 
@@ -8,21 +8,22 @@ A note is text. Each line ends in a newline:
 4. the sequence number that the live file gets as a backup; empty where it is not known;
 5. `serial NUMBER`: the last number that the ledger of archives has given;
 6. the ledger: one line `archived NUMBER DEVICE INODE SIZE ARCHIVE` for each of the files that were archived last; the
-   last field is the inode of the archive as long as the file has its name still, and 0 from then on;
-7. `mode MODE`: the permissions of the live file, in octal: the next one gets them, if there is no older one to ask;
+   last field is the inode of the archive as long as the file still has its name, and 0 from then on;
+7. `mode MODE`: the permissions of the live file, in octal; a process that has had no live file open gives them to the
+   next one;
 8. `end CHECKSUM`: the CRC-32 of everything before this line, in eight hexadecimal digits.
 
-The last line delimits the note. The writer replaces the note by one pwrite(2) and cuts the file afterwards, and it may
-be killed between the two: then the end of a longer note that was there before still follows, and does not count. A
-note that was written in part (a power cut, a full disk) has no checksum that fits, and nothing of it counts.
+The last line delimits the note. The writer replaces the note by one pwrite(2) and truncates the file afterwards. If it
+is killed between the two, the end of a longer note that was there before still follows, and does not count. A note that
+was written in part (a power cut, a full disk) has no checksum that fits, and nothing of it counts.
 
-The first three lines count without the last one, so that a person or another program can write them. Nothing after
-them does, and the start counts only where the last write of the live file agrees with it.
+Without the last line only the first three lines count, so that a person or another program can write them. Then the
+start counts only if the last write of the live file agrees with it.
 
-**Anybody who may write the lock file may write anything into it.** So the parser never raises, it bounds what it reads,
-it checks the type and the range of each field, and a note with one field that cannot be right is no note. What is read
-remains a hint: the handlers believe the start of the interval only for the very file that it names, and take their
-settings from nowhere but their own arguments. Losing the note costs nothing.
+**Any user who may write the lock file may write anything into it.** So the parser never raises, it bounds its input, it
+checks the type and the range of each field, and a note with one field that cannot be right is no note. Even a valid
+note is a hint: the handlers believe the start of the interval only for the very file that the note names, and take
+their settings only from their own arguments. A lost note costs nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from rollsafe.schedule import Interval
 from rollsafe.settings import Settings
 from rollsafe.timing import LATE_S
 
-# At most so many digits: int() of thousands of them raises, and no field needs more than 64 bits.
+# The digits are bounded: int() of thousands of them raises, and no field needs more than 64 bits.
 _IDENTITY: Final = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})")
 _NUMBER: Final = re.compile(rb"[0-9]{1,18}")
 _SERIAL: Final = re.compile(rb"serial ([0-9]{1,18})")
@@ -47,11 +48,11 @@ _MODE: Final = re.compile(rb"mode ([0-7]{1,3})")
 _END: Final = re.compile(rb"^end ([0-9a-f]{8})\n", re.MULTILINE)
 
 _LARGEST_ID: Final = (1 << 64) - 1
-# An interval of a year may have begun before 1970, as the clock of a machine does that has not been set yet.
+# An interval of a year may have begun before 1970, if the clock of the machine has not been set and shows 1970.
 _EARLIEST_START: Final = -400 * 86400
-# The years after 9999 have no names.
+# The end of the year 9999, the last that has a name.
 _LATEST_START: Final = 253_402_300_799
-# Milliseconds of the same.
+# That moment in milliseconds.
 _LATEST_MADE: Final = 1000 * _LATEST_START
 
 
@@ -59,33 +60,33 @@ class Archived(NamedTuple):
     """A file that was archived."""
 
     number: int
-    """Grows with each entry of one ledger."""
+    """The number of the entry; it grows with each entry of one ledger."""
     identity: Identity
     size: int
-    """Bytes of it that are in the archive."""
+    """How many bytes of the file are in the archive."""
     archive: int = 0
-    """The inode of the archive as long as the file has its name still, 0 from then on."""
+    """The inode of the archive as long as the file still has its name, 0 from then on."""
 
 
 class Note(NamedTuple):
-    """What a lock file says; a hint, to be believed only where it fits the files."""
+    """The content of a lock file; a hint, to be believed only where it fits the files."""
 
     identity: Identity
-    """Of the live file; the device is 0 where several hosts share the file, because each has its own number for it."""
+    """The live file's; the device is 0 if several hosts share the file, because each has its own number for it."""
     start: int
-    """Of its interval; seconds since the epoch."""
+    """The start of its interval; seconds since the epoch."""
     settings: bytes = b""
-    """The line of `Settings.line`, as it is: handlers only compare it."""
+    """The line that `Settings.line` makes, not parsed, because handlers only compare it."""
     made: int = 0
     """When a handler with these settings was made; milliseconds since the epoch."""
     number: int | None = None
-    """The sequence number of its backup."""
+    """The sequence number that the live file gets as a backup."""
     serial: int = 0
-    """The last number that the ledger has given; 0 where there is no ledger yet."""
+    """The last number that the ledger has given; 0 if there is no ledger yet."""
     archived: tuple[Archived, ...] = ()
-    """The ledger: the files that were archived last, in the order in which that was done."""
+    """The ledger: the files that were archived last, oldest first."""
     is_whole: bool = True
-    """Whether a checksum says that the note is as its writer meant it."""
+    """Whether a checksum confirms that the note is as its writer meant it."""
     mode: int | None = None
     """The permissions of the live file."""
 
@@ -101,11 +102,11 @@ class Note(NamedTuple):
         return content + b"end %08x\n" % zlib.crc32(content)
 
     def parse_settings(self) -> Settings | None:
-        """The settings, None if the note tells none."""
+        """The settings, None if the note has none."""
         return Settings.read(self.settings)
 
     def is_about(self, status: os.stat_result, shared: bool = False) -> bool:
-        """Whether the live file is the one of this status."""
+        """Whether the note is about the file of this status."""
         return self.identity == noted_identity(status, shared)
 
     def believed_interval(
@@ -113,9 +114,9 @@ class Note(NamedTuple):
     ) -> Interval | None:
         """The interval whose lines the live file of this status holds, None if the note cannot be believed about it.
 
-        A last write before the interval says no: another file has got the number of this one, or the start is wrong. A
-        last write after it is no objection to a whole note: `touch`, or an editor, or a process that was not allowed to
-        roll over.
+        The note is not believed if the last write was before the interval: the inode number is another file's now, or
+        the start is wrong. A whole note is believed if the last write was after it: that was `touch`, an editor, or a
+        process that was not allowed to roll over.
         """
         if not self.is_about(status, shared):
             return None
@@ -123,7 +124,8 @@ class Note(NamedTuple):
             interval = interval_at(self.start)
         except (ValueError, OverflowError, OSError):  # a date that the zone does not have
             return None
-        # On both sides: the kernel stamps files with a clock that is up to 10 ms behind (CLOCK_REALTIME_COARSE).
+        # LATE_S on both sides also covers the clock of the kernel's file times, which is up to 10 ms behind
+        # (CLOCK_REALTIME_COARSE).
         if status.st_mtime < interval.start - LATE_S:
             return None
         ended_before = interval.end + LATE_S <= status.st_mtime
@@ -131,18 +133,18 @@ class Note(NamedTuple):
 
 
 def noted_identity(status: os.stat_result, shared: bool = False) -> Identity:
-    """What a note has for a file's identity."""
+    """The identity of a file as a note has it."""
     return (0 if shared else status.st_dev), status.st_ino
 
 
 def parse_note(content: bytes) -> Note | None:
-    """The note that the content of a lock file begins with, None if that is no note. Never raises."""
+    """The note at the beginning of a lock file's content, None if there is no valid one. Never raises."""
     end = _END.search(content)
     if end is not None:
         content, checksum = content[: end.start()], int(end[1], 16)
         if zlib.crc32(content) != checksum:
             return None
-    # What follows the last newline is the beginning of a line.
+    # The text after the last newline is only the beginning of a line.
     lines = content.split(b"\n")[:-1]
     first = _IDENTITY.fullmatch(lines[0]) if lines else None
     if first is None:
@@ -172,9 +174,9 @@ def parse_note(content: bytes) -> Note | None:
 
 
 def read_note(live: str) -> Note | None:
-    """The note in the lock file of a live file, for a process that need not log to it; None if there is none.
+    """The note in the lock file of a live file, None if there is none; the process need not log to the file.
 
-    The lock file is not made, and a link, a FIFO or the like in its place is not read.
+    The lock file is not made, and a link, a FIFO or another special file in its place is not read.
     """
     try:
         return parse_note(read_lock_file(lock_path(live)))
@@ -183,7 +185,7 @@ def read_note(live: str) -> Note | None:
 
 
 def _number(line: bytes, largest: int = 10**18) -> int | None:
-    """The number that a line is, None if it is none."""
+    """The number that a line consists of, None if it is no number or too large."""
     if not _NUMBER.fullmatch(line):
         return None
     number = int(line)
@@ -191,12 +193,12 @@ def _number(line: bytes, largest: int = 10**18) -> int | None:
 
 
 def _fields(entry: Archived) -> tuple[int, int, int, int, int]:
-    """What the line of an entry has."""
+    """The fields of the line of an entry."""
     return entry.number, *entry.identity, entry.size, entry.archive
 
 
 def _archived(line: bytes) -> Archived | None:
-    """The entry of the ledger that a line is, None if it is none."""
+    """The entry of the ledger in a line, None if the line is no valid one."""
     found = _ARCHIVED.fullmatch(line)
     if found is None:
         return None

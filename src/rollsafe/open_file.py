@@ -1,10 +1,11 @@
 """A log file that this process has open, and the states of its lease.
 
-A lease permits lines without a look at the path. Each state, and each method that leads to another:
+While a lease lasts, lines are written without a look at the path. These are the states, and the methods that lead from
+one to another:
 
-    UNLEASED   No line may be written without a look before it and one after it.
+    UNLEASED   The path is checked before and after each line.
     LEASED     A record created in [start, lease_expires) may be written. Its write is checked if it took very long.
-    EXPIRED    The next line looks at the path before it is written.
+    EXPIRED    The path is checked before the next line.
     LATE       It is not the live file. A late line may go into it until `forget_at`.
     CLOSED
 
@@ -40,7 +41,8 @@ from rollsafe.timing import GRACE_S, LEASE_S
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).
 FULL = stat.S_ISVTX
 
-# Files whose descriptor was closed under us, and may be another file's now: kept, so that nothing closes it.
+# Files whose descriptors other code has closed, so that their numbers may mean other files now. The objects are kept,
+# because the garbage collector would close those files.
 _abandoned: list[FileIO] = []
 
 
@@ -59,19 +61,19 @@ class State(enum.Enum):
 
 
 class OpenFile(AppendedFile):
-    """A log file that this process has open for appending, and what it may still be used for.
+    """A log file that this process has open for appending, with its interval and its lease.
 
     Attributes:
         append: Writes bytes to `stream`, one write(2) a call.
-        write: The same, but NoRoom is raised for a line that would pass the bound of the file, if it has one.
-        tell: As `AppendedFile.tell`; 0 for what is never rolled, because a pipe has no offset (ESPIPE).
-        interval: The interval whose lines it holds; None for what is never rolled (a device, a FIFO, a terminal).
-        start, lease_expires: A record created in [start, lease_expires) may be written without another look. Seconds
-            since the epoch.
+        write: Writes like `append`, but raises NoRoom for a line that would pass the bound of the file, if it has one.
+        tell: As `AppendedFile.tell`; 0 for a file that is never rolled, because a pipe has no offset (ESPIPE).
+        interval: The interval of its lines; None for a file that is never rolled (a device, a FIFO, a terminal).
+        start, lease_expires: A record created in [start, lease_expires) may be written without a look at the path.
+            Seconds since the epoch.
         recheck_after: A write that returns later than this is checked. Seconds of the monotonic clock.
         forget_at: When a file that is no longer the live file is closed. Seconds of the monotonic clock.
-        shared: Other hosts write it too: never leased, each line is written under the lock.
-        serial: The last number that the ledger of archives had given when it was opened; 0 if that is not known.
+        shared: Whether other hosts write it too; then it is never leased, and each line is written under the lock.
+        serial: The last number that the ledger of archives had given when the file was opened; 0 if it is not known.
     """
 
     __slots__ = (
@@ -115,7 +117,7 @@ class OpenFile(AppendedFile):
 
     @property
     def end(self) -> float:
-        """The end of its interval, seconds since the epoch; infinity for what is never rolled."""
+        """The end of its interval, seconds since the epoch; infinity for a file that is never rolled."""
         return self.interval.end if self.interval else inf
 
     def holds(self, created: float) -> bool:
@@ -123,9 +125,9 @@ class OpenFile(AppendedFile):
         return self.start <= created < self.end
 
     def bind(self, bound: float, path: str) -> None:
-        """Have `write` refuse what would make the file larger than `bound` bytes; infinity for no bound.
+        """Have `write` refuse a line that would make the file larger than `bound` bytes; infinity is no bound.
 
-        And what would go into a file that is marked as full, or that `path` does not name any more.
+        With a bound it also refuses each line once the file is marked as full, or once `path` names another file.
         """
         self._path = path
         if bound != self._bound:
@@ -133,11 +135,11 @@ class OpenFile(AppendedFile):
             self.write = self.append if bound == inf else self._write_within
 
     def has_room(self, more: int, bound: float) -> bool:
-        """Whether so many bytes more would keep it within `bound` bytes; an empty file has room for any line."""
+        """Whether the file stays within `bound` bytes if it grows by `more`; an empty file has room for any line."""
         return has_room(os.fstat(self.stream.fileno()), more, bound)
 
     def fits(self, more: int) -> bool:
-        """Whether so many bytes more would keep it within its own bound, which may have been lifted."""
+        """Whether the file stays within its own bound, if it has one, when it grows by `more` bytes."""
         return self._bound == inf or self.has_room(more, self._bound)
 
     def _write_within(self, line: bytes) -> int | None:
@@ -148,7 +150,7 @@ class OpenFile(AppendedFile):
         return self.append(line)
 
     def mark_full(self) -> None:
-        """Have no process begin another line in this file: each looks at the mode before it writes."""
+        """Mark the file as full by its mode, which each process reads before it writes a line."""
         with suppress(OSError):
             descriptor = self.stream.fileno()
             status = os.fstat(descriptor)
@@ -158,31 +160,31 @@ class OpenFile(AppendedFile):
     def grant_lease(self, now: float, tick: float, until: float) -> None:
         """Allow writing for LEASE_S seconds, for records created before `until`.
 
-        That is the end of the interval, or infinity where the rollover was refused or another process is stuck in it.
-        `now` and `tick` (monotonic) are from before the look at the path: the process may be stopped after it.
+        `until` is the end of the interval, or infinity if the rollover was refused or another process is stuck in it.
+        `now` and `tick` (monotonic) must be read before the look at the path, as the process may be stopped after it.
         """
         self.lease_expires = -inf if self.shared else min(until, now + LEASE_S)
         self.recheck_after = tick + LEASE_S + GRACE_S
 
     def expire_lease(self) -> None:
-        """Have the next line look at the path before it is written. One assignment: a signal handler may raise."""
+        """Have the path checked before the next line. One assignment only, because a signal handler may raise."""
         self.lease_expires = -inf
 
     def end_lease(self) -> None:
-        """Allow no line without a look before it and one after it."""
+        """Have the path checked before and after each line."""
         self.lease_expires = self.recheck_after = -inf
 
     def retire(self, forget_at: float) -> None:
-        """Keep it for late lines alone, until `forget_at` (seconds of the monotonic clock)."""
+        """Keep it only for late lines, until `forget_at` (seconds of the monotonic clock)."""
         self.lease_expires = -inf
         self.forget_at = forget_at
 
     def was_leased(self) -> bool:
-        """Whether lines were ever allowed in it."""
+        """Whether it ever had a lease."""
         return self.recheck_after > -inf
 
     def state(self, now: float) -> State:
-        """Its state at `now`, seconds since the epoch."""
+        """The state at `now`, seconds since the epoch."""
         if self.stream.closed:
             return State.CLOSED
         if self.forget_at < inf:
@@ -192,13 +194,13 @@ class OpenFile(AppendedFile):
         return State.LEASED if now < self.lease_expires else State.EXPIRED
 
     def assert_consistent(self) -> None:
-        """Raise AssertionError if what is assigned belongs to no state; for the tests."""
+        """Raise AssertionError if the attributes fit no state; for the tests."""
         assert not (self.shared and self.lease_expires > -inf), "each line of a shared file takes the lock"
         assert not (self.forget_at < inf and self.lease_expires > -inf), "a file for late lines has no lease"
         assert self.was_leased() or self.lease_expires == -inf, "a lease without a time to check the write"
 
     def is_open(self) -> bool:
-        """Whether our descriptor is still this file's, as far as fstat(2) can tell; its failing proves nothing."""
+        """Whether our descriptor is still this file's; yes, too, if fstat(2) fails for a reason that proves nothing."""
         try:
             return identity_of(os.fstat(self.stream.fileno())) == self.identity
         except ValueError:
@@ -207,7 +209,7 @@ class OpenFile(AppendedFile):
             return error.errno not in (errno.EBADF, errno.ESTALE)
 
     def is_taken(self) -> bool:
-        """Whether the number of its descriptor means another file by now, which can be written."""
+        """Whether the number of its descriptor means another file by now, one that is open for writing."""
         try:
             descriptor = self.stream.fileno()
             can_be_written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
@@ -227,7 +229,7 @@ class OpenFile(AppendedFile):
         self.expire_lease()
         self.blank_left()
         if self.stream.closed or self.is_open():
-            # Each write was checked; what close(2) reports is only news on network file systems.
+            # Each write was checked, so only on a network file system can close(2) report anything new.
             with suppress(OSError):
                 self.stream.close()
         else:
@@ -235,21 +237,21 @@ class OpenFile(AppendedFile):
 
 
 def write_of(stream: FileIO) -> Callable[[bytes], int | None]:
-    """What writes bytes to a stream, one write(2) a call, with no step of Python in between."""
+    """The function that writes bytes to a stream by one write(2), without Python code in between."""
     return stream.write_bytes if isinstance(stream, LogStream) else stream.write
 
 
 def has_room(status: os.stat_result, more: int, bound: float) -> bool:
-    """Whether so many bytes more would keep a file within `bound` bytes, and it is not about to be rolled."""
+    """Whether a file stays within `bound` bytes if it grows by `more` bytes, and is not marked as full."""
     return status.st_size == 0 or (status.st_size + more <= bound and not status.st_mode & FULL)
 
 
 def mode_of(status: os.stat_result) -> int:
     """The permissions of a file, without the mark of a full one."""
-    # Nor any other of the bits beyond: a file whose owner cannot be changed would be run as us.
+    # Without setuid and setgid, too: a file whose owner cannot be changed would run as us.
     return status.st_mode & 0o777
 
 
-# Stands for "no file is open": it never has a lease, and a write to it fails.
+# Means that no file is open: it never has a lease, and a write to it fails.
 NOWHERE = OpenFile(FileIO(os.devnull, "w"), (-1, -1), None)
 NOWHERE.stream.close()

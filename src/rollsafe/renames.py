@@ -1,7 +1,7 @@
-"""Renames: one that replaces nothing (renameat2(2) with RENAME_NOREPLACE, which Python does not offer), and a trial.
+"""A rename that replaces no file (renameat2(2) with RENAME_NOREPLACE, which Python does not offer), and a trial rename.
 
-Whether a file can be renamed is not told by what stat(2) says of two directories: two mounts of one file system have
-one device number, and so have two directories with different project quotas (xfs, ext4). Only a rename tells.
+stat(2) of two directories does not show whether a file can be renamed from one to the other: two mounts of one file
+system have one device number, and so have two directories with different project quotas (xfs, ext4). Only a trial does.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ except (ImportError, MemoryError):  # built without it; forbidden by SELinux (it
 # From <linux/fs.h> and <fcntl.h>.
 _NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
-# The kernel or the file system lacks it (ENOSYS, EINVAL, EOPNOTSUPP), or a container forbids it (EPERM): a plain rename
-# will tell. Whatever else is wrong would be wrong with a plain rename as well.
+# The kernel or the file system lacks it (ENOSYS, EINVAL, EOPNOTSUPP), or a container forbids it (EPERM). A plain rename
+# may work then. After any other error a plain rename would fail, too.
 _NOT_OFFERED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -41,15 +41,15 @@ _renameat2 = _found()
 
 
 def rename_new(source: str, target: str) -> bool:
-    """Rename `source` to `target`, where there must be nothing; False if that cannot be had here, and nothing was done.
+    """Rename `source` to `target`, a free name; False, with nothing done, if the system offers no such rename.
 
-    A plain rename(2) would replace what is there. And where it replaces even an empty file, ext4 first sends to the
-    disk what is not yet allocated of the source (ext4(5), "auto_da_alloc"; measured: 0.3 s for 1.7 GB), and nobody can
-    make or rename a file in the directory meanwhile.
+    A plain rename(2) would replace a file of that name. And if it replaces even an empty file, ext4 first allocates and
+    writes the delayed data of the source (ext4(5), "auto_da_alloc"; measured: 0.3 s for 1.7 GB). Meanwhile no process
+    can make or rename a file in the directory.
 
     Raises:
-        FileExistsError: There is something under the name `target`.
-        OSError: No rename would do.
+        FileExistsError: The name `target` is taken.
+        OSError: A plain rename would fail, too.
     """
     if _renameat2 is None:
         return False
@@ -62,8 +62,8 @@ def rename_new(source: str, target: str) -> bool:
 
 
 def rename_new_at(source: str, source_dir_fd: int | None, target: str, target_dir_fd: int | None) -> bool:
-    """As `rename_new`, of names in open directories, or of paths where those are None."""
-    if _renameat2 is None or "\0" in source + target:  # which C would take for the end of the name
+    """Rename as `rename_new` does: names in open directories, or paths if the descriptors are None."""
+    if _renameat2 is None or "\0" in source + target:  # C would take a NUL for the end of the name
         return False
     at = [_AT_FDCWD if directory is None else directory for directory in (source_dir_fd, target_dir_fd)]
     if _renameat2(at[0], os.fsencode(source), at[1], os.fsencode(target), _NOREPLACE) == 0:
@@ -75,7 +75,7 @@ def rename_new_at(source: str, source_dir_fd: int | None, target: str, target_di
 
 
 def rename_over(source: str, target: str) -> None:
-    """rename(2), which replaces what has the name `target`."""
+    """Rename `source` to `target` by rename(2), which replaces a file of that name. Raises OSError if it is refused."""
     with places_of(source, target) as (old, new):
         try:
             os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
@@ -88,10 +88,10 @@ def try_rename(source: str, target: str) -> None:
     """Rename an empty file of ours from one directory to another, or within one, and remove it there.
 
     Raises:
-        OSError: It was refused; `filename2` is set if it was the rename that was refused.
+        OSError: A step was refused; `filename2` is set if that was the rename.
     """
     name = f".rollsafe-probe-{secrets.token_hex(8)}"
-    # By descriptors: both directories stay the same for all steps, whoever else may write there.
+    # By descriptors, so that all steps use the same two directories, even if another user may write there.
     with open_directory(source) as origin, open_directory(target) as destination:
         try:
             _try_rename(name, origin, destination)
@@ -115,14 +115,14 @@ def _try_rename(name: str, origin: int, destination: int) -> None:
 def is_mount_point(path: str) -> bool:
     """Whether a file is mounted by itself, as by `docker run -v FILE:FILE`: no rename of it works then (EBUSY).
 
-    Told by the mounts of the file and of its directory (proc(5), "fdinfo"); False where the system does not tell them.
+    It compares the mounts of the file and of its directory (proc(5), "fdinfo"); False if the system does not show them.
     """
     own, around = _mount_of(path), _mount_of(os.path.dirname(path) or ".")
     return None not in (own, around) and own != around
 
 
 def _mount_of(path: str) -> int | None:
-    """The number of the mount that a path leads to, None if that cannot be told."""
+    """The number of the mount that a path is on, None if the system does not show it."""
     try:
         descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

@@ -1,9 +1,9 @@
 """The raw file that a handler has for its `stream`, which takes text as well.
 
-The standard library's `stream` is a text file, and people hand text to it: an overridden `emit` that calls
-`logging.FileHandler.emit`, a header that is written in an overridden `_open`, `print(..., file=handler.stream)`. Text
-takes the way of every line, so that it is written wholly, and into the file that the path names by then. So who keeps
-a stream beyond a rollover (`contextlib.redirect_stdout`) writes into the new file.
+The standard library's `stream` is a text file, and applications write text to it: an overridden `emit` that calls
+`logging.FileHandler.emit`, an overridden `_open` that writes a header, `print(..., file=handler.stream)`. The handler
+writes such text like every line: wholly, and into the file that the path names by then. So an application that keeps a
+stream beyond a rollover (`contextlib.redirect_stdout`) writes into the new file.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, Protocol
 
 
 class Writing(Protocol):
-    """What a stream needs of its handler."""
+    """The part of a handler that its stream uses."""
 
     lock: Any
 
     def write_text(self, stream: LogStream, text: bytes) -> bool:
-        """Write text as it is; False if it is to go straight into `stream`, which is being opened."""
+        """Write `text` as it is; False if `stream` is being opened and has to write it itself."""
 
 
 class LogStream(FileIO):
     """A raw file for appending, to which str is written in whole lines.
 
     Attributes:
-        write_bytes: `FileIO.write`, without a step of Python in between.
-        adopted: Whether the handler has written lines to it, or is about to.
+        write_bytes: `FileIO.write`, without Python code in between.
+        adopted: Whether the handler has written its lines to it, or is about to.
     """
 
     write_bytes = FileIO.write
@@ -40,14 +40,14 @@ class LogStream(FileIO):
     _begun = ""
 
     def serve(self, handler: Writing, encoding: str, errors: str) -> None:
-        """Have `handler` write the text."""
+        """Have `handler` write the text from now on, with this encoding and error handler."""
         self.encoding, self.errors = encoding, errors
         self._handler = weakref.ref(handler)
 
     def write(self, data: Any) -> int:
-        """Write bytes at once; of a str the lines that it ends, while the beginning of one waits for its end.
+        """Write bytes at once, and of a str the whole lines; the beginning of a line waits for its end.
 
-        `print` writes a line and its newline apart, and another process may write in between.
+        `print` writes a line and its newline separately, and another process may write in between.
         """
         if not isinstance(data, str):
             return self.write_bytes(data)
@@ -68,11 +68,11 @@ class LogStream(FileIO):
                 self._write_text(begun)
 
     def forked(self) -> None:
-        """In a child: the beginning of a line is the parent's to write."""
+        """Drop the beginning of a line in a forked child, because the parent writes it."""
         self._begun = ""
 
     def _exclusive(self) -> AbstractContextManager[Any]:
-        """The lock of the handler: threads may print."""
+        """The lock of the handler, because several threads may print."""
         handler = self._handler and self._handler()
         return handler.lock if handler else nullcontext()
 
@@ -88,7 +88,7 @@ class LogStream(FileIO):
 def raw_stream(stream: Any) -> FileIO | None:
     """The raw file to append to instead of `stream`, which is flushed and closed; None if it has no descriptor.
 
-    For what an overridden `_open` returns, or an application assigns. The standard streams stay open.
+    An overridden `_open` returns such a stream, or the application assigns it. The standard streams stay open.
     """
     if isinstance(stream, FileIO):
         return stream
