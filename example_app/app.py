@@ -17,7 +17,7 @@ STOCK = 1_000_000
 def create_app() -> Flask:
     """The application, with its routes."""
     app = Flask("shop")
-    # SHOP_ROLLSAFE_FILENAME and so on (see uwsgi.ini); on gunicorn its preset says where the lines go.
+    # SHOP_ROLLSAFE_FILENAME and so on (see uwsgi.ini). Under gunicorn, the preset decides where the lines go.
     app.config.from_prefixed_env("SHOP")
     init_app(app)
 
@@ -42,7 +42,7 @@ def create_app() -> Flask:
 
 
 def count_stock() -> int:
-    """The articles in stock: code outside Flask logs through its module's logger."""
+    """The number of articles in stock. Code outside Flask logs through the logger of its module."""
     logger.warning("the stock has not been counted since yesterday")
     return STOCK
 

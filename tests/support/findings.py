@@ -1,4 +1,4 @@
-"""The findings of `rollsafe check` about a configuration or a log, and what tests make wrong."""
+"""The findings of `rollsafe check` about a configuration or a log, and faults that tests make."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def of_log(live: Path) -> list[Finding]:
 
 
 def bad(findings: Sequence[Finding]) -> list[Finding]:
-    """What is not as it should be; it says why, and what to do."""
+    """The findings about faults; each says why it matters, and what to do."""
     found = [finding for finding in findings if finding.level != OK]
     assert all(finding.why and finding.remedy for finding in found)
     return found
 
 
 def the_only(findings: Sequence[Finding]) -> Finding:
-    """The one thing that is not as it should be."""
+    """The only finding about a fault."""
     (found,) = bad(findings)
     return found
 

@@ -1,11 +1,11 @@
-"""Each test runs in a directory of its own, and some have a log there."""
+"""Each test of the check runs in a directory of its own; some have a log in it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Before a test changes the working directory: that of the import is gunicorn's default for each configuration, and the
-# directory of a test is gone after it.
+# This import comes before a test changes the working directory, because gunicorn takes the directory of its import as
+# the default of each configuration, and the directory of a test is gone after the test.
 import gunicorn.config  # noqa: F401
 import pytest
 
