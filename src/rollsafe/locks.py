@@ -1,17 +1,17 @@
 """Exclusion between processes: one POSIX lock handle per lock file and process.
 
-POSIX record locks belong to the process, are not inherited over fork, work over NFS, and are all dropped as soon as
-the process closes *any* descriptor of the file (fcntl(2), "Record locks"). So a process must never open the lock
-file a second time: every `FileLock` of one path shares one handle here, threads exclude each other by a guard in
-memory, and a forked child replaces what it inherited before it locks anything.
+POSIX record locks belong to the process, are not inherited over fork, and work over NFS. The kernel drops all of them
+as soon as the process closes *any* descriptor of the file (fcntl(2), "Record locks"). So a process must never open the
+lock file a second time: all `FileLock` instances of one path share one handle here, threads exclude each other by a
+guard in memory, and a forked child replaces the inherited handles before it locks anything.
 
-The interpreters of one process (mod_wsgi and uWSGI make one for each application) share nothing of this module, and a
-POSIX lock does not tell them apart. So a sub-interpreter takes the locks of its open file description (fcntl(2),
-"Open file description locks"), which exclude POSIX locks, and each other, within one process too; and it closes no
-descriptor of a lock file, as that would drop the locks of the main interpreter.
+The interpreters of one process (mod_wsgi and uWSGI make one for each application) share nothing of this module, and
+POSIX locks do not exclude them from each other. So a sub-interpreter takes the locks of its open file description
+(fcntl(2), "Open file description locks"), which exclude POSIX locks, and each other, within one process too. And it
+closes no descriptor of a lock file, as that would drop the locks of the main interpreter.
 
-Whoever may *read* a file may lock it for reading, for as long as they like, and then nobody can lock it for writing
-(fcntl(2), F_SETLK). So only those may read a lock file who may write the log that it belongs to.
+A user who may *read* a file may lock it for reading, for any time, and then no process can lock it for writing
+(fcntl(2), F_SETLK). So only users who may write a log may read its lock file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import threading
 import time
 import weakref
 
-# Not threading's, which gevent replaces: threads of the operating system and greenlets both take it.
+# Not from `threading`, where gevent replaces it: both threads of the operating system and greenlets take this lock.
 from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -40,23 +40,23 @@ ROLLOVER_BYTE = 0
 MAINTENANCE_BYTE = 1
 
 # The longest content of a lock file: settings with a path of 4096 bytes, each of which JSON writes in up to six, and
-# some archives (see `note`). No more is read, however large somebody has made the file.
+# some archives (see `note`). No more is read, however large another user has made the file.
 NOTE_BYTES = 1 << 16
 
 _SHORTEST_PAUSE_S = 0.0002
 _LONGEST_PAUSE_S = 0.01
-# How often the lock file may be made and removed by others while we open or lock it.
+# How often other processes may make and remove the lock file while we open or lock it.
 _TRIES = 10
-# The descriptor is of no use any more: somebody closed it, or the server of an NFS mount has lost the file.
+# The errors of a useless descriptor: other code has closed it, or the server of an NFS mount has lost the file.
 _USELESS = (errno.EBADF, errno.ESTALE)
 
-# struct flock of fcntl(2) on Linux, the only system where they are used.
+# struct flock of fcntl(2) on Linux, the only system on which we use locks of an open file description.
 _FLOCK = "hhqqi4x"
 
 
 def _is_sub_interpreter() -> bool:
     """Whether this is not the main interpreter of the process."""
-    # Up to Python 3.12, and from 3.13 on; no public module of these versions tells.
+    # The modules up to Python 3.12 and from 3.13 on; no public module of these versions says it.
     for name in ("_xxsubinterpreters", "_interpreters"):
         with suppress(ImportError, AttributeError):
             interpreters = importlib.import_module(name)
@@ -66,12 +66,12 @@ def _is_sub_interpreter() -> bool:
 
 _LOCKS_DESCRIPTION = sys.platform == "linux" and _is_sub_interpreter()
 
-# What the name of a lock file has before and behind that of its live file.
+# The name of a lock file is that of its live file between these two.
 _BEFORE_LIVE = "."
 _BEHIND_LIVE = ".lock"
 
 Identity = tuple[int, int]
-"""Device and inode: what tells two files apart, whatever their names."""
+"""Device and inode of a file: the same for all its names, and different for each file."""
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -86,13 +86,13 @@ def lock_path(live: str) -> str:
 
 
 def live_name_of(lock_name: str) -> str | None:
-    """The name of the live file whose lock file has this name, None if no lock file of ours has it."""
+    """The name of the live file whose lock file has this name, None if it is no name of a lock file of ours."""
     live = _live_part(lock_name)
     return live if live and lock_name == f"{_BEFORE_LIVE}{live}{_BEHIND_LIVE}" else None
 
 
 def _live_part(name: str) -> str:
-    """What is left of the name of a lock file, which may be one of an application's own, without what we add."""
+    """The name of a lock file without our additions, if it has them; an application may choose another name."""
     return name.removeprefix(_BEFORE_LIVE).removesuffix(_BEHIND_LIVE)
 
 
@@ -104,25 +104,26 @@ class _Owner:
 
 
 class _Handle:
-    """The one descriptor that this process has of a lock file, and the guards between its threads."""
+    """The only descriptor that this process has of a lock file, and the guards between its threads."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.users = 0
         self.descriptor = -1
         self.identity: Identity | None = None
-        # The file that this process, or one that it was forked from, has made.
+        # The file that this process, or one that it was forked from, made last.
         self._made: Identity | None = None
         self._new_guards()
 
     def _new_guards(self) -> None:
-        """No thread holds a byte, nor the mutex of the descriptor."""
-        # By byte. `setdefault` and `pop` are one step each. And unlike a lock in memory this tells whose it is, which
-        # a thread may have to find out that was interrupted just after it has taken it.
+        """Make guards that no thread holds."""
+        # The owners by byte. `setdefault` and `pop` are one step each. Unlike a lock in memory this records the owner,
+        # because a thread that was interrupted just after it took the byte may have to find out whether it did.
         self.owners: dict[int, _Owner] = {}
-        # Held while the descriptor is opened, used for a lock, and closed. Each byte has an owner of its own, so a
-        # thread that finds the lock file removed would close what another one has just opened, or is about to lock.
-        # Not held over a wait for the lock, nor over a switch of greenlets; re-entrant for signal handlers.
+        # Held while the descriptor is opened, used for a lock, and closed. Each byte has its own owner, so without the
+        # mutex a thread that finds the lock file removed would close a descriptor that another one has just opened, or
+        # is about to lock. Not held over a wait for the lock, nor over a switch of greenlets; re-entrant for signal
+        # handlers.
         self.mutex = RLock()
 
     def open(self) -> int:
@@ -133,15 +134,15 @@ class _Handle:
             return self.descriptor
 
     def reopen(self) -> None:
-        """Turn from a file that excludes nobody any more to the one that the path names now."""
+        """Open the file that the path names now, in place of one whose lock excludes no process any more."""
         with self.mutex:
             left, identity = self.descriptor, self.identity
-            # First, so that no other file gets the old number while somebody may still use it.
+            # Opened before the close, so that no other file gets the old number while another thread may still use it.
             self._open_anew()
             _close(left, identity)
 
     def _open_anew(self) -> None:
-        """Open the file that the path names, whatever was open."""
+        """Open the file that the path names, and do not close the one that is open."""
         self.descriptor, is_new = _open_lock_file(self.path)
         self.identity = identity_of(os.fstat(self.descriptor))
         if is_new:
@@ -149,11 +150,11 @@ class _Handle:
 
     @property
     def is_made(self) -> bool:
-        """Whether this process, or one that it was forked from, has made the file that is open."""
+        """Whether this process, or one that it was forked from, made the open file."""
         return self.identity is not None and self.identity == self._made
 
     def names_its_file(self) -> bool:
-        """Whether the path still names the file that is open, and the descriptor is still that file's."""
+        """Whether the path still names the open file, and the descriptor is still that file's."""
         try:
             opened = os.fstat(self.descriptor)
             named = os.stat(self.path, follow_symlinks=False)
@@ -164,15 +165,18 @@ class _Handle:
         return self.identity == identity_of(opened) == identity_of(named)
 
     def lock(self, byte: int) -> Identity | None:
-        """Lock a byte of the file that the path names now; the file's identity, None when another process has it.
+        """Lock a byte of the file that the path names now, and return the file's identity.
 
-        None too while others remove the file each time, which a later try may outrun.
+        None if another process has the byte locked, or if others remove the file each time; a later try may succeed.
+
+        Raises:
+            OSError: The file cannot be opened or locked.
         """
         useless: OSError | None = None
         for _ in range(_TRIES):
             with self.mutex:
-                # Not in the `try`: EACCES means that another process has the lock there, and here that it may not be
-                # opened.
+                # Outside the `try`, because EACCES here means that we may not open the file, and there that another
+                # process has the lock.
                 descriptor = self.open()
                 try:
                     _set_lock(descriptor, fcntl.F_WRLCK, byte)
@@ -188,14 +192,14 @@ class _Handle:
                 else:
                     if self.names_its_file():
                         return self.identity
-                # Somebody removed the lock file, or the descriptor is of no use: what we hold excludes nobody any more.
+                # The lock file was removed, or the descriptor is useless: our lock excludes no process any more.
                 self.reopen()
         if useless is not None:
             raise OSError(useless.errno, useless.strerror, self.path)
         return None
 
     def confirm(self, byte: int) -> bool:
-        """Whether a byte that we have locked is locked still, and excludes others; locked again if nobody has it."""
+        """Whether a byte that we had locked still excludes others; it is locked again if no other process has it."""
         try:
             _set_lock(self.descriptor, fcntl.F_WRLCK, byte)
         except (OSError, ValueError) as error:
@@ -205,13 +209,13 @@ class _Handle:
         return self.names_its_file()
 
     def unlock(self, byte: int, identity: Identity | None) -> None:
-        """Give back the lock on a byte of the file of this identity, if it is still the one that is open."""
+        """Unlock a byte of the file of this identity, if it is still the open one."""
         with self.mutex, suppress(OSError, ValueError):
             if identity == self.identity:
                 _set_lock(self.descriptor, fcntl.F_UNLCK, byte)
 
     def give_back(self, byte: int, owner: _Owner, identity: Identity | None) -> None:
-        """Unlock a byte if `owner` has it; may be repeated, wherever the last attempt was interrupted."""
+        """Unlock a byte if `owner` has it; may be called again after it was interrupted at any point."""
         if self.owners.get(byte) is owner:
             self.unlock(byte, identity)
             self.owners.pop(byte, None)
@@ -223,7 +227,7 @@ class _Handle:
             _close(left, self.identity)
 
     def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
+        """Drop the parent's locks and descriptor in a forked child."""
         self._new_guards()
         self.close()
 
@@ -232,7 +236,7 @@ def _set_lock(descriptor: int, kind: int, byte: int) -> None:
     """Lock or unlock one byte without waiting.
 
     Raises:
-        OSError: Another process, or another interpreter of this one, has it locked (EACCES, EAGAIN); or it failed.
+        OSError: Another process, or another interpreter of this one, has it locked (EACCES, EAGAIN); or fcntl failed.
     """
     if _LOCKS_DESCRIPTION:
         asked = struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0)
@@ -246,10 +250,10 @@ def _set_lock(descriptor: int, kind: int, byte: int) -> None:
 def _close(descriptor: int, identity: Identity | None) -> None:
     """Close the descriptor of a lock file, unless its number means another file by now.
 
-    A daemon closes all that it inherits, and another file may have got the number since.
+    A daemon closes all descriptors that it inherits, and another file may have got the number since.
 
-    A sub-interpreter leaves it open, because a close would drop the POSIX locks of the main interpreter on the file
-    (fcntl(2), "Record locks"). So it keeps one descriptor more after each fork.
+    A sub-interpreter leaves the descriptor open, because a close would drop the POSIX locks of the main interpreter on
+    the file (fcntl(2), "Record locks"). So it keeps one more descriptor after each fork.
     """
     if descriptor < 0 or _LOCKS_DESCRIPTION:
         return
@@ -260,23 +264,28 @@ def _close(descriptor: int, identity: Identity | None) -> None:
             return
         status = None
     if status is None or identity_of(status) == identity:
-        # Gone in any case (close(2), "Dealing with error returns"), and nothing of value is in a lock file.
+        # An error closes it, too (close(2), "Dealing with error returns"), and a lock file has no data to lose.
         with suppress(OSError):
             os.close(descriptor)
 
 
 def _open_lock_file(path: str) -> tuple[int, bool]:
-    """Open a lock file, made if it is missing: its descriptor, and whether it was made."""
+    """Open a lock file, or make it if it is missing; returns its descriptor, and whether it was made.
+
+    Raises:
+        OSError: It can neither be made nor opened.
+    """
     with place_of(path) as place:
         for _ in range(_TRIES):
             refusal: OSError | None = None
             try:
-                # Who may write it is known only afterwards, by the umask; until then they alone may read it as well.
+                # The umask decides who may write it, and the mode shows that only afterwards. Until then no other user
+                # may read it.
                 descriptor = place.create(os.O_RDWR, 0o622)
             except FileExistsError:
                 pass
             except OSError as error:
-                # Of the making, which may be refused though the file is there and may be written.
+                # The making may be refused although the file exists and may be written.
                 refusal = error
             else:
                 looks = _looks_of(place)
@@ -286,22 +295,22 @@ def _open_lock_file(path: str) -> tuple[int, bool]:
             try:
                 return place.open(os.O_RDWR | os.O_CREAT, 0o622), False
             except FileNotFoundError:
-                # Removed since, if its making was not refused.
+                # Another process has removed it since, unless its making was refused.
                 if refusal is not None:
                     raise refusal from None
     raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
 
 
 def _lock_mode(mode: int) -> int:
-    """The mode of a lock file: to be read and written by those who may write a live file of `mode`."""
+    """The mode of a lock file: those who may write a live file of `mode` may read and write it."""
     return (mode & 0o222) * 3
 
 
 def _looks_of(lock: Place) -> Looks:
-    """What a new lock file is to look like: by the live file that it belongs to, `app.log` for `.app.log.lock`.
+    """Owner, group and mode for a new lock file: those of its live file, `app.log` for `.app.log.lock`.
 
-    Without one the directory tells the owner: a cron job or a command of root that comes first must not lock the
-    service out.
+    Without a live file the owner of the directory counts, so that a cron job or a command of root that comes first does
+    not lock the service out.
     """
     with suppress(OSError):
         status = lock.beside(_live_part(os.path.basename(lock.path))).status()
@@ -315,36 +324,36 @@ class _Handles:
 
     def __init__(self) -> None:
         self._by_path: dict[str, _Handle] = {}
-        # Re-entrant, because a signal handler may log, close or reopen inside `get` and `put_back`.
+        # Re-entrant, because a signal handler may log, close or reopen during `get` and `put_back`.
         self._lock = RLock()
         self._inside = 0
         self._dropped: deque[_Hold] = deque()
         self._pid = os.getpid()
 
     def get(self, path: str) -> _Handle:
-        """One more user of the handle of `path`."""
+        """Return the handle of `path`, and count one more user of it."""
         with self._changing():
             handle = self._by_path.setdefault(path, _Handle(path))
             handle.users += 1
             return handle
 
     def put_back(self, handle: _Handle) -> None:
-        """One user less; the last one closes the descriptor."""
+        """Count one user less; the last one closes the descriptor."""
         with self._changing():
             self._put_back(handle)
 
     def _put_back(self, handle: _Handle) -> None:
         handle.users -= 1
-        # A sub-interpreter keeps it for the next user.
+        # A sub-interpreter keeps the handle for the next user.
         if handle.users == 0 and not _LOCKS_DESCRIPTION:
             self._by_path.pop(handle.path, None)
             handle.close()
 
     def drop(self, hold: _Hold) -> None:
-        """Put back what a `FileLock` had that was collected without `close`.
+        """Put back the handle of a `FileLock` that was collected without `close`.
 
-        Called by the garbage collector, at any moment and in any thread: between two steps of `get`, too. So it waits
-        for no lock; where the handles are being changed, whoever changes them goes on with it.
+        The garbage collector calls it at any moment and in any thread, even between two steps of `get`. So it waits for
+        no lock. If a thread is changing the handles, that thread puts this one back afterwards.
         """
         self._dropped.append(hold)
         if self._lock.acquire(blocking=False):
@@ -356,7 +365,7 @@ class _Handles:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Have no other thread change the handles, nor the garbage collector in this one."""
+        """Keep other threads, and the garbage collector in this one, from changing the handles."""
         with self._lock:
             self._inside += 1
             try:
@@ -369,7 +378,7 @@ class _Handles:
     def _put_back_dropped(self) -> None:
         while self._dropped:
             hold = self._dropped.popleft()
-            # A lock that is held stays so until the process ends, as one that nobody can release.
+            # A lock that was still held stays locked until the process ends, because no code can release it.
             if hold.handle is not None and hold.pid is None:
                 self._put_back(hold.handle)
 
@@ -379,7 +388,7 @@ class _Handles:
             self.after_fork()
 
     def after_fork(self) -> None:
-        """Replace every handle that came over the fork; twice in one child does nothing more."""
+        """Replace every inherited handle; a second call in one child does nothing."""
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
@@ -396,8 +405,7 @@ os.register_at_fork(after_in_child=_handles.after_fork)
 def renew_handles() -> None:
     """Open this process's own handle of every lock file in use, now rather than at the next rollover.
 
-    For post-fork hooks, and idempotent. A lock file that cannot be opened is left to the next rollover, which
-    reports it.
+    For post-fork hooks; may be called again. If a lock file cannot be opened, the next rollover reports it.
     """
     _handles.check_pid()
     for handle in list(_handles._by_path.values()):
@@ -410,13 +418,13 @@ def renew_handles() -> None:
 def read_lock_file(path: str) -> bytes:
     """The first NOTE_BYTES of a lock file, which is not made.
 
-    Through the handle of this process if it has one: closing another descriptor would drop the locks that it holds.
+    It reads by the handle of this process if there is one, because closing another descriptor would drop its locks.
 
     Raises:
         OSError: There is none, or it is no regular file, or it may not be read.
     """
     _handles.check_pid()
-    # Nobody gets a handle of this path meanwhile, so that none is locked when our descriptor is closed.
+    # No other thread can get a handle of this path meanwhile, so none is locked when our descriptor is closed.
     with _handles._lock:
         handle = _handles._by_path.get(path)
         if handle is not None:
@@ -432,10 +440,10 @@ def read_lock_file(path: str) -> bytes:
 
 
 def lock_alone(path: str, timeout: float) -> int:
-    """Lock the rollover byte by a descriptor of its own, whose closing gives the lock back.
+    """Lock the rollover byte by a descriptor of its own, which the caller closes to release the lock.
 
-    Only for the end of the interpreter, where a daemon thread may stand still for good while it holds the mutex of the
-    shared handle. That the closing drops all locks of the process does no harm then.
+    Only for the end of the interpreter, where a daemon thread may be stopped for good while it holds the mutex of the
+    shared handle. The close drops all locks of the process on the file, which does no harm then.
 
     Raises:
         OSError: There is no lock file, or it was not free within `timeout` seconds (EACCES, EAGAIN).
@@ -457,14 +465,14 @@ def lock_alone(path: str, timeout: float) -> int:
 
 
 class _Hold:
-    """What a `FileLock` has: its use of a handle, and the lock if it holds it; outlives it when it is dropped."""
+    """The handle that a `FileLock` uses, and the lock if it holds it; it outlives a `FileLock` that is collected."""
 
     def __init__(self) -> None:
         self.handle: _Handle | None = None
         self.pid: int | None = None
         """The process that holds the lock."""
         self.owner: _Owner | None = None
-        """The thread that does."""
+        """The thread that holds the lock."""
         self.identity: Identity | None = None
         """The file whose byte is locked."""
 
@@ -472,20 +480,21 @@ class _Hold:
 class FileLock:
     """An exclusive lock on one byte of the file `path`, between processes and between the threads of each.
 
-    The file is made when the lock is first taken, and stays. Only those may read it who may write the file that it
-    belongs to (`app.log` for `.app.log.lock`), because a reader could lock it too. All instances of one path in one
+    The file is made when the lock is first taken, and stays. Only users who may write the file that it belongs to
+    (`app.log` for `.app.log.lock`) may read it, because a reader could lock it too. All instances of one path in one
     process share one descriptor. A forked child never holds, and never releases, its parent's lock.
 
     Args:
-        path: The lock file. Its directory must exist. A symbolic link in its place is refused (ELOOP), and so is
-            what is no regular file.
-        byte: Which byte of the file to lock; locks of different bytes do not exclude each other.
+        path: The lock file. Its directory must exist. A symbolic link (ELOOP), or anything but a regular file, in its
+            place is refused.
+        byte: The byte of the file to lock; locks of different bytes do not exclude each other.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, byte: int = ROLLOVER_BYTE) -> None:
         text = os.fspath(path)
         directory, name = os.path.split(os.path.abspath(text))
-        # One spelling for all, as they share a handle. What cannot be resolved is refused when the file is opened.
+        # One spelling of the path, because its locks share a handle. If the directory cannot be resolved, opening the
+        # file fails.
         with suppress(OSError):
             directory = resolved(directory)
         self.path = os.path.join(directory, name)
@@ -495,7 +504,7 @@ class FileLock:
             )
         self._byte = byte
         self._hold = _Hold()
-        # Job frameworks drop the handlers that they make for each job, without `close`.
+        # Job frameworks make a handler for each job and drop it without `close`.
         weakref.finalize(self, _handles.drop, self._hold).atexit = False
 
     @property
@@ -504,29 +513,29 @@ class FileLock:
         return self._hold.pid == os.getpid()
 
     def excludes(self) -> bool:
-        """Whether the lock that is held still excludes others; asked anew, because it can be lost under its holder.
+        """Whether the held lock still excludes others; to be checked, because its holder can lose it without notice.
 
-        Somebody may have removed or replaced its file. And a POSIX lock goes when the process closes any descriptor of
-        the file (fcntl(2), "Record locks"), as an application does that reads every file of the directory to upload
-        it: then it is taken again, unless another process has it by now.
+        Another user may have removed or replaced its file. And a POSIX lock is dropped when the process closes any
+        descriptor of the file (fcntl(2), "Record locks"), as an application does that uploads every file of the
+        directory. Then the lock is taken again, unless another process has it by now.
         """
         if not self.locked:
             return False
         handle = self._usable_handle()
         with handle.mutex:
-            # Another thread may have turned the handle to the new file meanwhile, for the other byte.
+            # Another thread that locks the other byte may have opened a new file by the handle meanwhile.
             return handle.identity == self._hold.identity and handle.confirm(self._byte)
 
     def acquire(self, timeout: float | None = None, give_up: Callable[[], bool] | None = None) -> bool:
         """Take the lock.
 
         Args:
-            timeout: Seconds to wait at most; 0 tries once, None waits as long as it takes.
-            give_up: Asked between two tries; once it is true, nobody needs the lock any more.
+            timeout: The longest wait, seconds; 0 tries once, None waits until the lock is free.
+            give_up: Called between two tries; if it returns true, the caller needs the lock no longer.
 
         Returns:
-            True when the lock is held, False when the time was up or the waiting given up, or at once when this very
-            thread holds it already through another instance, because waiting could never help.
+            True if the lock is held; False if the time was up or `give_up` returned true, or at once if this very
+            thread already holds it through another instance, because a wait could never end.
 
         Raises:
             RuntimeError: This thread holds the lock already and `timeout` is None.
@@ -536,14 +545,14 @@ class FileLock:
         try:
             taken = self._acquire(timeout, give_up)
         except BaseException:
-            # A signal handler may raise when the lock is just taken.
+            # A signal handler may raise just after the lock was taken.
             if self._hold.owner is not before:
                 self.let_go()
             raise
         return taken
 
     def _acquire(self, timeout: float | None, give_up: Callable[[], bool] | None) -> bool:
-        """Try until it is taken, or waiting is to end."""
+        """Try until the lock is taken, the time is up, or `give_up` returns true."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _SHORTEST_PAUSE_S
         while not self._try():
@@ -558,13 +567,13 @@ class FileLock:
                 if left <= 0:
                     return False
                 pause = min(pause, left)
-            # Polled rather than F_SETLKW: a blocking wait cannot be bounded, and would stop every greenlet of gevent.
+            # Polled, not F_SETLKW, because a blocking wait cannot be bounded and would stop every greenlet of gevent.
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         return True
 
     def release(self) -> None:
-        """Give the lock back. In a forked child of the holder this does nothing: the lock is the parent's.
+        """Release the lock. In a forked child of the holder this does nothing, because the lock is the parent's.
 
         Raises:
             RuntimeError: This instance does not hold the lock.
@@ -577,10 +586,10 @@ class FileLock:
         hold.pid = hold.owner = None
 
     def let_go(self) -> None:
-        """Give the lock back if this thread holds it through this instance, as far as that is known; else nothing.
+        """Release the lock if this thread holds it through this instance; else do nothing.
 
-        For whoever may be interrupted by an exception of a signal handler, which comes between any two calls. Once
-        that has come, the same again finishes what it has interrupted.
+        For callers that an exception of a signal handler may interrupt between any two calls. If it interrupts this
+        method, a second call finishes the release.
         """
         owner = self._hold.owner
         if owner is not None and owner.thread == threading.get_ident():
@@ -606,15 +615,15 @@ class FileLock:
         return os.pread(self._usable_handle().open(), NOTE_BYTES, 0)
 
     def write(self, note: bytes) -> None:
-        """Replace the content of the lock file by a note that tells its own end; only while the lock is held.
+        """Replace the content of the lock file by a note, which must mark its own end; only while the lock is held.
 
         Raises:
-            OSError: It could not be written wholly.
+            OSError: The note could not be written wholly.
         """
         descriptor = self._usable_handle().open()
         try:
             written = os.pwrite(descriptor, note, 0)
-            # Only the next write tells why one was cut short: a full disk (ENOSPC), or a full file (EFBIG).
+            # Only the next write shows why one was cut short: a full disk (ENOSPC), or a full file (EFBIG).
             if written < len(note) and os.pwrite(descriptor, note[written:], written) < len(note) - written:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.ftruncate(descriptor, len(note))
@@ -623,7 +632,7 @@ class FileLock:
             raise
 
     def set_mode(self, mode: int) -> None:
-        """Let those lock who may write a live file of this mode; only while the lock is held."""
+        """Let all who may write a live file of this mode use the lock file; only while the lock is held."""
         handle = self._usable_handle()
         descriptor = handle.open()
         status = os.fstat(descriptor)
@@ -637,7 +646,7 @@ class FileLock:
         """Give the lock file to another user; only root may.
 
         Raises:
-            NotOurs: Another user may have put the file there, and who gets it could read what is not for them.
+            NotOurs: Another user may have put the file there, and the new owner could read what is not for them.
             OSError: The file cannot be opened, or its owner not be changed (EPERM).
         """
         _handles.check_pid()
@@ -663,23 +672,23 @@ class FileLock:
         return f"<{type(self).__name__} {self.path} byte {self._byte}{' locked' if self.locked else ''}>"
 
     def _usable_handle(self) -> _Handle:
-        """The shared handle, taken anew after `close`."""
+        """The shared handle; after `close` it is taken anew."""
         if self._hold.handle is None:
             self._hold.handle = _handles.get(self.path)
         return self._hold.handle
 
     def _held_by_this_thread(self) -> bool:
-        """Whether the calling thread is the one that holds the guard."""
+        """Whether the calling thread owns the byte, by this or another instance."""
         owner = self._usable_handle().owners.get(self._byte)
         return owner is not None and owner.thread == threading.get_ident()
 
     def _try(self) -> bool:
-        """Take the byte among the threads of this process, then among processes, without waiting for either."""
+        """Take the byte among the threads of this process, then among processes; at once False if it is taken."""
         _handles.check_pid()
         handle = self._usable_handle()
         owner = _Owner()
         try:
-            # Never a lock in memory: gevent patches after the fork, and one made before that would stop the whole hub.
+            # Not a lock in memory: gevent patches after the fork, and a lock made before that would stop the whole hub.
             if handle.owners.setdefault(self._byte, owner) is not owner:
                 return False
             identity, pid = handle.lock(self._byte), os.getpid()
@@ -687,7 +696,7 @@ class FileLock:
                 self._hold.identity, self._hold.pid, self._hold.owner = identity, pid, owner
                 return True
         except BaseException:
-            # Also of what may have been locked just before a signal handler has raised.
+            # A signal handler may have raised just after the byte was locked.
             handle.give_back(self._byte, owner, handle.identity)
             raise
         handle.owners.pop(self._byte, None)

@@ -1,11 +1,11 @@
-"""Which interval holds an instant: pure arithmetic on time and zone, the same in every process.
+"""The interval that holds an instant: pure arithmetic on time and zone, with the same result in every process.
 
-Two clocks are used throughout. An *instant* is seconds since the epoch. The *wall clock* at an instant is what a clock
-on the wall of the zone shows, as seconds since 1970-01-01 00:00 on that wall: the instant plus the zone's UTC offset.
+This module uses two clocks. An *instant* is seconds since the epoch. The *wall clock* at an instant is the time that a
+clock on a wall of the zone shows, in seconds since 1970-01-01 00:00 on that wall: the instant plus the UTC offset.
 
-Rules, the same in every zone and year:
+These rules hold in every zone and year:
 
-* Intervals tile the time line: each instant is in exactly one.
+* Each instant is in exactly one interval.
 * ``S`` and ``M`` are aligned to the epoch, whatever the zone.
 * ``H``, ``D`` and ``W`` begin at *edges* of the wall clock: each multiple of the interval, counted from 1970-01-01
   00:00 for hours, from 1970-01-01 ``atTime`` for days, and from the first rollover of 1970 for weeks.
@@ -14,8 +14,8 @@ Rules, the same in every zone and year:
   began; ``W6`` with ``atTime=datetime.time(0)`` rolls over a day earlier, as Sunday begins.
 * Hours begin at every instant at which the wall clock reads an edge or jumps across one, so that the two 02:00 hours of
   an autumn night are two intervals. Days and weeks begin only at the first such instant of an edge, so that a midnight
-  that the wall clock passes twice ends one day only, and a day that it skips has no interval.
-* ``D`` means ``MIDNIGHT``. The standard library counts ``D`` from the start of each process, so that no two agree.
+  that the wall clock passes twice ends only one day, and a day that it skips has no interval.
+* ``D`` means ``MIDNIGHT``. The standard library counts ``D`` from the start of each process, so no two processes agree.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from rollsafe.suffixes import reader_of
 _DAY: Final = 86400
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _SECOND: Final = datetime.timedelta(seconds=1)
-# Two days inside the range of datetime, so that no zone's wall clock leaves it.
+# Two days within the range of datetime, so that no zone's wall clock leaves it.
 _EARLIEST: Final = (datetime.datetime.min - _EPOCH) // _SECOND + 2 * _DAY
 _LATEST: Final = (datetime.datetime.max - _EPOCH) // _SECOND - 2 * _DAY
 
@@ -52,8 +52,8 @@ _SUFFIXES: Final = {
 _UNITS: Final = {"S": "S", "M": "M", "H": "H", "D": "D", "MIDNIGHT": "D"} | {f"W{day}": "W" for day in range(7)}
 _EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; 0 is Monday
 
-# A moment in each month of two years, and both sides of the ends of years: 2026-01-15, then every 30.5 days; around the
-# new years 2024 (a leap year), 2027 (ISO week 53 of 2026) and 2029.
+# Instants to try a suffix with: one in each month of two years (2026-01-15, then every 30.5 days), and several on both
+# sides of the new years 2024 (a leap year), 2027 (ISO week 53 of 2026) and 2029.
 _MOMENTS: Final = (
     *(1_768_450_000 + month * 2_635_200 for month in range(24)),
     *(year + hours * 3600 for year in (1_704_067_200, 1_798_761_600, 1_861_920_000) for hours in (-40, -13, 0, 13, 40)),
@@ -71,18 +71,18 @@ class Interval:
     suffix: str
     """The wall clock at ``start``, as the schedule's ``suffix_format`` writes it."""
     fold: int
-    """1 when an earlier interval already has this suffix because the zone's clock was changed, else 0."""
+    """1 if an earlier interval already has this suffix because the zone's clock was changed, else 0."""
 
 
 class Schedule:
-    """The intervals of ``when`` and ``interval`` in a zone. Immutable; safe to share between threads and processes.
+    """The intervals of ``when`` and ``interval`` in a zone. Immutable, so threads and processes may share it.
 
     ``when`` and ``suffix`` (a strftime format, None for the default) mean what they mean in the standard library's
     TimedRotatingFileHandler, except that everything is aligned to the clock (see the module's rules). ``atTime`` is the
     wall-clock time, to the second, at which days and weeks begin; None is the midnight that ends the day. ``tz`` is
-    None for the process's local zone
-    (``time.localtime``, which follows ``time.tzset``), a zone name for :mod:`zoneinfo`, or a tzinfo. Each of a zone's
-    UTC offsets must last a day at least (in the tz database the shortest since 1939 is four days).
+    None for the process's local zone (``time.localtime``, which follows ``time.tzset``), a zone name for
+    :mod:`zoneinfo`, or a tzinfo. Each UTC offset of a zone must last at least a day (the shortest in the tz database
+    since 1939 lasted four days).
 
     Raises ConfigurationError for an argument that cannot work.
     """
@@ -99,7 +99,7 @@ class Schedule:
         self._unit: Final = _UNITS[self.when]
         self._seconds: Final = _UNIT_SECONDS[self._unit] * _checked_interval(interval)
         self.length: Final = float(self._seconds)
-        """Nominal seconds of one interval, as the standard library's attribute ``interval``."""
+        """Nominal seconds of one interval, like the standard library's attribute ``interval``."""
         self._first_edge: Final = _first_edge(self.when, _checked_at_time(atTime, self.when))
         self._tz: Final = _checked_tz(tz)
         self.own_suffix: Final = suffix
@@ -116,11 +116,11 @@ class Schedule:
         return Interval(float(start), float(end), self._suffix(start), self._fold(start))
 
     def instants(self, suffix: str) -> tuple[float, ...]:
-        """The starts, rising, of the intervals that ``suffix`` names; () if it names none. Never raises.
+        """The starts, in ascending order, of the intervals that ``suffix`` names; () if it names none. Never raises.
 
-        One, or more where the wall clock repeats. A format of the user that is coarser than the interval names many
-        intervals; the result then has some of them, the first one among them. One that does not tell the year, or has
-        another gap (see `suffixes`), names none.
+        A suffix names one interval, or several where the wall clock repeats. If the user's format is coarser than the
+        interval, a suffix names many intervals; the result then has the first and some others. If the format lacks the
+        year, or has another gap (see `suffixes`), a suffix names none.
         """
         wall = reader_of(self.suffix_format).stretch(suffix)
         return () if wall is None else self._starts_of(wall, suffix)
@@ -131,7 +131,7 @@ class Schedule:
         if not starts:
             return ()
         try:
-            # Intervals of one suffix follow each other, unless the wall clock was set back: then it shows the same.
+            # Intervals with one suffix follow each other, unless the wall clock was set back and repeats.
             walls = [self._wall(int(start)) for start in starts]
             apart = any(later - earlier >= self._seconds for earlier, later in pairwise(walls))
             return () if apart or self._suffix(self._bounds(int(starts[-1]))[1]) == suffix else starts
@@ -139,14 +139,14 @@ class Schedule:
             return ()
 
     def has(self, suffix: str) -> bool:
-        """Whether an interval has this suffix, as far as a search that is not long can tell. Never raises."""
+        """Whether an interval has this suffix, as far as a short search shows. Never raises."""
         reader = reader_of(self.suffix_format)
         if reader.is_dated:
             return bool(self.instants(suffix))
         return any(self._starts_of(wall, suffix) for wall in reader.moments(suffix))
 
     def tells_intervals(self) -> bool:
-        """Whether a suffix tells its interval: tried for months, the ends of years, and changes of the clock."""
+        """Whether a suffix identifies its interval; tried for months, the ends of years, and changes of the clock."""
         if self.own_suffix is None:
             return True
         try:
@@ -156,10 +156,10 @@ class Schedule:
             return False
 
     def _starts_of(self, wall_clock: datetime.datetime, suffix: str) -> tuple[float, ...]:
-        """The starts, rising, of the intervals of this suffix near a wall clock."""
+        """The starts, in ascending order, of the intervals with this suffix near a wall clock."""
         try:
             wall = (wall_clock - _EPOCH) // _SECOND
-            # A wall clock is less than a day from UTC, and an interval begins within a day where the suffix is finer.
+            # A wall clock is less than a day from UTC. Where the suffix is finer, an interval begins within a day.
             starts = self._starts_near(wall, wall - _DAY, wall + 2 * _DAY)
             return tuple(float(start) for start in sorted(starts) if self._suffix(start) == suffix)
         except (ValueError, OverflowError, OSError):
@@ -175,17 +175,17 @@ class Schedule:
             # The wall clock may have been set back from a later day, which has begun all the same.
             while self._begins(block + 1)[0] <= t:
                 block += 1
-        # Only the two edges of a block can be crossed on the way into it or out of it, in either direction.
+        # The wall clock enters and leaves a block only across the block's two edges, in either direction.
         begins = self._begins(block) + self._begins(block + 1)
         return max(b for b in begins if b <= t), min(b for b in begins if b > t)
 
     def _begins(self, block: int) -> list[int]:
-        """The instants at the lower edge of ``block`` at which an interval begins."""
+        """The instants, in ascending order, at which an interval begins at the lower edge of ``block``."""
         crossings = self._crossings(self._first_edge + block * self._seconds)
         return crossings if self._unit == "H" else crossings[:1]
 
     def _crossings(self, edge: int) -> list[int]:
-        """The instants, rising, at which the wall clock reads ``edge`` or jumps across it; at least one."""
+        """The instants, in ascending order, at which the wall clock reads ``edge`` or jumps across it; at least one."""
         crossings = []
         passed = False
         for first, last, offset in self._spans(edge - _DAY, edge + _DAY):
@@ -205,14 +205,14 @@ class Schedule:
             return 0
         return int(
             any(
-                # Intervals that the user's coarse format names alike are a whole length apart on an unchanged clock.
+                # Intervals that share a suffix because the format is coarse are a whole length apart on the wall clock.
                 earlier < start and wall - self._wall(earlier) < self._seconds and self._suffix(earlier) == suffix
                 for earlier in self._starts_near(wall, recently, start)
             )
         )
 
     def _starts_near(self, wall: int, begin: int, end: int) -> set[int]:
-        """The interval starts on either side of where each span of [begin, end) comes closest to the wall clock."""
+        """The starts of the intervals around the instant of each span of [begin, end) that is closest to ``wall``."""
         starts: set[int] = set()
         for first, last, offset in self._spans(begin, end):
             closest = min(max(wall - offset, first), last - 1)
@@ -220,7 +220,7 @@ class Schedule:
         return starts
 
     def _spans(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The spans (first, last + 1, offset) of constant UTC offset in [begin, end), a number of whole days."""
+        """The spans (first, last + 1, offset) of constant UTC offset in [begin, end), which must be whole days."""
         first, offset = begin, self._offset(begin)
         for probe in range(begin, end, _DAY):
             if self._offset(probe + _DAY) != offset:
@@ -240,15 +240,15 @@ class Schedule:
         return t + self._offset(t)
 
     def _offset(self, t: int) -> int:
-        """The UTC offset at ``t``, seconds; beyond the years 1 to 9999 it stays as it is there."""
+        """The UTC offset at ``t``, seconds; outside the years 1 to 9999 it is that of the nearest of them."""
         t = min(max(t, _EARLIEST), _LATEST)
         if self._tz is None:
             return time.localtime(t).tm_gmtoff
-        # The difference of the two clocks, because some tzinfos show the right time but tell a wrong offset in a fold.
+        # The difference of the two clocks, because some tzinfos show the right time but give a wrong offset in a fold.
         return (_zoned(t, self._tz).replace(tzinfo=None) - _EPOCH) // _SECOND - t
 
     def _suffix(self, t: int) -> str:
-        """The wall clock at ``t`` as text."""
+        """The wall clock at ``t`` in the suffix format."""
         if self._tz is None:
             return time.strftime(self.suffix_format, time.localtime(t))
         return _zoned(t, self._tz).strftime(self.suffix_format)
@@ -298,7 +298,7 @@ def _checked_at_time(at_time: object, when: str) -> datetime.time | None:
 
 
 def _checked_tz(tz: object) -> datetime.tzinfo | None:
-    """``tz`` as a tzinfo that works, or None for the local zone."""
+    """``tz`` as a tzinfo that can convert a time, or None for the local zone."""
     if tz is None:
         return None
     if isinstance(tz, str):
@@ -319,7 +319,7 @@ def _checked_tz(tz: object) -> datetime.tzinfo | None:
 
 
 def _checked_suffix(suffix: object) -> str:
-    """``suffix`` if a file name can end in what it writes."""
+    """``suffix`` if a file name can end in the text that it writes."""
     if not isinstance(suffix, str) or not suffix:
         raise ConfigurationError(f"suffix={suffix!r} is not a strftime format; give one such as '%Y-%m-%d', or None")
     if "\0" in suffix or "/" in suffix or "/" in time.strftime(suffix, time.gmtime(0)):
