@@ -97,9 +97,9 @@ class BoundedLock(FileLock):
                 result = action()
         finally:
             try:
-                self.let_go()
+                self.release_if_held()
             except BaseException:
-                self.let_go()
+                self.release_if_held()
                 raise
         return result if taken else otherwise()
 

@@ -153,7 +153,7 @@ class _Handle:
         """Whether this process, or one that it was forked from, made the open file."""
         return self.identity is not None and self.identity == self._made
 
-    def names_its_file(self) -> bool:
+    def path_is_current(self) -> bool:
         """Whether the path still names the open file, and the descriptor is still that file's."""
         try:
             opened = os.fstat(self.descriptor)
@@ -183,14 +183,14 @@ class _Handle:
                 except OSError as error:
                     # POSIX allows either for "locked by another process" (fcntl(2), F_SETLK).
                     if error.errno in (errno.EACCES, errno.EAGAIN):
-                        if self.names_its_file():
+                        if self.path_is_current():
                             return None
                     elif error.errno not in _USELESS:
                         raise
                     else:
                         useless = error
                 else:
-                    if self.names_its_file():
+                    if self.path_is_current():
                         return self.identity
                 # The lock file was removed, or the descriptor is useless: our lock excludes no process any more.
                 self.reopen()
@@ -206,7 +206,7 @@ class _Handle:
             if isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EAGAIN, *_USELESS):
                 raise
             return False
-        return self.names_its_file()
+        return self.path_is_current()
 
     def unlock(self, byte: int, identity: Identity | None) -> None:
         """Unlock a byte of the file of this identity, if it is still the open one."""
@@ -547,7 +547,7 @@ class FileLock:
         except BaseException:
             # A signal handler may raise just after the lock was taken.
             if self._hold.owner is not before:
-                self.let_go()
+                self.release_if_held()
             raise
         return taken
 
@@ -585,7 +585,7 @@ class FileLock:
             hold.handle.give_back(self._byte, hold.owner, hold.identity)
         hold.pid = hold.owner = None
 
-    def let_go(self) -> None:
+    def release_if_held(self) -> None:
         """Release the lock if this thread holds it through this instance; else do nothing.
 
         For callers that an exception of a signal handler may interrupt between any two calls. If it interrupts this
