@@ -33,7 +33,7 @@ from rollsafe.naming import BackupNaming, backup_base_of
 from rollsafe.open_file import NOWHERE, NoRoom, OpenFile
 from rollsafe.overrides import is_replaced, original
 from rollsafe.ownership import claim, other_owner
-from rollsafe.renewal import Renewal, believed
+from rollsafe.renewal import Renewal, trusted_time
 from rollsafe.reports import Reports
 from rollsafe.rollover import NO_SPACE
 from rollsafe.schedule import Interval
@@ -166,7 +166,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._encoder = LineEncoder(self, encoding_of_lines, errors_of_lines)
         self._reports = Reports(self)
         self._live = LiveFile(self, self._encoder, self._naming, codec, self._reports)
-        self._live.turn_to(self.baseFilename)
+        self._live.set_path(self.baseFilename)
         self._renewal = Renewal(self, self._live, self._naming)
         self._writer = Writer(self, self._encoder, self._naming, self._live, self._renewal, self._reports)
         self._is_made = True
@@ -192,7 +192,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         path = os.path.abspath(value)
         before, self._path = getattr(self, "_path", path), path
         if self._is_made and path != before:
-            self._live.turn_to(path)
+            self._live.set_path(path)
 
     # The fast path of one line.
 
@@ -354,7 +354,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         accepts too, asks whether the interval of the open file is over now.
         """
         now = time.time()
-        return believed(getattr(record, "created", now), now) >= self.rolloverAt
+        return trusted_time(getattr(record, "created", now), now) >= self.rolloverAt
 
     def doRollover(self) -> None:
         """Give the live file its backup name now, unless another process has just done so, and open the new one.

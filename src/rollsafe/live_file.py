@@ -83,11 +83,11 @@ class LiveFile:
         self._codec = codec
         self._reports = reports
 
-    def turn_to(self, path: str) -> None:
+    def set_path(self, path: str) -> None:
         """Use the live file `path`, its lock and its backups from the next opening on."""
         handler = self._handler
         left: Rollover | None = getattr(self, "rollover", None)
-        self._naming.turn_to(path)
+        self._naming.set_path(path)
         self.rollover = Rollover(
             path,
             self._naming,
@@ -277,7 +277,7 @@ class LiveFile:
     def after_fork(self) -> None:
         """Drop the inherited files in a forked child, because it shares their offsets with its parent."""
         if isinstance(self._handler.stream, LogStream):
-            self._handler.stream.forked()
+            self._handler.stream.after_fork()
         if self._handler._file.interval is not None:
             self.retire()
 

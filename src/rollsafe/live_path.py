@@ -148,7 +148,7 @@ class LivePath:
         self._live, self._before = None, old
         return self.open_stream()
 
-    def permit(self, stream: FileIO, status: os.stat_result) -> None:
+    def apply_permissions(self, stream: FileIO, status: os.stat_result) -> None:
         """Give the open live file the `permissions` of the handler; a file of another user keeps its own."""
         if self._permissions is None or stat.S_IMODE(status.st_mode) == self._permissions:
             return

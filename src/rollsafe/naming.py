@@ -70,7 +70,7 @@ class BackupNaming:
         self._schedule_of = schedule_of
         self._extension = extension
 
-    def turn_to(self, path: str) -> None:
+    def set_path(self, path: str) -> None:
         """Name the backups of another live file."""
         self.base = backup_base_of(path, self._handler.archive_dir)
 

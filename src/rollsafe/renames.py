@@ -28,7 +28,7 @@ _AT_FDCWD: Final = -100
 _NOT_OFFERED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
-def _found() -> Callable[..., int] | None:
+def _find_renameat2() -> Callable[..., int] | None:
     """The function of the C library, if it has it (Linux; musl since 1.2.6)."""
     try:
         function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).renameat2
@@ -37,7 +37,7 @@ def _found() -> Callable[..., int] | None:
     return function
 
 
-_renameat2 = _found()
+_renameat2 = _find_renameat2()
 
 
 def rename_new(source: str, target: str) -> bool:

@@ -117,7 +117,7 @@ class Renewal:
             elif not rollover.file_limit.is_reached_by(file):
                 _close_for_size(file)
             asks = not decides_each
-            self.rolling_at = max(now, believed(record.created, now), newest)
+            self.rolling_at = max(now, trusted_time(record.created, now), newest)
             try:
                 handler.doRollover()
             finally:
@@ -166,7 +166,7 @@ def _close_for_size(file: OpenFile) -> None:
         time.sleep(SIZE_LINGER_S)
 
 
-def believed(created: float, now: float) -> float:
+def trusted_time(created: float, now: float) -> float:
     """The time of a record that decides about a rollover: our time `now` where the record's is too far ahead.
 
     So no record of another clock, or with a time in milliseconds, causes a rollover before it is due.

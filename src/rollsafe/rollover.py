@@ -88,7 +88,7 @@ class Rollover:
         self.shared_file = SharedFile(self.live, self.lock, self._open_part, self.file_limit)
         self._naming = naming
         self._extension = extension
-        self._taken = (*naming.names().extensions, ROLLED_EXTENSION)
+        self._taken_extensions = (*naming.names().extensions, ROLLED_EXTENSION)
         self._shared = shared
         self._by_size = by_size
         # The start of the interval of our last rollover, and the number that its next backup gets.
@@ -107,7 +107,7 @@ class Rollover:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or self.live.is_special:
             return self._opened(stream, status, None)
-        self.live.permit(stream, status)
+        self.live.apply_permissions(stream, status)
         self.live.remember(stream)
         interval = self._interval_of(stream, now)
         return self._opened(stream, status, interval, shared=self._shared)
@@ -426,7 +426,7 @@ class Rollover:
         """
         sequence = max(sequence, interval.fold)
         path = self._naming.path(interval.suffix, sequence)
-        while any(os.path.lexists(path + extension) for extension in self._taken):
+        while any(os.path.lexists(path + extension) for extension in self._taken_extensions):
             sequence += 1
             taken, path = path, self._naming.path(interval.suffix, sequence)
             if path == taken:

@@ -67,7 +67,7 @@ class LogStream(FileIO):
                 begun, self._begun = self._begun, ""
                 self._write_text(begun)
 
-    def forked(self) -> None:
+    def after_fork(self) -> None:
         """Drop the beginning of a line in a forked child, because the parent writes it."""
         self._begun = ""
 
