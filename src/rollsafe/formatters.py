@@ -44,12 +44,12 @@ def escape(text: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Return the string of which `text` is the `escape`; a backslash that begins no escape stands for itself."""
+    """Return the string whose `escape` is `text`; a backslash that begins no escape stands for itself."""
     return _ESCAPED.sub(_meaning, text)
 
 
 def has_control(text: str) -> bool:
-    """Whether there is a character in `text` for which `escape` would change even a text without backslashes."""
+    """Whether `text` has a character, other than a backslash, that `escape` would change."""
     return not text.isprintable() and _CONTROLS.search(text) is not None
 
 
@@ -88,17 +88,17 @@ _TIME_ATTRIBUTES = frozenset({"converter", "datefmt", "default_time_format", "de
 class LineFormatter(logging.Formatter):
     """A `logging.Formatter` that makes one physical line of every record, traceback and stack included.
 
-    Takes the arguments of `logging.Formatter`. With ``escape=False`` it also gives the same text, and a record
-    may then fill several lines; otherwise the whole text passes through `escape`, and a `stamp` that ends the format
-    also ends a line with a traceback or stack, so that a line without its end is known by that.
+    Takes the arguments of `logging.Formatter`. With ``escape=False`` it makes the same text as the base class, and a
+    record may then fill several lines. Otherwise the whole text passes through `escape`, and a `stamp` that ends the
+    format also ends a line with a traceback or stack, so that a line without its stamp is known to be cut off.
 
     The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
     change of a class attribute such as `logging.Formatter.converter`, or of a method of the style, takes effect with
     the next second. Any other change, of an object or a class, takes effect with the next record.
 
-    Raises `ConfigurationError` for an unknown `style`, for `defaults` that map nothing, and for a `fmt` that does not
-    fit its style (with ``validate=False``, only the formatting of a record shows that). A field that
-    neither the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
+    Raises `ConfigurationError` for an unknown `style`, for `defaults` that are no mapping, and for a `fmt` that does
+    not fit its style (with ``validate=False``, only the formatting of a record shows that). A field that neither the
+    record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
     """
 
     _is_made = False
@@ -116,7 +116,7 @@ class LineFormatter(logging.Formatter):
         if style not in ("%", "{", "$"):
             raise ConfigurationError(f"style={style!r} is unknown; use '%', '{{' or '$'")
         if defaults is not None and not isinstance(defaults, Mapping):
-            # The base class would notice that with each record, and lose the record.
+            # The base class would fail with each record, and lose it.
             raise ConfigurationError(f"defaults={defaults!r} is no mapping; give one such as {{'trace': '-'}}")
         # The base class needs a dict. It is the same one, because the application may change it.
         values = defaults if defaults is None or isinstance(defaults, dict) else dict(defaults)
@@ -195,12 +195,12 @@ class LineFormatter(logging.Formatter):
         self._note_change(name)
 
     def __delattr__(self, name: str) -> None:
-        """Remove an attribute, with the same effect."""
+        """Remove an attribute; one that the text depends on takes effect with the next record."""
         super().__delattr__(name)
         self._note_change(name)
 
     def _note_change(self, name: str) -> None:
-        """An attribute was set or removed."""
+        """Update what depends on the attribute `name`, which was set or removed."""
         if name in _TIME_ATTRIBUTES:
             self._second = _NO_SECOND
         elif name in _COMPILED_ATTRIBUTES and self._is_made:

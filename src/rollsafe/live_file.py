@@ -147,8 +147,8 @@ class LiveFile:
         if taken:
             self._reports.report(
                 f"descriptor {number} of {self._handler.baseFilename} was closed by other code, and is another file"
-                " now; lines of the last second may be in that file. Let that code close no descriptor that it has not"
-                " opened",
+                " now; lines of the last second may be in that file. Change that code to close only descriptors that it"
+                " has opened",
                 None,
             )
 

@@ -84,7 +84,7 @@ class LivePath:
                     # Another process has rolled it since, unless its making was refused.
                     if refusal is not None:
                         raise refusal from None
-        raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
+        raise FileNotFoundError(errno.ENOENT, "is removed at each attempt; find the program that removes it", path)
 
     def open_new(self, path: str, flags: int) -> int:
         """Make a file with owner, group and mode of the live file; an opener that refuses a file that exists."""

@@ -298,7 +298,7 @@ def _open_lock_file(path: str) -> tuple[int, bool]:
                 # Another process has removed it since, unless its making was refused.
                 if refusal is not None:
                     raise refusal from None
-    raise FileNotFoundError(errno.ENOENT, "comes and goes whenever it is opened", path)
+    raise FileNotFoundError(errno.ENOENT, "is removed at each attempt; find the program that removes it", path)
 
 
 def _lock_mode(mode: int) -> int:
@@ -580,7 +580,7 @@ class FileLock:
         """
         hold = self._hold
         if hold.pid is None or hold.handle is None or hold.owner is None:
-            raise RuntimeError(f"the lock on {self.path} is not held by this FileLock")
+            raise RuntimeError(f"the lock on {self.path} is not held by this FileLock; acquire it first")
         if hold.pid == os.getpid():
             hold.handle.give_back(self._byte, hold.owner, hold.identity)
         hold.pid = hold.owner = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# Types as in the ninth field of /proc/self/mountinfo. Here the lock of one host excludes the others.
+# Types as in the ninth field of /proc/self/mountinfo. On these the lock of one host excludes the others.
 LOCKABLE = frozenset(
     {
         "beegfs",
@@ -28,7 +28,7 @@ LOCKABLE = frozenset(
         "smb3",
     }
 )
-# Here it excludes only the processes of its own host, or that depends on the start of the server.
+# On these a lock excludes only the processes of its own host, or the options of the server decide.
 LOCKED_ON_ONE_HOST = frozenset(
     {
         "9p",
@@ -51,7 +51,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def type_of(path: str, mountinfo: str) -> str | None:
-    """The type of the file system of `path`, None if the table does not tell it.
+    """The type of the file system of `path`, None if the table does not show it.
 
     Args:
         path: An absolute path without symbolic links; it need not exist.

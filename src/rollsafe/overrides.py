@@ -13,7 +13,7 @@ from types import FunctionType
 
 
 def original(owner: type, name: str) -> object:
-    """The method of a class as it was released, to compare by identity; equal to nothing if it was replaced before.
+    """The method of a class as it was released, to compare by identity; a new object if it was replaced before.
 
     A replacement that calls the original is a function of another module, even if `functools.wraps` gives it the old
     name, or it is an object of another type (wrapt).

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from rollsafe.errors import ConfigurationError
 
-# Variable of `logging`, and the fields that are empty or say "unknown" without it.
+# The variables of `logging`, each with the fields that are empty or say "unknown" without it.
 SWITCHES = {
     "_srcfile": ("pathname", "filename", "module", "lineno", "funcName"),
     "logThreads": ("thread", "threadName"),

@@ -19,7 +19,7 @@ FIELD: Final = "stamp"
 """The name of the field in a format: `%(stamp)s`, `{stamp}` or `$stamp`."""
 
 BIRTH_LENGTH: Final = 7
-"""The first digits of a stream's id are the second of its beginning, so a reader knows which lines came before it."""
+"""How many first digits of a stream's id are the second in which it began, so a reader knows what came before."""
 STREAM_LENGTH: Final = 12
 STAMP: Final = re.compile(rb"~(?P<stream>[0-9a-v]{%d})\.(?P<number>[1-9][0-9]{0,17})~" % STREAM_LENGTH)
 """A stamp in the bytes of a line."""
@@ -39,14 +39,14 @@ def has_stamp(formatter: logging.Formatter | None) -> bool:
 
 
 def ends_with_stamp(fmt: str) -> bool:
-    """Whether the field `stamp`, as it is, ends a format."""
+    """Whether the plain field `stamp`, without a width, ends a format."""
     return _FIELD_AT_END.search(fmt) is not None
 
 
 class Stamps:
-    """The numbers of one handler: a stream of its own in each process.
+    """The numbers of one handler, which has a stream of its own in each process.
 
-    Numbers may be taken by any thread and by signal handlers; two never get the same one.
+    Any thread and any signal handler may take numbers; two never get the same one.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Stamps:
         return f"{self._prefix}{next(self._numbers)}~"
 
     def give_back(self, stamp: str) -> None:
-        """The line of `stamp` will not be written; the next line takes its number."""
+        """Have the next line take the number of `stamp`, whose line will not be written."""
         if stamp and stamp.startswith(self._prefix) and self._pid == os.getpid():
             self._returned.append(int(stamp[len(self._prefix) : -1]))
 
