@@ -475,7 +475,7 @@ def shrunk(directory: Path) -> list[Path]:
 def test_it_is_said_where_misplaced_lines_cannot_be_told(tmp_path: Path) -> None:
     wide = shrunk(tmp_path)
     (note,) = found(tmp_path).notes
-    told = re.search(r": lines of (\d+) files reach beyond the intervals", note)
+    told = re.search(r": lines of (\d+) files are outside the intervals", note)
     assert told
     # A file of six hours with lines of one of them has to be counted too, if it is not the first one.
     assert len(wide) <= int(told[1]) <= len(wide) + 2

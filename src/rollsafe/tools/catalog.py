@@ -97,8 +97,8 @@ class Log:
         if self.told or not os.path.lexists(self.lock_path) or os.access(self.lock_path, os.R_OK):
             return None
         return (
-            f"{self.lock_path!r} may not be read, so that it is not known how the log rolls over, and whether backups"
-            " are in another directory; ask as the user who writes it, or as root"
+            f"{self.lock_path!r} may not be read, so it is not known how the log rolls over, and whether backups are in"
+            " another directory; run the command as the user who writes the log, or as root"
         )
 
     @property

@@ -177,9 +177,9 @@ def page_of(report: Mapping[str, Any], now: float) -> str:
 def _meanings(found: Mapping[str, int]) -> Iterator[str]:
     """Explanations of the words in the headline that need one."""
     if found.get("gap"):
-        yield "A line is missing if its number stands in no file."
+        yield "A line is missing if its number is in no file."
     if found.get("dropped"):
-        yield "Lines were dropped where the log itself says that they could not be written."
+        yield "A line was dropped if the log itself reports that it could not be written."
     if found.get("misplaced"):
         yield "A line is misplaced if its time is outside the interval of its file."
 
@@ -188,7 +188,7 @@ def _verdict(report: Mapping[str, Any]) -> tuple[str, str]:
     """The result in a few words, and its meaning."""
     if not report["clean"]:
         found = [text for _, text in _badges(report["found"])]
-        return _listed(found), " ".join([*_meanings(report["found"]), "The places are listed below."])
+        return _listed(found), " ".join([*_meanings(report["found"]), "The places are below."])
     if not any(file["stamped"] for file in report["files"]):
         return "Nothing amiss", "The lines have no stamps, so the report cannot say whether one is missing or doubled."
     return "Every line is there", "Nothing is missing, doubled, torn or misplaced, and every file could be read."

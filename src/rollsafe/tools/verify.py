@@ -205,9 +205,9 @@ class _Verification:
         self._judge(log)
         if other_settings:
             self._report.notes.append(
-                f"{log.live}: lines of {plural(other_settings, 'file')} reach beyond the intervals that the settings"
-                " of today give them. They are older than these settings, and in order with the files around: it was"
-                " rolled over otherwise then, so misplaced lines cannot be told there"
+                f"{log.live}: lines of {plural(other_settings, 'file')} are outside the intervals of the present"
+                " settings. They are older than these settings, and in order with the files around them, so the log had"
+                " other intervals then, and misplaced lines cannot be found there"
             )
 
     def _is_read(self, file: LogFile) -> bool:
@@ -311,7 +311,9 @@ class _Verification:
                 self._count(kind, count)
             if read.dropped:
                 self._count("dropped", read.dropped)
-                text = f"{plural(read.notices, 'line')} of rollsafe's own: so many could not be written, and are lost"
+                text = (
+                    f"reported by {plural(read.notices, 'line')} of rollsafe: they could not be written, and are lost"
+                )
                 self._show(Finding("dropped", file.path, None, read.dropped, None, None, None, text))
             for stream, found in read.runs.items():
                 runs[stream] += [(run, file.path) for run in found]
@@ -379,24 +381,26 @@ class _Verification:
             report.notes.append(f"{log.live}: there are no lines")
         elif not any(read.stamped for _, read in files):
             report.notes.append(
-                f"{log.live}: no line has a stamp, so lost and doubled lines cannot be told;"
+                f"{log.live}: no line has a stamp, so lost and doubled lines cannot be found;"
                 " stamp them with the format field stamp, or rotating_logs(stamps=True)"
             )
         elif unstamped := sum(read.unstamped for _, read in files):
             report.notes.append(f"{log.live}: {unstamped} lines are older than the first stamp of their file")
         if any(not read.times.found for _, read in files):
             report.notes.append(
-                f"{log.live}: lines of some files tell no time, so misplaced lines cannot be told there"
+                f"{log.live}: lines of some files have no time, so misplaced lines cannot be found there"
             )
         if any(file.interval is None for file, _ in files):
             report.notes.append(
-                f"{log.live}: how long the intervals of some files are is not known, because they were named by other"
-                " settings or in a zone without a name; misplaced lines cannot be told there"
+                f"{log.live}: the intervals of some files are not known, because their names are from other settings or"
+                " from a zone without a name; misplaced lines cannot be found there"
             )
         if log.untold:
-            report.notes.append(f"{log.live}: {log.untold}; it was inferred from the names")
+            report.notes.append(f"{log.live}: {log.untold}; its intervals were inferred from the names")
         elif not log.told:
-            report.notes.append(f"{log.live}: no lock file tells how it rolls over; that was inferred from the names")
+            report.notes.append(
+                f"{log.live}: it has no lock file with its settings; its intervals were inferred from the names"
+            )
         if blanked := sum(read.blanked for _, read in files):
             report.notes.append(
                 f"{log.live}: {plural(blanked, 'blank line')}, in the place of lines that were cut short (a full"
