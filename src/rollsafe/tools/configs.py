@@ -226,14 +226,12 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
         if key in having:
             path = options.get("filename")
             made_with = {name: value for name, value in options.items() if name not in ("class", "()")}
-            if made_with.get("archive_dir"):
-                made_with["archive_dir"] = os.path.realpath(_absolute(server, made_with["archive_dir"]))
             found.append(
                 ConfiguredHandler(
                     name=key,
                     kind=kind,
                     path=_absolute(server, path) if path else None,
-                    options=made_with,
+                    options=_with_full_paths(server, made_with),
                     loggers=tuple(having[key]),
                 )
             )
@@ -245,19 +243,23 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
             rotation = getattr(server.logger_class, "rotation", None)
             kind = logging.FileHandler if rotation is None else SafeTimedRotatingFileHandler
             options = {} if rotation is None else {"when": PRESET["when"], **rotation}
-            if options.get("archive_dir"):
-                options["archive_dir"] = os.path.realpath(_absolute(server, options["archive_dir"]))
             found.append(
                 ConfiguredHandler(
                     name=flag,
                     kind=kind,
                     path=_absolute(server, path),
-                    options=options,
+                    options=_with_full_paths(server, options),
                     loggers=(logger,),
                     of_flag=True,
                 )
             )
     return found
+
+
+def _with_full_paths(server: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a handler with the full path of its `archive_dir`."""
+    directory = options.get("archive_dir")
+    return {**options, "archive_dir": os.path.realpath(_absolute(server, directory))} if directory else dict(options)
 
 
 def _absolute(server: Any, path: Any) -> str:

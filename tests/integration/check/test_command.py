@@ -42,7 +42,7 @@ def test_nothing_is_left_behind(live: Path) -> None:
 @pytest.mark.parametrize(
     ("retention", "size", "code"), [({"backupCount": 7}, 5, 0), ({}, 5, 1), ({"backupCount": 100}, 1 << 43, 2)]
 )
-def test_the_exit_code_tells_the_worst(retention: dict[str, int], size: int, code: int, live: Path) -> None:
+def test_the_exit_code_is_that_of_the_worst(retention: dict[str, int], size: int, code: int, live: Path) -> None:
     try:
         with_backups_of(live, size, **retention)
     except OSError as error:
@@ -61,7 +61,7 @@ def test_arguments_of_gunicorn_follow_after_two_dashes(tmp_path: Path) -> None:
     flags = ["gunicorn.conf.py", "--", "--access-logfile", "a.log"]
     ran = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert [told["what"] for told in json.loads(ran.stdout) if told["level"] == WARNING] == [
+    assert [reported["what"] for reported in json.loads(ran.stdout) if reported["level"] == WARNING] == [
         "--access-logfile a.log together with a logging configuration"
     ]
 
@@ -70,7 +70,7 @@ def test_arguments_of_gunicorn_follow_after_two_dashes(tmp_path: Path) -> None:
     ("arguments", "words"),
     [(["none.py"], "does not exist"), (["none"], "does not exist"), ([".", "--", "-w", "2"], "is no gunicorn.conf.py")],
 )
-def test_what_cannot_be_checked_is_refused_in_a_sentence(arguments: list[str], words: str) -> None:
+def test_a_target_that_cannot_be_checked_is_refused_in_a_sentence(arguments: list[str], words: str) -> None:
     ran = run("check", *arguments)
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
     assert words in ran.stderr

@@ -80,7 +80,7 @@ def app(environ, start_response):
         (PRESET, ("no_such_module:app",), "loggers", WARNING, "No module named 'no_such_module'"),
     ],
 )
-def test_what_is_wrong_with_a_configuration_is_found(
+def test_a_fault_of_a_configuration_is_found(
     text: str, arguments: tuple[str, ...], about: str, level: str, words: str
 ) -> None:
     found = [each for each in bad(of_config(text, *arguments)) if words in each.what]
@@ -161,7 +161,7 @@ def of_ini(tmp_path: Path, **changed: str) -> list[Finding]:
     return of_config("", "--log-config", "log.ini", "--access-logfile", "-")
 
 
-def test_a_logging_configuration_in_a_file_is_looked_at_like_one_in_a_dict(tmp_path: Path) -> None:
+def test_a_logging_configuration_in_a_file_is_checked_like_one_in_a_dict(tmp_path: Path) -> None:
     assert bad(of_ini(tmp_path)) == []
     (found,) = bad(of_ini(tmp_path, format="%(trace)s"))
     assert (found.about, found.where) == ("records", str(tmp_path / "app.log"))
@@ -212,11 +212,11 @@ def test_workers_of_another_user_without_the_hook_are_found() -> None:
         ("logging.basicConfig(force=True)", [("root", "without its handler")]),
     ],
 )
-def test_what_importing_the_application_does_to_the_loggers_is_found(
+def test_the_effect_of_importing_the_application_on_the_loggers_is_found(
     does: str, found: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(APPLICATION.format(does=does))
-    told = [each for each in of_config(PRESET, "shop:app") if each.about == "loggers"]
-    assert [(each.where, each.what.partition(" leaves it ")[2]) for each in bad(told)] == found
-    assert bool(found) != any(each.level == OK for each in told)
+    reported = [each for each in of_config(PRESET, "shop:app") if each.about == "loggers"]
+    assert [(each.where, each.what.partition(" leaves it ")[2]) for each in bad(reported)] == found
+    assert bool(found) != any(each.level == OK for each in reported)
     assert logging.getLogger("gunicorn.access").disabled is False

@@ -42,9 +42,7 @@ def test_a_sound_file_system_in_user_space_is_sound(tmp_path: Path) -> None:
         ("glusterfs", "file system", WARNING, "each line is written under the lock"),
     ],
 )
-def test_what_is_wrong_with_a_file_system_is_found(
-    fault: str, about: str, level: str, words: str, tmp_path: Path
-) -> None:
+def test_a_fault_of_a_file_system_is_found(fault: str, about: str, level: str, words: str, tmp_path: Path) -> None:
     found = the_only(file_system(tmp_path, fault))
     assert (found.about, found.level) == (about, level)
     assert words in found.what
@@ -86,7 +84,7 @@ def test_a_zone_in_the_environment_that_does_not_exist_is_found(variable: str, l
     write_log(live, utc=False, backupCount=7)
     command = [sys.executable, "-m", "rollsafe.cli", "check", "--json", str(live)]
     ran = subprocess.run(command, env=server_environment({"TZ": variable}), capture_output=True, text=True)
-    levels = {told["about"]: told["level"] for told in json.loads(ran.stdout)}
+    levels = {reported["about"]: reported["level"] for reported in json.loads(ran.stdout)}
     assert levels["zone"] == level
 
 

@@ -62,7 +62,7 @@ def test_rules_are_read_as_logrotate_reads_them(tmp_path: Path, monkeypatch: pyt
 
 
 @as_root
-def test_a_rule_that_may_not_be_read_is_told_instead_of_called_none(
+def test_a_rule_that_may_not_be_read_is_reported_instead_of_called_none(
     public_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = owned_by_nobody(public_directory / "logs")
@@ -70,8 +70,8 @@ def test_a_rule_that_may_not_be_read_is_told_instead_of_called_none(
     closed.write_text("/logs/*.log {\n}\n")
     closed.chmod(0o600)
     monkeypatch.setattr("rollsafe.tools.logrotate.PLACES", (str(closed),))
-    told = trials.in_child(lambda: [each.as_dict() for each in check_logs(logs_at([live]))], NOBODY)
-    assert [(each["about"], each["where"]) for each in told if each["level"] != OK] == [("logrotate", str(closed))]
+    reported = trials.in_child(lambda: [each.as_dict() for each in check_logs(logs_at([live]))], NOBODY)
+    assert [(each["about"], each["where"]) for each in reported if each["level"] != OK] == [("logrotate", str(closed))]
 
 
 def test_logrotate_itself_takes_the_same_files(tmp_path: Path) -> None:

@@ -45,12 +45,12 @@ def test_files_that_the_workers_may_not_write_are_found_unless_the_hook_hands_th
 
 
 @as_root
-def test_who_is_not_root_is_told_that_it_was_not_tried(tmp_path: Path) -> None:
+def test_without_root_a_warning_says_that_permissions_were_not_tried(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "app.log"), None, User(1, 1))
-    (told,) = trials.in_child(
+    (reported,) = trials.in_child(
         lambda: [each.as_dict() for each in check_permissions(str(tmp_path), [target], target)], NOBODY
     )
-    assert (told["level"], told["remedy"]) == (WARNING, "run the check as root")
+    assert (reported["level"], reported["remedy"]) == (WARNING, "run the check as root")
 
 
 @as_root

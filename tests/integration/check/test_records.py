@@ -55,7 +55,7 @@ def app(environ, start_response): ...
     assert [each.what for each in found if each.about == "records"] == ["each of 3 handlers took a record"]
 
 
-def test_a_filter_of_the_root_logger_does_not_help_what_other_loggers_hand_on() -> None:
+def test_a_filter_of_the_root_logger_does_not_help_records_of_other_loggers() -> None:
     text = TRACED.replace("backupCount=7", "backupCount=7, error=None, access=None") + (
         "import logging\nclass Filter(logging.Filter):\n"
         "    def filter(self, record):\n        record.otelTraceID = '4bf9'\n        return True\n"

@@ -51,7 +51,7 @@ def test_a_limit_of_file_sizes_is_found(live: Path) -> None:
     assert (found["about"], found["where"], found["level"]) == ("space", "ulimit -f", WARNING)
 
 
-def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(live: Path) -> None:
+def test_backups_that_are_never_removed_are_found_with_the_time_that_is_left(live: Path) -> None:
     with_backups_of(live, free(live.parent) // 100)
     found = {each.about: each for each in bad(of_log(live))}
     assert set(found) == {"retention", "space"}
@@ -59,7 +59,7 @@ def test_backups_that_are_kept_for_ever_are_found_with_the_time_that_is_left(liv
     assert re.search(r"full in 4\.\d days", found["space"].what)
 
 
-def test_a_configuration_that_limits_by_anything_keeps_nothing_for_ever() -> None:
+def test_a_configuration_with_any_limit_removes_backups() -> None:
     for limit in ("max_age='30 days'", "max_total_bytes='1 GiB'", "min_free_bytes=10"):
         config = PRESET.replace("rotating_logs(", f"rotating_logs({limit}, directory=").replace("backupCount=7", "")
         assert "retention" not in [each.about for each in bad(of_config(config))], config
