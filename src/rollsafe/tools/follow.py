@@ -41,7 +41,7 @@ class Follower:
 
     Args:
         log: The log.
-        complain: Called with a sentence for everything that could not be read.
+        complain: Called with a sentence about each file that could not be read.
 
     Attributes:
         snapshot: The log when following begins; its lines are not printed.

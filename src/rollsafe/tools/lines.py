@@ -29,7 +29,7 @@ Entry = tuple[float, bytes]
 """The time of a line (seconds since the epoch), and the line with those after it that have no time."""
 
 Complain = Callable[[str], None]
-"""Called with a sentence for everything that could not be read."""
+"""Called with a sentence about each file that could not be read."""
 
 _BLOCK = 1 << 16
 # Seconds that lines may be later than the interval of their file: while a process is stopped inside a rollover, the

@@ -1,6 +1,6 @@
-"""What a log is doing now: its files, its next rollover, who has it open, who holds its lock, what is left to tend.
+"""The status of a log: its files, its next rollover, the processes that have it open or locked, the work that is left.
 
-Reading only: no lock is taken, and nothing is opened for writing.
+This module only reads: it takes no lock, and opens nothing for writing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Status:
         told: Whether they are from the lock file.
         files: Backups in the order of time, then the live file.
         next_rollover: Seconds since the epoch; None if it is not known. If it is past, the next line rolls over.
-        rollover_lock, tending_lock: Who is in a rollover now, and who tends the backups.
+        rollover_lock, tending_lock: The locks of a rollover, and of the maintenance of the backups.
         processes: The processes that have files of the log open, by process id.
         unseen: The number of processes that this user may not inspect.
         backlog: The work that is left on the backups: kind -> number of files.
