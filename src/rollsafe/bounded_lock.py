@@ -43,7 +43,7 @@ class BoundedLock(FileLock):
     def take(self, give_up: Callable[[], bool] | None = None, *, to_roll: bool = False) -> bool:
         """Take the lock within the bound; False if it was not free, or once `give_up` returns true.
 
-        With `to_roll` it waits a little in any case: at a boundary the lock is busy for a moment, and no process stuck.
+        With `to_roll` it always waits a little: at a boundary the lock is busy although no process is stuck.
         """
         if self.acquire(0):
             self.lock_timeout = LOCK_WAIT_S

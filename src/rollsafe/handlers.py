@@ -61,7 +61,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     Args:
         filename: The live file. Its directory must exist. `{hostname}` in it is replaced. A symbolic link is followed
-            once, now. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written and never rolled.
+            once, as the handler is made. A path that is not a regular file (/dev/null, /dev/stdout, a FIFO) is written
+            and never rolled.
         when: S, M, H, D, MIDNIGHT, or W0 (to Monday's end) to W6 (to Sunday's), in any case.
         interval: How many units of `when` make one interval.
         backupCount: How many backups to keep; 0 keeps all. Each file counts, also if one interval has several.
@@ -83,7 +84,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         on_rollover: Called with the path of each final backup (compressed, if it is to be) and its
             `rollsafe.schedule.Interval`, in the background in one process; called again later if it raises.
         max_age: Keep no backup whose interval ended longer ago: a `timedelta`, or text such as "30 days".
-        max_total_bytes: Keep only the newest backups whose sizes add up to this: bytes, or text such as "2 GiB".
+        max_total_bytes: Keep only the newest backups that fit into this together: bytes, or text such as "2 GiB".
         min_free_bytes: Remove the oldest backups while less than this is free on the file system: bytes, or such text.
         permissions: Mode of live file, backups and lock file, whatever the umask, such as 0o640; None keeps the mode of
             the live file, and makes the first one by the umask.
@@ -268,7 +269,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Set the formatter. If its format has the field `stamp`, each line gets its stream and number there.
 
-        By these stamps (see `rollsafe.stamps`) `rollsafe verify` finds out whether lines are missing.
+        `rollsafe verify` finds missing lines by these stamps; see `rollsafe.stamps`.
         """
         super().setFormatter(fmt)
         self._encoder.follow_formatter()
@@ -313,7 +314,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             self._append(line, created, None)
 
     def _append(self, line: bytes, created: float, record: logging.LogRecord | None) -> None:
-        """Write `line` with one write(2) while the lease lasts, else on the slow path. No record need exist yet."""
+        """Write `line` with one write(2) while the lease lasts, else on the slow path; `record` is None if not made."""
         # Read once, because a signal handler that logs may roll over between any two of the next steps.
         file = self._file
         written = None

@@ -254,7 +254,7 @@ class LiveFile:
         try:
             self.ensure_open()
         finally:
-            # Even if it cannot be opened: on a full disk that needs the removal of old backups first.
+            # Even if the new file cannot be opened, because on a full disk old backups must be removed first.
             if backup is not None:
                 self.maintenance.rolled()
             else:

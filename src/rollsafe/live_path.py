@@ -1,4 +1,4 @@
-"""The path of the live file: the file is opened and made here, and gets its owner.
+"""The path of the live file: this module opens the file, makes it, and sets its owner.
 
 A live file has the owner, group and mode of the one before it, as far as this process may give them.
 """

@@ -1,8 +1,8 @@
 """The steps under the lock: open the live file, find its interval, give it its backup name.
 
 The rename of the live file is the single commit point. Besides, the processes share only a note in the lock file
-(device and inode of the live file, start of its interval). It is a hint, believed only where it fits the file, so a
-process that loses it, or dies before it writes it, costs nothing.
+(device and inode of the live file, start of its interval). It is a hint, believed only where it fits the file, so
+nothing breaks if it is lost, or if a process dies before it writes it.
 """
 
 from __future__ import annotations
@@ -311,8 +311,8 @@ class Rollover:
         free = self._free_sequence(interval, self._number_above(interval))
         extension = self._extension()
         last = self._naming.path(interval.suffix, free - 1) + extension
-        # A file that awaits the application's rotator is handed over when it was unchanged for long, and removed then.
-        # So only one that was written within the last lease may still grow.
+        # The application's rotator gets a file that was unchanged for long, and the file is removed then. So such a
+        # file may only grow if it was written within the last lease.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
             return FileIO(last, "a", opener=_open_existing)
         new = self._naming.path(interval.suffix, free) + extension
@@ -419,7 +419,7 @@ class Rollover:
         self.lock.close()
 
     def _free_sequence(self, interval: Interval, sequence: int = 0) -> int:
-        """The first sequence number from `sequence` on whose name is free, as is that of its archive.
+        """The first number, from `sequence` on, with a free name for the backup and for its archive.
 
         Raises:
             ValueError: No number is free, because the namer gives the same name for each.

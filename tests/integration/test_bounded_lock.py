@@ -38,7 +38,7 @@ def holder(live: Path) -> Iterator[Child]:
 
 @contextmanager
 def freed_at_the_first_wait(holding: Child) -> Iterator[list[str]]:
-    """Let the holder go on, and come to its end, as soon as somebody has found the lock busy."""
+    """Let the holder go on, and come to its end, as soon as a process has found the lock busy."""
     waits: list[str] = []
 
     def free(event: str, path: str, count: int) -> None:

@@ -1,4 +1,4 @@
-"""What stands before a line: a fragment spoils no line, and nobody's bytes are overwritten but the handler's own."""
+"""Fragments before a line: they spoil no line, and the handler overwrites only its own bytes."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ FOREIGN: dict[str, Callable[[WatchedHandler, Path, int], object]] = {
 
 
 def append(live: Path, data: bytes) -> None:
-    """What another program does."""
+    """Append to the file as another program does."""
     with live.open("ab") as file:
         file.write(data)
 

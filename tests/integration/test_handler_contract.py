@@ -37,7 +37,7 @@ def test_permissions_are_those_of_every_file_whatever_the_umask(live: Path, make
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in live.parent.iterdir()}
     assert len(modes) == 4
-    # Who may not write the log may not read the lock file, either: a reader could hold the lock.
+    # A user who may not write the log may not read the lock file, either, because a reader could hold the lock.
     assert modes.pop(".app.log.lock") == 0o660
     assert set(modes.values()) == {0o664}, modes
 

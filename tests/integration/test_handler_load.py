@@ -14,9 +14,9 @@ from tests.support.oracle import audit
 
 SECONDS = 3.6
 LEAST_ROLLOVERS = 3
-# Seconds. On a busy machine who holds the lock may not run for half a second. test_bounded_lock.py and test_stopped.py
+# On a busy machine the holder of the lock may not run for half a second. test_bounded_lock.py and test_stopped.py
 # have what lines do then.
-PATIENCE = 30.0
+LOCK_TIMEOUT_S = 30.0
 PLANS = {
     **torture_plans(SECONDS),
     "two handlers on one path": Plan(seconds=SECONDS, threads=2, handlers=2, rate=3000),
@@ -28,9 +28,9 @@ PLANS = {
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a line wait for the lock, however long its holder is kept from running."""
-    monkeypatch.setattr(bounded_lock, "LOCK_WAIT_S", PATIENCE)
+    monkeypatch.setattr(bounded_lock, "LOCK_WAIT_S", LOCK_TIMEOUT_S)
 
 
 class Maker:
@@ -42,7 +42,7 @@ class Maker:
 
     def __call__(self) -> logging.Handler:
         # Again, for a process that was spawned.
-        bounded_lock.LOCK_WAIT_S = PATIENCE
+        bounded_lock.LOCK_WAIT_S = LOCK_TIMEOUT_S
         return SafeTimedRotatingFileHandler(self.live, when="S", utc=True, delay=self.delay)
 
 

@@ -1,4 +1,4 @@
-"""Nobody is blocked: others are stopped inside a rollover or wait for it, and signal handlers raise."""
+"""No line is blocked by processes that are stopped in a rollover or wait for it, or by signal handlers that raise."""
 
 from __future__ import annotations
 

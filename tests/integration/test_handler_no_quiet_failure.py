@@ -62,7 +62,7 @@ def test_errors_is_honoured(live: Path, make: Make) -> None:
 
 
 class Atoms(dict[str, str]):
-    """What gunicorn gives as the arguments of its access line."""
+    """The arguments of gunicorn's access line."""
 
 
 @pytest.mark.parametrize("trouble", ["full", "encoding"])

@@ -73,7 +73,7 @@ def test_a_process_that_starts_just_after_the_boundary_is_not_deceived_by_a_late
     wait_for_second_after(first)
 
     def is_written_late() -> bool:
-        """A line in flight: created before the boundary, written after it, before anybody rolled."""
+        """A line in flight: created before the boundary, written after it, before any process rolled."""
         log(old, "late", first)
         # The kernel stamps files with a clock that is up to 10 ms behind.
         return live.stat().st_mtime >= int(first) + 1

@@ -26,7 +26,7 @@ def test_a_file_that_a_signal_handler_closes_just_after_the_write_is_no_outage(
     write = file.write
 
     def write_and_close(line: bytes) -> int | None:
-        """What gunicorn's USR1 does in the middle of an emit."""
+        """Close and reopen the handler in the middle of an emit, as gunicorn's USR1 does."""
         written = write(line[:3] if short else line)
         handler.close()
         handler.stream = handler._open()

@@ -153,7 +153,7 @@ def test_a_fork_that_ran_no_callback_is_noticed_by_its_pid(path: Path, monkeypat
     handle = locks._handles._by_path[lock.path]
     inherited = handle.descriptor
     identity = os.fstat(inherited)
-    # What a child made by uWSGI's fork in C has: all of the parent's memory, another pid.
+    # As in a child that uWSGI has forked in C: it has all of the parent's memory, and another pid.
     monkeypatch.setattr(os, "getpid", lambda: os.getppid() + 1_000_000)
     assert not lock.locked
     assert lock.acquire(timeout=0), "the guard of the parent's thread is still there"
@@ -320,7 +320,7 @@ def test_an_unknown_byte_is_refused(path: Path) -> None:
 
 
 def descriptors() -> list[str]:
-    """What this process has open."""
+    """The paths of the files that this process has open."""
     names = []
     for link in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):

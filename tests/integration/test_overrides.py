@@ -74,7 +74,7 @@ def test_a_lock_that_is_taken_away_is_made_again(handler: SafeTimedRotatingFileH
     assert (tmp_path / "lockless.log").read_text() == "line\n"
 
 
-# What an application replaces. The standard library's own classes show the right value.
+# The overrides of an application. The standard library's own classes show the right value.
 Patch = pytest.MonkeyPatch
 EVERYTHING = "%(asctime)s %(message)s"
 
@@ -88,7 +88,7 @@ def hide(record: logging.LogRecord) -> bool:
 
 
 def copied(record: logging.LogRecord) -> logging.LogRecord:
-    """What a filter of Python 3.12 and later may return instead of an answer."""
+    """A copy of the record, which a filter of Python 3.12 and later may return instead of a bool."""
     return logging.makeLogRecord({**vars(record), "msg": "a copy", "args": ()})
 
 
@@ -192,7 +192,7 @@ def records(created: float) -> Iterator[logging.LogRecord]:
 
 
 def logged(kind: type[TimedRotatingFileHandler], formatter: logging.Formatter, path: Path, name: str) -> str:
-    """What is in the file after records before, with and after the override."""
+    """The content of the file after records before, with and after the override."""
     # At the beginning of a second, in an interval of ten years.
     created = float(int(time.time()))
     with closing(kind(path, when="D", interval=4000, encoding="utf-8")) as handler:

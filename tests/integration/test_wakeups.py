@@ -1,4 +1,4 @@
-"""All workers wake up at one boundary: one of them renames, and nobody waits for its lock any longer than that."""
+"""All workers wake up at one boundary: one of them renames, and the others wait no longer for its lock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.servers import backups, wait_until
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs proc(5) to see who is stopped")
 
 WORKERS = 8
-PATIENCE = 40.0
+LOCK_TIMEOUT_S = 40.0
 """Seconds that a worker would wait for the lock, rather than half a one, which a busy machine may take for anything."""
 
 
@@ -37,7 +37,7 @@ class Worker:
     """
 
     def __init__(self, live: Path, scratch: Path, stream: str, length: int) -> None:
-        bounded_lock.LOCK_WAIT_S = PATIENCE
+        bounded_lock.LOCK_WAIT_S = LOCK_TIMEOUT_S
         self._live, self._scratch, self._stream = live, scratch, stream
         self._lock = fcntl.lockf
         self._renames = 0
@@ -61,7 +61,7 @@ class Worker:
         (self._scratch / f"{self._stream}.told").write_text(json.dumps(told))
 
     def _note_try(self, descriptor: int, command: int, length: int, start: int) -> None:
-        """What stands for fcntl.lockf."""
+        """Stand in for fcntl.lockf, and count the tries."""
         if command & fcntl.LOCK_EX and start == ROLLOVER_BYTE and (self._scratch / "rolled").exists():
             self._tries += 1
         try:
@@ -71,26 +71,26 @@ class Worker:
             raise
 
     def _note_rename(self, source: str, target: str) -> bool:
-        """What stands for `rename_new`."""
+        """Stand in for `rename_new`, and count the renames."""
         wait_until(lambda: len(list(self._scratch.glob("*.waits"))) == WORKERS - 1, "all others wait for the lock")
         renamed = rename_new(source, target)
         self._renames += renamed
         return renamed
 
     def _stop_before(self, release: Callable[[], None]) -> None:
-        """What stands for the lock's `release`."""
+        """Stand in for the lock's `release`, and stop before it."""
         if self._renames and not (self._scratch / "rolled").exists():
             (self._scratch / "rolled").touch()
             stop_myself()
         release()
 
     def _note_report(self, record: logging.LogRecord) -> None:
-        """What stands for `handleError`."""
+        """Stand in for `handleError`, and keep the report."""
         self._reported.append(record.getMessage())
 
 
 def make_handler(live: Path, length: int) -> SafeTimedRotatingFileHandler:
-    """A handler with intervals of so many seconds."""
+    """A handler with intervals of `length` seconds."""
     handler = SafeTimedRotatingFileHandler(live, when="S", interval=length, utc=True)
     handler.setFormatter(logging.Formatter(LINE_FORMAT))
     return handler
@@ -101,7 +101,7 @@ def test_of_all_that_wake_up_at_a_boundary_one_renames_and_none_waits_on(tmp_pat
     live.parent.mkdir()
     scratch.mkdir()
     boundary, length = boundary_ahead()
-    # So that the lock file says whose interval the live file is, and nobody takes the lock to find out.
+    # The lock file then notes the interval of the live file, so no worker takes the lock to find it out.
     first = make_handler(live, length)
     log_lines(first, "first", range(1))
     first.close()
@@ -128,5 +128,5 @@ def test_of_all_that_wake_up_at_a_boundary_one_renames_and_none_waits_on(tmp_pat
 
 
 def wake_up(live: Path, scratch: Path, stream: str, length: int, boundary: int) -> None:
-    """What each of the processes does."""
+    """The work of each process."""
     Worker(live, scratch, stream, length).work(boundary)

@@ -251,7 +251,7 @@ def test_what_is_not_a_lock_file_is_not_read(tmp_path: Path) -> None:
     assert read_note(live) is None
     lock.rmdir()
     os.mkfifo(lock)
-    assert read_note(live) is None, "and nobody waits for the writer of a FIFO"
+    assert read_note(live) is None, "it does not wait for the writer of a FIFO"
     lock.unlink()
     (tmp_path / "else").write_bytes(NOTE.content())
     lock.symlink_to(tmp_path / "else")

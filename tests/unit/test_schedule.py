@@ -81,7 +81,7 @@ def instant(zone_name: str, year: int, month: int, day: int, hour: int = 0, minu
 
 
 def walk(schedule: Schedule, t: float, count: int) -> list[tuple[str, int, float]]:
-    """(suffix, fold, minutes) of so many intervals from the one that holds t."""
+    """(suffix, fold, minutes) of `count` intervals from the one that holds t."""
     seen = []
     for _ in range(count):
         interval = schedule.interval(t)
@@ -189,7 +189,7 @@ def test_odd_changes_of_the_clock_agree_with_the_literal_reading(
         assert_literal(zone_name, when, interval, at_time, change)
 
 
-# What holds for every schedule, zone and year.
+# The rules for every schedule, zone and year.
 
 
 @settings(reproducible, max_examples=80)
