@@ -13,6 +13,7 @@ import pytest
 
 from rollsafe import FileLock, failures
 from rollsafe.locks import MAINTENANCE_BYTE
+from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (
     Bzip2,
@@ -309,7 +310,7 @@ sys.exit(0 if len(notified) == 4 and descriptors[1] == descriptors[3] else f"{no
 
 @pytest.mark.parametrize("archived", [True, False])
 def test_a_line_whose_fate_cannot_be_told_while_the_lock_is_held_is_written_again(
-    live: Path, tmp_path: Path, make: Make, archived: bool
+    live: Path, tmp_path: Path, make: Make, standing_clock: StandingClock, archived: bool
 ) -> None:
     """The archiver stands still between its check of the size and the unlink; the line comes just then."""
     handler = make(when="H")

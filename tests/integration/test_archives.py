@@ -23,9 +23,9 @@ from rollsafe.names import UNANNOUNCED_EXTENSION
 from rollsafe.note import parse_note
 from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import Taken
-from rollsafe.timing import GRACE_S, LEASE_S
 from tests.support.crew import Child, WatchedHandler
 from tests.support.logs import (
+    HOUR,
     LINES,
     Bzip2,
     codec_of,
@@ -425,12 +425,12 @@ def test_zst_without_its_module_names_the_remedy(live: Path, monkeypatch: pytest
 def test_nothing_is_quiet_at_first_sight_whatever_its_time_stamps_say(source: Path) -> None:
     quiet = QuietFiles()
     fingerprint = fingerprint_of(source.lstat())
-    assert quiet.seconds_until_quiet(str(source), fingerprint, LEASE_S + GRACE_S) == pytest.approx(LEASE_S + GRACE_S)
-    assert 0 < quiet.seconds_until_quiet(str(source), fingerprint, LEASE_S + GRACE_S) < LEASE_S + GRACE_S
+    assert quiet.seconds_until_quiet(str(source), fingerprint, HOUR) == pytest.approx(HOUR)
+    assert 0 < quiet.seconds_until_quiet(str(source), fingerprint, HOUR) < HOUR
     wait_until(
         lambda: quiet.seconds_until_quiet(str(source), fingerprint, 0.01) <= 0, "it was seen unchanged for a while"
     )
     with source.open("ab") as file:
         file.write(b"late\n")
     changed = fingerprint_of(source.lstat())
-    assert quiet.seconds_until_quiet(str(source), changed, LEASE_S + GRACE_S) == pytest.approx(LEASE_S + GRACE_S)
+    assert quiet.seconds_until_quiet(str(source), changed, HOUR) == pytest.approx(HOUR)

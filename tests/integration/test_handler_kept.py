@@ -15,9 +15,9 @@ import pytest
 
 from rollsafe.open_file import OpenFile
 from rollsafe.timing import GRACE_S, LEASE_S
+from tests.support.clock import StandingClock
 from tests.support.crew import Crew
 from tests.support.logs import Make, log, set_monotonic, suffix_of, wait_for_second_after
-from tests.support.servers import wait_until
 from tests.support.texts import all_lines, backups, full_disk, reopen_as_gunicorn_does
 
 
@@ -73,10 +73,10 @@ def test_a_writer_held_up_writes_once_if_its_file_was_only_renamed(
     assert live.read_text() == "next\n"
 
 
-def test_a_signal_handler_that_logs_inside_the_critical_section_loses_nothing(live: Path, make: Make) -> None:
+def test_a_signal_handler_that_logs_inside_the_critical_section_loses_nothing(
+    live: Path, make: Make, standing_clock: StandingClock
+) -> None:
     handler = make()
-    boundary = int(time.time()) + 1
-    wait_until(lambda: time.time() >= boundary, "a new second")
     first = log(handler, "first")
 
     def namer(default: str) -> str:
@@ -90,7 +90,7 @@ def test_a_signal_handler_that_logs_inside_the_critical_section_loses_nothing(li
     handler.namer = namer
     before = signal.signal(signal.SIGUSR2, lambda *_: log(handler, "from-the-signal-handler"))
     try:
-        wait_for_second_after(first)
+        standing_clock.go_on(1)
         log(handler, "second")
     finally:
         signal.signal(signal.SIGUSR2, before)

@@ -18,7 +18,7 @@ from tests.support.texts import backups, reopen_as_gunicorn_does
 
 @pytest.mark.parametrize("short", [False, True], ids=["whole", "cut short"])
 def test_a_file_that_a_signal_handler_closes_just_after_the_write_is_no_outage(
-    live: Path, make: Make, short: bool
+    live: Path, make: Make, standing_clock: StandingClock, short: bool
 ) -> None:
     handler = make(when="H")
     log(handler, "before")
