@@ -25,8 +25,8 @@ from contextlib import suppress
 
 from rollsafe.codecs import Codec
 from rollsafe.file_names import Fingerprint, exists, fingerprint_of, names_file, rename_to_free
+from rollsafe.identity import Identity, identity_of
 from rollsafe.ledger import Changed, Ledger
-from rollsafe.locks import Identity, identity_of
 from rollsafe.names import UNANNOUNCED_EXTENSION
 from rollsafe.places import Looks, Place, place_of
 from rollsafe.scratch import NO_LINKS, Scratch, claimed, opened, scratch_beside

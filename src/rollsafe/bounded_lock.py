@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 from rollsafe.events import count_event
-from rollsafe.locks import FileLock, lock_alone, lock_path
+from rollsafe.lock_files import lock_path
+from rollsafe.lock_handles import lock_alone
+from rollsafe.locks import FileLock
 
 # How long a line waits for the rollover lock before it goes into the file that is open.
 LOCK_WAIT_S = 0.5

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
-from rollsafe.locks import identity_of
+from rollsafe.identity import identity_of
 from rollsafe.note import read_note
 from rollsafe.settings import Settings
 from rollsafe.wiring import attached

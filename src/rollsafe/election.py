@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from rollsafe.locks import MAINTENANCE_BYTE, FileLock
+from rollsafe.lock_handles import MAINTENANCE_BYTE
+from rollsafe.locks import FileLock
 
 # Seconds between attempts to take the lock: at first, and the most.
 PAUSE_S: Final = 0.25

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 
+from rollsafe.identity import Identity, identity_of
 from rollsafe.listing import Listing, slowly
-from rollsafe.locks import Identity, identity_of
 from rollsafe.names import Names
 from rollsafe.quiet import QuietFiles
 from rollsafe.recognition import Found, Inventory, put_in_order, recognise

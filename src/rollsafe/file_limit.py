@@ -7,7 +7,7 @@ import resource
 from contextlib import suppress
 from io import FileIO
 
-from rollsafe.locks import Identity, identity_of
+from rollsafe.identity import Identity, identity_of
 from rollsafe.open_file import OpenFile
 
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from rollsafe.identity import Identity, identity_of
 from rollsafe.ledger import Changed, Ledger
-from rollsafe.locks import Identity, identity_of
 from rollsafe.places import Place, place_of
 from rollsafe.renames import rename_new_at
 from rollsafe.scratch import NO_LINKS, claimed, opened

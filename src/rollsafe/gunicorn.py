@@ -19,7 +19,7 @@ from rollsafe.gunicorn_arguments import check_handlers, checked_level, checked_p
 from rollsafe.gunicorn_reload import on_reload as on_reload
 from rollsafe.gunicorn_workers import hand_over_files, is_first, warn_of_faults
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.locks import renew_handles
+from rollsafe.lock_handles import renew_handles
 from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
 from rollsafe.stamps import FIELD

@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from rollsafe.background import sleep
-from rollsafe.locks import FileLock, Identity
+from rollsafe.identity import Identity
+from rollsafe.locks import FileLock
 from rollsafe.note import Archived, Note, noted_identity, parse_note
 
 # The most entries: the files that may be archived while a writer is suspended between its write and its recheck.

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 
+from rollsafe.identity import Identity, identity_of
 from rollsafe.live_note import LiveNote
-from rollsafe.locks import FileLock, Identity, identity_of
+from rollsafe.locks import FileLock
 from rollsafe.open_file import OpenFile, mode_of
 from rollsafe.places import Looks, Place, place_of
 from rollsafe.special_files import is_special, open_special

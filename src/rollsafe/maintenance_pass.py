@@ -25,9 +25,9 @@ from rollsafe.file_names import (
     remove,
     remove_both,
 )
+from rollsafe.identity import identity_of
 from rollsafe.ledger import Changed, Ledger
 from rollsafe.listing import Listing
-from rollsafe.locks import identity_of
 from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe.quiet import QuietFiles
 from rollsafe.scratch import clear_leftover

@@ -34,7 +34,9 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from rollsafe.locks import Identity, lock_path, read_lock_file
+from rollsafe.identity import Identity
+from rollsafe.lock_files import lock_path
+from rollsafe.lock_handles import read_lock_file
 from rollsafe.schedule import Interval
 from rollsafe.settings import Settings
 from rollsafe.timing import LATE_S

@@ -33,7 +33,7 @@ from io import FileIO
 from math import inf
 
 from rollsafe.fragments import AppendedFile
-from rollsafe.locks import Identity, identity_of
+from rollsafe.identity import Identity, identity_of
 from rollsafe.schedule import Interval
 from rollsafe.streams import LogStream
 from rollsafe.timing import GRACE_S, LEASE_S

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from rollsafe.locks import lock_path
+from rollsafe.lock_files import lock_path
 from rollsafe.note import read_note
 from rollsafe.places import open_directory
 

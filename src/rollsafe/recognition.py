@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from rollsafe.clocks import CLOCK_IS_SET_S
-from rollsafe.locks import live_name_of
+from rollsafe.lock_files import live_name_of
 from rollsafe.names import ROLLED_EXTENSION, Backup, Names
 from rollsafe.retention import Stored
 

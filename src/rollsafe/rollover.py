@@ -18,10 +18,10 @@ from io import FileIO
 from rollsafe.bounded_lock import BoundedLock
 from rollsafe.events import count_event, count_writes
 from rollsafe.file_limit import FileLimit
+from rollsafe.identity import Identity, identity_of
 from rollsafe.ledger import archived_since
 from rollsafe.live_note import LiveNote
 from rollsafe.live_path import LivePath, open_to_read_too
-from rollsafe.locks import Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.naming import BackupNaming
 from rollsafe.note import Archived

@@ -15,8 +15,8 @@ from rollsafe.bounded_lock import BoundedLock
 from rollsafe.events import count_event
 from rollsafe.file_limit import FileLimit
 from rollsafe.fragments import AppendedFile, ends_in_fragment
+from rollsafe.identity import identity_of
 from rollsafe.live_path import LivePath
-from rollsafe.locks import identity_of
 from rollsafe.open_file import OpenFile
 from rollsafe.schedule import Interval
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from rollsafe.environment import unseen_variables
 from rollsafe.handlers import end_leases
-from rollsafe.locks import renew_handles
+from rollsafe.lock_handles import renew_handles
 from rollsafe.maintenance_thread import forbid_thread
 
 __all__ = ["install"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, failures
-from rollsafe.locks import MAINTENANCE_BYTE
+from rollsafe.lock_handles import MAINTENANCE_BYTE
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, locks
-from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, lock_handles
+from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
 
 
@@ -140,17 +140,17 @@ def test_each_forked_process_opens_its_own_file_description(path: Path) -> None:
 
     def shares_offset_with_parent() -> bool:
         lock.read()
-        handle = locks._handles._by_path[lock.path]
+        handle = lock_handles.handles._by_path[lock.path]
         return os.lseek(handle.descriptor, 0, os.SEEK_CUR) == 7
 
-    os.lseek(locks._handles._by_path[lock.path].descriptor, 7, os.SEEK_SET)
+    os.lseek(lock_handles.handles._by_path[lock.path].descriptor, 7, os.SEEK_SET)
     assert in_child(shares_offset_with_parent) == "False"
 
 
 def test_a_fork_that_ran_no_callback_is_noticed_by_its_pid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = FileLock(path)
     lock.acquire()
-    handle = locks._handles._by_path[lock.path]
+    handle = lock_handles.handles._by_path[lock.path]
     inherited = handle.descriptor
     identity = os.fstat(inherited)
     # As in a child that uWSGI has forked in C: it has all of the parent's memory, and another pid.
@@ -261,7 +261,7 @@ def test_a_descriptor_that_a_daemon_closed_is_replaced_and_its_number_left_alone
     lock = FileLock(path)
     with lock:
         pass
-    number = locks._handles._by_path[lock.path].descriptor
+    number = lock_handles.handles._by_path[lock.path].descriptor
     os.close(number)
     reader, writer = os.pipe()
     assert number in (reader, writer)
@@ -302,10 +302,10 @@ def test_renewing_opens_the_handle_of_each_lock_in_use(path: Path) -> None:
         pass
 
     def child() -> bool:
-        handle = locks._handles._by_path[lock.path]
+        handle = lock_handles.handles._by_path[lock.path]
         closed = handle.descriptor < 0
-        locks.renew_handles()
-        locks.renew_handles()
+        lock_handles.renew_handles()
+        lock_handles.renew_handles()
         return closed and handle.descriptor >= 0
 
     assert in_child(child) == "True"
@@ -407,7 +407,7 @@ def test_a_descriptor_that_is_of_no_use_any_more_is_replaced(
     lock = FileLock(path)
     lock.acquire(0)
     lock.release()
-    stale = locks._handles._by_path[lock.path].descriptor
+    stale = lock_handles.handles._by_path[lock.path].descriptor
     lockf, fstat = fcntl.lockf, os.fstat
 
     def refuse(descriptor: int, *arguments: int) -> None:
@@ -461,7 +461,7 @@ def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> N
             del handler, lock
             gc.collect()
     assert sorted(descriptors()) == before
-    assert not [path for path in locks._handles._by_path if path.startswith(str(tmp_path))]
+    assert not [path for path in lock_handles.handles._by_path if path.startswith(str(tmp_path))]
 
 
 def test_one_that_is_dropped_while_others_use_the_file_takes_nothing_from_them(path: Path) -> None:
@@ -480,7 +480,7 @@ def test_a_lock_that_is_held_stays_held_when_it_is_dropped(path: Path) -> None:
     FileLock(path).acquire()
     gc.collect()
     assert in_child(lambda: FileLock(path).acquire(timeout=0)) == "False"
-    handle = locks._handles._by_path.pop(os.fspath(path))
+    handle = lock_handles.handles._by_path.pop(os.fspath(path))
     handle.close()
 
 
@@ -489,8 +489,8 @@ def test_dropped_between_two_steps_of_another_it_waits_for_their_end(path: Path)
     first = FileLock(path)
     assert first.acquire(0)
     first.release()
-    with locks._handles._changing():
+    with lock_handles.handles._changing():
         del first
         gc.collect()
-        assert str(path) in locks._handles._by_path
-    assert str(path) not in locks._handles._by_path
+        assert str(path) in lock_handles.handles._by_path
+    assert str(path) not in lock_handles.handles._by_path

@@ -13,7 +13,7 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError
-from rollsafe.locks import MAINTENANCE_BYTE
+from rollsafe.lock_handles import MAINTENANCE_BYTE
 from rollsafe.retention import Limits, Removal
 from rollsafe.settings import Settings
 from rollsafe.tools import prune, trials

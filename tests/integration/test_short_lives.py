@@ -111,7 +111,7 @@ def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Pat
     program = """
 import logging, os, sys, time
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance_thread
-from rollsafe.locks import MAINTENANCE_BYTE
+from rollsafe.lock_handles import MAINTENANCE_BYTE
 from tests.support.constants import set_constants
 
 lock = FileLock(os.path.join(os.path.dirname(sys.argv[1]), ".app.log.lock"), byte=MAINTENANCE_BYTE)

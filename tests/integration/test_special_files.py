@@ -17,7 +17,7 @@ import pytest
 
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe.errors import LogFileError, NotOurs
-from rollsafe.locks import lock_path
+from rollsafe.lock_files import lock_path
 from rollsafe.note import read_note
 from rollsafe.special_files import is_special, resolve_live_path
 from tests.support.crew import WatchedHandler

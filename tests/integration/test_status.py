@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE, FileLock
+from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe.locks import FileLock
 from rollsafe.settings import Settings
 from rollsafe.tools import words
 from rollsafe.tools.catalog import logs_at

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler, bounded_lock, rollover
-from rollsafe.locks import ROLLOVER_BYTE
+from rollsafe.lock_handles import ROLLOVER_BYTE
 from rollsafe.renames import rename_new
 from tests.support.crew import Crew, log_lines, stop_myself
 from tests.support.load import suffix_of_seconds

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import NOTE_BYTES, lock_path
+from rollsafe.lock_files import lock_path
+from rollsafe.lock_handles import NOTE_BYTES
 from rollsafe.note import Archived, Note, parse_note, read_note
 from rollsafe.schedule import Schedule
 from rollsafe.settings import _CHECKS, Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.locks import identity_of
+from rollsafe.identity import identity_of
 from rollsafe.open_file import OpenFile, State
 from rollsafe.schedule import Interval
 from rollsafe.streams import LogStream

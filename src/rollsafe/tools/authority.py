@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rollsafe.errors import LogFileError
-from rollsafe.locks import NOTE_BYTES
+from rollsafe.lock_handles import NOTE_BYTES
 from rollsafe.note import parse_note
 from rollsafe.places import Place, is_root, place_of
 from rollsafe.tools.catalog import Log

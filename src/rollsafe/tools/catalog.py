@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf
 
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.locks import live_name_of, lock_path
+from rollsafe.lock_files import live_name_of, lock_path
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
 from rollsafe.note import Note, read_note
 from rollsafe.places import kind_of

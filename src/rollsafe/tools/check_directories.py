@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from rollsafe.locks import lock_path
+from rollsafe.lock_files import lock_path
 from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe.renames import is_mount_point
 from rollsafe.tools import trials

@@ -16,7 +16,7 @@ from contextlib import suppress
 from io import FileIO
 
 from rollsafe.errors import LogFileError
-from rollsafe.locks import Identity, identity_of
+from rollsafe.identity import Identity, identity_of
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.note import noted_identity, read_note
 from rollsafe.timing import GRACE_S, LATE_S, LEASE_S

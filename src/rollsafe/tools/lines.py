@@ -18,7 +18,7 @@ from contextlib import suppress
 from math import inf
 from typing import BinaryIO
 
-from rollsafe.locks import Identity, identity_of
+from rollsafe.identity import Identity, identity_of
 from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log, LogFile, reread

@@ -15,7 +15,8 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.excess import Excess, find_excess, inventory_of, size_of
 from rollsafe.failures import Failures
 from rollsafe.listing import Listing
-from rollsafe.locks import MAINTENANCE_BYTE, FileLock
+from rollsafe.lock_handles import MAINTENANCE_BYTE
+from rollsafe.locks import FileLock
 from rollsafe.maintenance_pass import MaintenancePass
 from rollsafe.names import Names, recognisers_of
 from rollsafe.ownership import other_owner

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe.errors import ConfigurationError
-from rollsafe.locks import MAINTENANCE_BYTE, ROLLOVER_BYTE, Identity, identity_of
+from rollsafe.identity import Identity, identity_of
+from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.places import open_file
 from rollsafe.settings import Settings
