@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from rollsafe.timing import LEASE_S
 from tests.support.clock import StandingClock
 from tests.support.logs import Make, log, suffix_of
-from tests.support.servers import wait_until
 from tests.support.texts import backups, reopen_as_gunicorn_does
 
 
@@ -58,7 +56,9 @@ def test_a_descriptor_that_is_closed_under_the_handler_is_no_outage(live: Path, 
 
 
 @pytest.mark.parametrize("interfere", ["rename", "unlink", "replace"])
-def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make, interfere: str) -> None:
+def test_a_file_moved_away_is_left_when_the_lease_is_over(
+    live: Path, make: Make, standing_clock: StandingClock, interfere: str
+) -> None:
     handler = make(when="H")
     log(handler, "before")
     if interfere == "rename":
@@ -68,8 +68,7 @@ def test_a_file_moved_away_is_left_when_the_lease_is_over(live: Path, make: Make
     else:
         live.with_name("other").touch()
         live.with_name("other").replace(live)
-    until = time.monotonic() + LEASE_S
-    wait_until(lambda: time.monotonic() > until, "the lease is over")
+    standing_clock.go_on(LEASE_S)
     log(handler, "after")
     assert live.read_text() == "after\n"
 
