@@ -23,21 +23,18 @@ from types import ModuleType
 
 from bench.access import ask, cpu_of, serve
 from bench.measuring import parser_of, shuffled, write
-from rollsafe import (
-    access,
+from rollsafe import formatters, handlers, locks
+from rollsafe._backups import naming
+from rollsafe._gunicorn import access
+from rollsafe._gunicorn import listeners as gunicorn_listeners
+from rollsafe._gunicorn import logger as gunicorn_logger
+from rollsafe._lines import encoder, formats
+from rollsafe._live import (
     bounded_lock,
-    encoder,
-    formats,
-    formatters,
     fragments,
-    gunicorn_listeners,
-    gunicorn_logger,
-    handlers,
     late,
     live_file,
     live_path,
-    locks,
-    naming,
     open_file,
     pending,
     renewal,

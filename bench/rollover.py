@@ -23,7 +23,7 @@ from statistics import median
 from bench.measuring import parser_of, shuffled, write
 from bench.peers import CONCURRENT, FORMAT, NAME, OURS, PEERS, STANDARD, Logging, Setting, message
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.renewal import LINGER_S
+from rollsafe._live.renewal import LINGER_S
 
 WORKERS = (1, 4, 16, 64)
 # rollsafe, and what it is compared with.

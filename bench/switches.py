@@ -18,7 +18,7 @@ from statistics import median
 
 from bench.measuring import parser_of, shuffled, write
 from bench.peers import OURS, PEERS, Setting, message
-from rollsafe.records import SWITCHES, LeanRecords
+from rollsafe._lines.records import SWITCHES, LeanRecords
 
 LINES = 100
 ON, ALL = "none", "all of them"

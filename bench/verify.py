@@ -17,10 +17,10 @@ from statistics import median
 
 from bench.measuring import in_a_process, microseconds_of_a_line, parser_of, shuffled, write
 from rollsafe import FileLock
-from rollsafe.archives import archive
-from rollsafe.codecs import codec_for
-from rollsafe.file_names import fingerprint_of
-from rollsafe.ledger import Ledger
+from rollsafe._backups.archives import archive
+from rollsafe._backups.codecs import codec_for
+from rollsafe._backups.file_names import fingerprint_of
+from rollsafe._backups.ledger import Ledger
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.reading import open_log
 from rollsafe.tools.verify import verify

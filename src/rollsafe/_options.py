@@ -2,10 +2,10 @@
 
 The gunicorn preset, the variables `ROLLSAFE_*`, the keys of Flask's configuration and the settings in the note follow
 this list. Three other places repeat it, because Python and its tools need them: the signatures of the handler and of
-the preset, and the fields of `rollsafe.settings.Settings`. tests/unit/test_options.py compares these places and the
+the preset, and the fields of `rollsafe._settings.Settings`. tests/unit/test_options.py compares these places and the
 reference with the list, so a test fails if a new option is missing somewhere.
 
-The checks here look at values only. `rollsafe.arguments` asks the file system about paths.
+The checks here look at values only. `_arguments` asks the file system about paths.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple, TypeVar
 
-from rollsafe.codecs import Codec, Compress, codec_for
-from rollsafe.durations import EXACT_UNITS, seconds_of
+from rollsafe._backups.codecs import Codec, Compress, codec_for
+from rollsafe._durations import EXACT_UNITS, seconds_of
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval, Schedule
 

@@ -12,14 +12,14 @@ from typing import Any
 from flask import Flask
 from flask.logging import default_handler
 
+from rollsafe._environment import unseen_variables
+from rollsafe._files.places import make_directory
+from rollsafe._flask.fields import FIELDS, OUTSIDE, RequestFields, answer_id, request_id
+from rollsafe._flask.files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
-from rollsafe.environment import unseen_variables
 from rollsafe.errors import ConfigurationError, LogFileError, NotOurs
-from rollsafe.flask_fields import FIELDS, OUTSIDE, RequestFields, answer_id, request_id
-from rollsafe.flask_files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.places import make_directory
 
 __all__ = ["RequestFields", "init_app", "request_id"]
 

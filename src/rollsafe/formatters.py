@@ -10,10 +10,10 @@ from functools import lru_cache
 from math import floor, inf
 from typing import Any, Literal
 
+from rollsafe._lines.formats import compile_format
+from rollsafe._lines.stamps import FIELD, ends_with_stamp
+from rollsafe._overrides import is_replaced, original
 from rollsafe.errors import ConfigurationError
-from rollsafe.formats import compile_format
-from rollsafe.overrides import is_replaced, original
-from rollsafe.stamps import FIELD, ends_with_stamp
 
 # The format characters that change the order in which the characters of a line are shown, so that a reader sees another
 # line than the one that was written (CVE-2021-42574): marks, embeddings, overrides and isolates of bidirectional text.

@@ -11,21 +11,21 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rollsafe._backups.codecs import Compress
+from rollsafe._gunicorn.preset_arguments import check_handlers, checked_level, checked_paths, json_formatter
+from rollsafe._gunicorn.reload import on_reload as on_reload
+from rollsafe._gunicorn.workers import hand_over_files, is_first, warn_of_faults
+from rollsafe._lines.records import needless_switches
+from rollsafe._lines.stamps import FIELD
+from rollsafe._live.lock_handles import renew_handles
 from rollsafe._options import OPTIONS
-from rollsafe.codecs import Compress
 from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter
-from rollsafe.gunicorn_arguments import check_handlers, checked_level, checked_paths, json_formatter
-from rollsafe.gunicorn_reload import on_reload as on_reload
-from rollsafe.gunicorn_workers import hand_over_files, is_first, warn_of_faults
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.lock_handles import renew_handles
-from rollsafe.records import needless_switches
 from rollsafe.schedule import Interval
-from rollsafe.stamps import FIELD
 
 if TYPE_CHECKING:
-    from rollsafe.gunicorn_logger import Logger
+    from rollsafe._gunicorn.logger import Logger
 
 __all__ = ["Logger", "post_fork", "rotating_logger", "rotating_logs"]
 
@@ -116,7 +116,7 @@ def rotating_logs(
     if lean_records:
         # This is no filter. dictConfig makes it, so that building the dict changes nothing.
         switches = needless_switches(formats.values())
-        filters["lean_records"] = {"()": "rollsafe.records.LeanRecords", "switches": switches}
+        filters["lean_records"] = {"()": "rollsafe._lines.records.LeanRecords", "switches": switches}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -165,7 +165,7 @@ def rotating_logger(**rotation: Any) -> type[Logger]:
     Raises:
         ConfigurationError: An option cannot work or is unknown; also a `ValueError`.
     """
-    from rollsafe.gunicorn_logger import Logger
+    from rollsafe._gunicorn.logger import Logger
 
     try:
         SafeTimedRotatingFileHandler(os.devnull, **{"delay": True, **rotation}).close()
@@ -177,7 +177,7 @@ def rotating_logger(**rotation: Any) -> type[Logger]:
 def __getattr__(name: str) -> Any:
     """Import `Logger` on demand, because it needs gunicorn."""
     if name == "Logger":
-        from rollsafe.gunicorn_logger import Logger
+        from rollsafe._gunicorn.logger import Logger
 
         return Logger
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,25 +21,25 @@ from io import FileIO
 from math import inf
 from typing import Any
 
+from rollsafe._arguments import checked_archive_dir, checked_path, decided_lock_writes
+from rollsafe._backups.codecs import Compress
+from rollsafe._backups.names import EXTENSIONS
+from rollsafe._backups.naming import BackupNaming, backup_base_of
+from rollsafe._backups.ownership import claim, other_owner
+from rollsafe._lines.encoder import LineEncoder, own_record
+from rollsafe._live.fragments import IN_PAGE
+from rollsafe._live.live_file import LiveFile
+from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
+from rollsafe._live.renewal import Renewal, trusted_time
+from rollsafe._live.reports import Reports
+from rollsafe._live.rollover import NO_SPACE
+from rollsafe._live.streams import LogStream
+from rollsafe._live.writer import Writer
 from rollsafe._options import OPTIONS, Options
-from rollsafe.arguments import checked_archive_dir, checked_path, decided_lock_writes
-from rollsafe.codecs import Compress
-from rollsafe.encoder import LineEncoder, own_record
+from rollsafe._overrides import is_replaced, original
+from rollsafe._settings import UNNAMED, Settings
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.fragments import IN_PAGE
-from rollsafe.live_file import LiveFile
-from rollsafe.names import EXTENSIONS
-from rollsafe.naming import BackupNaming, backup_base_of
-from rollsafe.open_file import NOWHERE, NoRoom, OpenFile
-from rollsafe.overrides import is_replaced, original
-from rollsafe.ownership import claim, other_owner
-from rollsafe.renewal import Renewal, trusted_time
-from rollsafe.reports import Reports
-from rollsafe.rollover import NO_SPACE
 from rollsafe.schedule import Interval
-from rollsafe.settings import UNNAMED, Settings
-from rollsafe.streams import LogStream
-from rollsafe.writer import Writer
 
 # Kept as our base class, because an application may replace `logging.FileHandler` by this handler to rotate all logs.
 _FileHandler = logging.FileHandler
@@ -269,7 +269,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Set the formatter. If its format has the field `stamp`, each line gets its stream and number there.
 
-        `rollsafe verify` finds missing lines by these stamps; see `rollsafe.stamps`.
+        `rollsafe verify` finds missing lines by these stamps; see `stamps`.
         """
         super().setFormatter(fmt)
         self._encoder.follow_formatter()

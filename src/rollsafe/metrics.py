@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from rollsafe._live.events import EVENTS, listen
 from rollsafe.errors import ConfigurationError
-from rollsafe.events import EVENTS, listen
 
 __all__ = ["to_prometheus", "to_statsd"]
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from rollsafe._backups.suffixes import reader_of
 from rollsafe.errors import ConfigurationError
-from rollsafe.suffixes import reader_of
 
 _DAY: Final = 86400
 _EPOCH: Final = datetime.datetime(1970, 1, 1)

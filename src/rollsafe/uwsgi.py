@@ -17,10 +17,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from rollsafe.environment import unseen_variables
+from rollsafe._backups.maintenance_thread import forbid_thread
+from rollsafe._environment import unseen_variables
+from rollsafe._live.lock_handles import renew_handles
 from rollsafe.handlers import end_leases
-from rollsafe.lock_handles import renew_handles
-from rollsafe.maintenance_thread import forbid_thread
 
 __all__ = ["install"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.names import Names
+from rollsafe._backups.names import Names
 from rollsafe.schedule import Schedule
 from tests.support.clock import Clock, instant, needs_libfaketime
 from tests.support.crew import Crew, Maker, WatchedHandler, Writers, log_across_rollovers, suffix_of_hour

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rollsafe.codecs import CALLABLE_EXTENSION
+from rollsafe._backups.codecs import CALLABLE_EXTENSION
 from tests.support.scripts import LIVE, SCRIPTS
 from tests.support.syscalls import Laboratory, laboratory
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, failures
-from rollsafe.note import read_note
-from rollsafe.writer import PENDING_BYTES
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import failures
+from rollsafe._live.note import read_note
+from rollsafe._live.writer import PENDING_BYTES
 from tests.support.crew import Crew, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds
 from tests.support.mounts import KINDS, Disk, mounted

@@ -25,21 +25,15 @@ from typing import Any
 
 import pytest
 
-from rollsafe import (
-    FileLock,
-    SafeTimedRotatingFileHandler,
-    formats,
-    formatters,
-    names,
-    note,
-    renewal,
-    schedule,
-    settings,
-)
-from rollsafe.open_file import OpenFile
-from rollsafe.rollover import Rollover
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, formatters, schedule
+from rollsafe import _settings as settings
+from rollsafe._backups import names
+from rollsafe._files.walk import Walk
+from rollsafe._lines import formats
+from rollsafe._live import note, renewal
+from rollsafe._live.open_file import OpenFile
+from rollsafe._live.rollover import Rollover
 from rollsafe.schedule import Interval
-from rollsafe.walk import Walk
 from tests.support.crew import Child, Crew, WatchedHandler, lock_path
 from tests.support.logs import log
 from tests.support.modules import module_of

@@ -20,24 +20,18 @@ from typing import Any
 
 import pytest
 
-from rollsafe import (
-    FileLock,
-    SafeTimedRotatingFileHandler,
-    formats,
-    formatters,
-    names,
-    pending,
-    schedule,
-    settings,
-    stamps,
-)
-from rollsafe import archives as rollsafe_archives
-from rollsafe.codecs import codec_for
-from rollsafe.file_names import fingerprint_of
-from rollsafe.ledger import Ledger
-from rollsafe.open_file import OpenFile
-from rollsafe.rollover import Rollover
-from rollsafe.timing import LEASE_S, QUIET_S
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, formatters, schedule
+from rollsafe import _settings as settings
+from rollsafe._backups import archives as rollsafe_archives
+from rollsafe._backups import names
+from rollsafe._backups.codecs import codec_for
+from rollsafe._backups.file_names import fingerprint_of
+from rollsafe._backups.ledger import Ledger
+from rollsafe._lines import formats, stamps
+from rollsafe._live import pending
+from rollsafe._live.open_file import OpenFile
+from rollsafe._live.rollover import Rollover
+from rollsafe._live.timing import LEASE_S, QUIET_S
 from tests.support.constants import set_constants
 from tests.support.crew import (
     LINES,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, maintenance_pass
+from rollsafe import FileLock
+from rollsafe._backups import maintenance_pass
 from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, failures
-from rollsafe.lock_handles import MAINTENANCE_BYTE
+from rollsafe import FileLock
+from rollsafe._backups import failures
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (
@@ -276,7 +277,8 @@ def test_a_maintenance_thread_under_gevent_leaves_no_descriptors_behind(live: Pa
     program = """
 from gevent import monkey; monkey.patch_all()
 import gevent, logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_pass
 from tests.support.constants import set_constants
 
 set_constants(maintenance_pass, QUIET_S=0.04)

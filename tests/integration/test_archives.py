@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from rollsafe import ConfigurationError, FileLock, codecs
-from rollsafe.archives import archive, complete_killed
-from rollsafe.file_names import fingerprint_of
-from rollsafe.ledger import Changed, Ledger, archived_since
-from rollsafe.names import UNANNOUNCED_EXTENSION
-from rollsafe.note import parse_note
-from rollsafe.quiet import QuietFiles
-from rollsafe.scratch import Taken
+from rollsafe import ConfigurationError, FileLock
+from rollsafe._backups import codecs
+from rollsafe._backups.archives import archive, complete_killed
+from rollsafe._backups.file_names import fingerprint_of
+from rollsafe._backups.ledger import Changed, Ledger, archived_since
+from rollsafe._backups.names import UNANNOUNCED_EXTENSION
+from rollsafe._backups.quiet import QuietFiles
+from rollsafe._backups.scratch import Taken
+from rollsafe._live.note import parse_note
 from tests.support.crew import Child, WatchedHandler
 from tests.support.logs import (
     HOUR,

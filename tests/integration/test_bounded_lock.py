@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, events
-from rollsafe.bounded_lock import LOCK_WAIT_S, BoundedLock
+from rollsafe import FileLock
+from rollsafe._live import events
+from rollsafe._live.bounded_lock import LOCK_WAIT_S, BoundedLock
 from tests.support.crew import Child, Crew, lock_path, stop_myself
 from tests.support.logs import Make, log, suffix_of
 

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe._settings import UNNAMED, Settings
 from rollsafe.errors import LogFileError
-from rollsafe.settings import UNNAMED, Settings
 from rollsafe.tools.catalog import logs_at
 from tests.support.clock import StandingClock
 from tests.support.logs import HOUR, boundary_ahead, log, touch, write_log

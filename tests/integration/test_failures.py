@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, failures, maintenance_pass
-from rollsafe.codecs import CallableCodec, Codec
-from rollsafe.failures import Failures
-from rollsafe.ledger import Ledger
-from rollsafe.listing import Listing
-from rollsafe.maintenance_pass import MaintenancePass
-from rollsafe.names import Names
-from rollsafe.quiet import QuietFiles
+from rollsafe import FileLock
+from rollsafe._backups import failures, maintenance_pass
+from rollsafe._backups.codecs import CallableCodec, Codec
+from rollsafe._backups.failures import Failures
+from rollsafe._backups.ledger import Ledger
+from rollsafe._backups.listing import Listing
+from rollsafe._backups.maintenance_pass import MaintenancePass
+from rollsafe._backups.names import Names
+from rollsafe._backups.quiet import QuietFiles
 from rollsafe.schedule import Schedule
 
 

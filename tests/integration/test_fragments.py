@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.fragments import IN_PAGE
+from rollsafe._live.fragments import IN_PAGE
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log
 

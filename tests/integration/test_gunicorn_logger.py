@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.access import AccessFormatter, one_line
+from rollsafe._gunicorn.access import AccessFormatter, one_line
 from rollsafe.formatters import escape, has_control, unescape
 from rollsafe.gunicorn import rotating_logger, rotating_logs
 
@@ -32,7 +32,7 @@ from gunicorn.config import Config
 from gunicorn.instrument import statsd
 
 from rollsafe import _options
-from rollsafe.gunicorn_logger import Logger
+from rollsafe._gunicorn.logger import Logger
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, bounded_lock
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._live import bounded_lock
 from tests.support.load import Plan, run_load, suffix_of_seconds, torture_plans
 from tests.support.oracle import audit
 

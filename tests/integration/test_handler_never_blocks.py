@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, renewal
+from rollsafe import FileLock
+from rollsafe._live import renewal
 from tests.support.crew import Crew, lock_path, stop_myself
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import writer
-from rollsafe.pending import size_of
+from rollsafe._live import writer
+from rollsafe._live.pending import size_of
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log
 from tests.support.texts import full_disk

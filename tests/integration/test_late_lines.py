@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import maintenance_pass
-from rollsafe.archives import archive
-from rollsafe.codecs import codec_for
-from rollsafe.file_names import fingerprint_of
-from rollsafe.ledger import Ledger
+from rollsafe._backups import maintenance_pass
+from rollsafe._backups.archives import archive
+from rollsafe._backups.codecs import codec_for
+from rollsafe._backups.file_names import fingerprint_of
+from rollsafe._backups.ledger import Ledger
+from rollsafe._live.open_file import OpenFile
+from rollsafe._live.pending import PendingLines
+from rollsafe._live.timing import QUIET_S
 from rollsafe.locks import FileLock
-from rollsafe.open_file import OpenFile
-from rollsafe.pending import PendingLines
-from rollsafe.timing import QUIET_S
 from tests.support.crew import lock_path
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until

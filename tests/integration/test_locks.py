@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, lock_handles
-from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe import FileLock, SafeTimedRotatingFileHandler
+from rollsafe._live import lock_handles
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
 
 

@@ -16,15 +16,17 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, background, codecs, failures, late, listing, maintenance_pass
-from rollsafe.excess import find_excess
-from rollsafe.failures import Failures
-from rollsafe.ledger import Ledger
-from rollsafe.maintenance_pass import MaintenancePass
-from rollsafe.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
-from rollsafe.quiet import QuietFiles
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import background, codecs, failures, listing, maintenance_pass
+from rollsafe._backups.excess import find_excess
+from rollsafe._backups.failures import Failures
+from rollsafe._backups.ledger import Ledger
+from rollsafe._backups.maintenance_pass import MaintenancePass
+from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
+from rollsafe._backups.quiet import QuietFiles
+from rollsafe._live import late
+from rollsafe._live.timing import QUIET_S
 from rollsafe.schedule import Interval
-from rollsafe.timing import QUIET_S
 from tests.support.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.support.load import Plan, run_load, suffix_of_seconds
 from tests.support.logs import LINES, Bzip2, Make, log, read_archive, suffix_of

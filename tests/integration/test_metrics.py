@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe import events as events_room
+from rollsafe._live import events as events_room
 from rollsafe.metrics import to_prometheus, to_statsd
 from tests.support.servers import Clients, Server, backups, datagrams, server_environment, wait_until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._files.renames import is_mount_point
 from rollsafe.errors import LogFileError
-from rollsafe.renames import is_mount_point
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import ConfigurationError, failures, maintenance_pass
+from rollsafe import ConfigurationError
+from rollsafe._backups import failures, maintenance_pass
+from rollsafe._live.timing import QUIET_S
 from rollsafe.schedule import Interval
-from rollsafe.timing import QUIET_S
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
+from rollsafe._backups.retention import Limits, Removal
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._settings import Settings
 from rollsafe.errors import LogFileError
-from rollsafe.lock_handles import MAINTENANCE_BYTE
-from rollsafe.retention import Limits, Removal
-from rollsafe.settings import Settings
 from rollsafe.tools import prune, trials
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import limits_of, removals, remove

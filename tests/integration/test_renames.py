@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import renames, rollover
-from rollsafe.renames import rename_new, rename_over, try_rename
+from rollsafe._files import renames
+from rollsafe._files.renames import rename_new, rename_over, try_rename
+from rollsafe._live import rollover
 from tests.support.crew import WatchedHandler
 from tests.support.logs import set_monotonic
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe import failures
+from rollsafe._backups import failures
 from tests.support.logs import Make, log
 from tests.support.servers import wait_until
 

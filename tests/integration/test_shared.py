@@ -59,7 +59,7 @@ def test_nothing_is_lost_doubled_torn_or_misfiled_where_each_line_takes_the_lock
     live: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the lock may take longer than the bound; lines then wait in memory, and go with their process.
-    monkeypatch.setattr("rollsafe.bounded_lock.LOCK_WAIT_S", plan.patience)
+    monkeypatch.setattr("rollsafe._live.bounded_lock.LOCK_WAIT_S", plan.patience)
     load = run_load(lambda: SafeTimedRotatingFileHandler(live, when="S", utc=True, lock_writes=True), live, plan)
     report = audit(live, load.acknowledged, suffix_of_seconds(1), kills=load.kills)
     assert report.flawless, f"{report}\n{report.examples}"

@@ -25,7 +25,7 @@ from tests.support.servers import Clients, Server, backups, wait_until
 
 RELP_PORT, TCP_PORT = 2514, 6514
 CONFIG = """
-from rollsafe import renewal
+from rollsafe._live import renewal
 from rollsafe.gunicorn import post_fork, rotating_logs
 
 # A line of a worker that has no processor for longer than this is not seen by rsyslog (docs/how-to/ship.md).

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import quiet
-from rollsafe.file_names import fingerprint_of
+from rollsafe._backups import quiet
+from rollsafe._backups.file_names import fingerprint_of
 from tests.support.logs import read_archive
 from tests.support.servers import run_program
 
 PROGRAM = """
 import logging, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
 from tests.support.constants import set_constants
 
 # However busy the machine is.
@@ -56,7 +57,8 @@ def test_processes_of_multiprocessing_that_end_at_once_compress_what_they_have_r
     program.write_text(
         """
 import logging, multiprocessing, sys
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
 from tests.support.constants import set_constants
 
 def work():
@@ -86,7 +88,8 @@ if __name__ == "__main__":
 def test_an_exit_waits_for_a_compression_that_has_begun_as_far_as_it_ends_soon(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
 from tests.support.constants import set_constants
 
 set_constants(maintenance_thread, _EXIT_END_S=60.0)
@@ -110,8 +113,9 @@ while not pathlib.Path(sys.argv[2]).exists():
 def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Path) -> None:
     program = """
 import logging, os, sys, time
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, maintenance_thread
-from rollsafe.lock_handles import MAINTENANCE_BYTE
+from rollsafe import FileLock, SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE
 from tests.support.constants import set_constants
 
 lock = FileLock(os.path.join(os.path.dirname(sys.argv[1]), ".app.log.lock"), byte=MAINTENANCE_BYTE)
@@ -170,7 +174,8 @@ def test_a_change_of_the_future_is_not_quiet(source: Path, monkeypatch: pytest.M
 def test_a_process_that_ends_at_once_notifies_of_a_rolled_file_of_an_earlier_run(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread, quiet
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread, quiet
 from tests.support.constants import set_constants
 
 set_constants(quiet, _OLD_S=-1.0)
@@ -195,7 +200,8 @@ logging.warning("first")
 def test_a_handle_error_that_raises_does_not_end_the_maintenance(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, sys, time, threading
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_pass
 from tests.support.constants import set_constants
 
 set_constants(maintenance_pass, QUIET_S=0.1, UNUSED_S=0.15)
@@ -232,7 +238,8 @@ def test_an_exception_of_a_signal_handler_where_the_thread_is_started_does_not_e
 ) -> None:
     program = f"""
 import logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
 from tests.support.constants import set_constants
 
 start = maintenance_thread.start_thread
@@ -265,7 +272,8 @@ assert len(os.listdir(os.path.dirname(sys.argv[1]))) == 3, "live and lock file, 
 def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(tmp_path: Path) -> None:
     program = """
 import logging, os, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_pass
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_pass
 from tests.support.constants import set_constants
 
 def descriptors():
@@ -298,7 +306,9 @@ os._exit(0)
 def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, os, pathlib, sys, time
-from rollsafe import SafeTimedRotatingFileHandler, held_files, late
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import held_files
+from rollsafe._live import late
 from tests.support.constants import set_constants
 
 set_constants(held_files, _SHORTEST_PAUSE_S=0.05)
@@ -362,7 +372,8 @@ threads = []
 # Called after those of the package, which are registered later (os.register_at_fork).
 os.register_at_fork(before=lambda: threads.append(threading.active_count()))
 import logging
-from rollsafe import SafeTimedRotatingFileHandler, maintenance_thread
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_thread
 from tests.support.constants import set_constants
 
 set_constants(maintenance_thread, _END_AT_FORK_S=30.0)

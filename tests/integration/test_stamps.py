@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.stamps import STAMP, has_stamp
+from rollsafe._lines.stamps import STAMP, has_stamp
 from tests.support.crew import Crew
 
 FORMAT = "%(asctime)s %(message)s %(stamp)s"
@@ -187,7 +187,7 @@ def test_threads_and_signal_handlers_never_share_a_number(live: Path) -> None:
 def test_the_count_of_dropped_lines_has_no_number_and_the_dropped_ones_leave_a_gap(
     live: Path, silent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollsafe.writer.PENDING_BYTES", 1000)
+    monkeypatch.setattr("rollsafe._live.writer.PENDING_BYTES", 1000)
     handler = handler_for(live)
     log(handler, "before")
     live.unlink()

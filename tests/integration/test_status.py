@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe._settings import Settings
 from rollsafe.locks import FileLock
-from rollsafe.settings import Settings
 from rollsafe.tools import words
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.status import Lock, Openers, Status, lock_holder, status_of

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.codecs import Compress, StreamCodec
-from rollsafe.ledger import Changed
-from rollsafe.names import UNANNOUNCED_EXTENSION
+from rollsafe._backups.codecs import Compress, StreamCodec
+from rollsafe._backups.ledger import Changed
+from rollsafe._backups.names import UNANNOUNCED_EXTENSION
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, codec_of, log, make_archive, names_beside, suffix_of
 from tests.support.servers import wait_until

@@ -74,7 +74,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of three hours by one process that began before them, without a fault."""
     handler = handler_for(tmp_path / "app.log")
     with monkeypatch.context() as patch:
-        patch.setattr("rollsafe.stamps.time.time_ns", lambda: int((time.time() - 3 * HOUR) * 1e9))
+        patch.setattr("rollsafe._lines.stamps.time.time_ns", lambda: int((time.time() - 3 * HOUR) * 1e9))
         log_hours(handler, range(-2, -1))
     log_hours(handler, range(-1, 1))
     handler.close()

@@ -23,7 +23,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe.stamps import FIELD, STAMP, Stamps
+from rollsafe._lines.stamps import FIELD, STAMP, Stamps
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.page import page_of
 from rollsafe.tools.verify import Report, verify
@@ -81,7 +81,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> CleanLog:
     live = directory / "app.log"
     now = time.time()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rollsafe.stamps.time.time_ns", lambda: int((now - 5 * HOUR) * 1e9))
+        patch.setattr("rollsafe._lines.stamps.time.time_ns", lambda: int((now - 5 * HOUR) * 1e9))
         handlers = [handler_for(live) for _ in range(3)]
         for number in range(5 * 30):
             record = {"msg": f"line {number} of many", "created": now + (number // 30 - 4) * HOUR}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.failures import Failures
-from rollsafe.ledger import Ledger
-from rollsafe.listing import Listing
-from rollsafe.maintenance_pass import MaintenancePass
-from rollsafe.names import Names
-from rollsafe.quiet import QuietFiles
-from rollsafe.retention import Limits
+from rollsafe._backups.failures import Failures
+from rollsafe._backups.ledger import Ledger
+from rollsafe._backups.listing import Listing
+from rollsafe._backups.maintenance_pass import MaintenancePass
+from rollsafe._backups.names import Names
+from rollsafe._backups.quiet import QuietFiles
+from rollsafe._backups.retention import Limits
 from rollsafe.schedule import Interval, Schedule
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import removals, remove

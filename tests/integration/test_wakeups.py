@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from rollsafe import SafeTimedRotatingFileHandler, bounded_lock, rollover
-from rollsafe.lock_handles import ROLLOVER_BYTE
-from rollsafe.renames import rename_new
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._files.renames import rename_new
+from rollsafe._live import bounded_lock, rollover
+from rollsafe._live.lock_handles import ROLLOVER_BYTE
 from tests.support.crew import Crew, log_lines, stop_myself
 from tests.support.load import suffix_of_seconds
 from tests.support.logs import boundary_ahead

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock
-from rollsafe.archives import archive
-from rollsafe.codecs import CallableCodec, Codec, codec_for
-from rollsafe.file_names import fingerprint_of, give_name
-from rollsafe.ledger import Changed, Ledger
+from rollsafe._backups.archives import archive
+from rollsafe._backups.codecs import CallableCodec, Codec, codec_for
+from rollsafe._backups.file_names import fingerprint_of, give_name
+from rollsafe._backups.ledger import Changed, Ledger
 from tests.support.crew import WatchedHandler
 from tests.support.logs import log
 from tests.support.scene import INTRUDER, Scene, as_user
@@ -95,7 +95,7 @@ def test_without_hard_links_no_rename_goes_through_a_directory_that_was_swapped_
 ) -> None:
     """The second user waits for the moment between the look at a file and its rename."""
     if not renameat2:
-        monkeypatch.setattr("rollsafe.renames._renameat2", None)
+        monkeypatch.setattr("rollsafe._files.renames._renameat2", None)
     rolled = backup.rename(f"{backup}.rolled")
     inner = scene.logs / "inner"
     as_user(inner.mkdir)

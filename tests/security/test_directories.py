@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._files.places import make_directory
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
-from rollsafe.places import make_directory
 from tests.support.crew import WatchedHandler
 from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 
@@ -108,7 +108,7 @@ def test_no_rollover_goes_through_a_directory_that_was_swapped_for_a_link(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, which: str, renameat2: bool
 ) -> None:
     if not renameat2:
-        monkeypatch.setattr("rollsafe.renames._renameat2", None)
+        monkeypatch.setattr("rollsafe._files.renames._renameat2", None)
     inner = scene.logs / "inner"
     as_user(inner.mkdir)
     place = inner / "old" if which == "archive_dir" else inner

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rollsafe._files.places import Looks, open_directory, open_file, place_of, places_of, resolved
 from rollsafe.errors import NotOurs
-from rollsafe.places import Looks, open_directory, open_file, place_of, places_of, resolved
 from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 
 Kind = Callable[[Path], None]
@@ -241,7 +241,7 @@ def test_the_bits_that_run_a_file_as_its_owner_are_never_given(scene: Scene, ope
     live = scene.logs / "app.log"
     as_user(live.touch)
     os.chmod(live, 0o6777)
-    from rollsafe.open_file import mode_of
+    from rollsafe._live.open_file import mode_of
 
     assert mode_of(live.stat()) == 0o777
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.renames import _renameat2
+from rollsafe._files.renames import _renameat2
 from tests.support.oracle import audit
 from tests.support.planted import PLANTED
 from tests.support.scene import Scene, as_user

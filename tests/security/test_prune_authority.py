@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rollsafe._backups.retention import Limits
+from rollsafe._settings import Settings
 from rollsafe.errors import LogFileError, NotOurs
-from rollsafe.retention import Limits
-from rollsafe.settings import Settings
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.prune import remove
 from tests.support.commands import run

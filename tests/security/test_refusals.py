@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
-from rollsafe.remedies import remedy_for
+from rollsafe._remedies import remedy_for
 from tests.support.scene import BYSTANDER, INTRUDER, Scene, as_user
 from tests.support.servers import COMMON_SETTINGS, GUNICORN, Server, server_environment, wait_until
 

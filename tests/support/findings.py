@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe.settings import Settings
+from rollsafe._settings import Settings
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config

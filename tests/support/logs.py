@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers, live_file, renewal, writer
-from rollsafe.archives import archive
-from rollsafe.codecs import Codec, codec_for
-from rollsafe.file_names import fingerprint_of
-from rollsafe.ledger import Ledger
+from rollsafe import FileLock, SafeTimedRotatingFileHandler, handlers
+from rollsafe._backups.archives import archive
+from rollsafe._backups.codecs import Codec, codec_for
+from rollsafe._backups.file_names import fingerprint_of
+from rollsafe._backups.ledger import Ledger
+from rollsafe._live import live_file, renewal, writer
 from tests.support.crew import WatchedHandler
 from tests.support.servers import wait_until
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe import maintenance_thread
+from rollsafe._backups import maintenance_thread
 from rollsafe.handlers import living_handlers
 from tests.support.needs import require_command
 from tests.support.servers import wait_until

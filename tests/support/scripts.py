@@ -31,14 +31,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import held_files, maintenance_pass, renames, writer
-from rollsafe.codecs import Compress
+from rollsafe._backups import held_files, maintenance_pass
+from rollsafe._backups.codecs import Compress
+from rollsafe._files import renames
+from rollsafe._live import writer
+from rollsafe._live.pending import size_of
+from rollsafe._live.rollover import Rollover
+from rollsafe._live.writer import Writer
 from rollsafe.errors import LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.pending import size_of
-from rollsafe.rollover import Rollover
 from rollsafe.schedule import Interval
-from rollsafe.writer import Writer
 from tests.support.constants import set_constants
 from tests.support.oracle import LINE_FORMAT, make_line
 

@@ -284,7 +284,7 @@ class Laboratory:
     def every(self, script: str, effects: Callable[[str], Sequence[str]]) -> list[Outcome]:
         """One run for each call that the script makes when nothing goes wrong and each of its effects.
 
-        On the way to a directory (see `rollsafe.places`) all calls fail alike: one of the effects in turn for these.
+        On the way to a directory (`rollsafe._files.places`) all calls fail alike: one of the effects in turn for these.
         """
         faults = []
         with self._case(script, Request.handler) as case:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe._settings import Settings
 from rollsafe.errors import LogFileError
-from rollsafe.settings import Settings
 from rollsafe.tools.configs import ServerConfig, read_config
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")

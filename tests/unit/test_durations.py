@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollsafe.durations import EXACT_UNITS, UNITS, seconds_of
+from rollsafe._durations import EXACT_UNITS, UNITS, seconds_of
 
 
 @pytest.mark.parametrize(

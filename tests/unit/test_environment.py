@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rollsafe import environment
-from rollsafe.environment import unseen_variables
+from rollsafe import _environment as environment
+from rollsafe._environment import unseen_variables
 
 NAME = "UNSEEN_ROLLSAFE_FILENAME"
 

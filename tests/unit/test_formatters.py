@@ -17,8 +17,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rollsafe._lines.formats import compile_format
 from rollsafe.errors import ConfigurationError
-from rollsafe.formats import compile_format
 from rollsafe.formatters import LineFormatter, escape, unescape
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]

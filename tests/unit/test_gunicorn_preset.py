@@ -15,9 +15,9 @@ import pytest
 
 import rollsafe.gunicorn
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe._lines.stamps import STAMP
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
-from rollsafe.stamps import STAMP
 
 
 @pytest.mark.usefixtures("restored_logging")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe._backups.retention import Limits, Stored, select_expired
 from rollsafe._options import checked_age, checked_size
-from rollsafe.retention import Limits, Stored, select_expired
 
 
 @pytest.mark.parametrize("value", [0, "0 MB", "0b"])

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rollsafe.lock_files import live_name_of, lock_path
+from rollsafe._files.lock_files import live_name_of, lock_path
 
 
 @pytest.mark.parametrize("name", ["app.log", "a", ".hidden", "app.lock", ".app.lock", "two\nlines", "..", "caf\udce9"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 
 TABLE = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:5 / /proc rw,nosuid - proc proc rw

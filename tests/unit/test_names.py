@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollsafe.names import EXTENSIONS, Backup, Names, spread_of
+from rollsafe._backups.names import EXTENSIONS, Backup, Names, spread_of
 from rollsafe.schedule import Interval, Schedule
 from tests.support.zones import HOUR, places, reproducible, schedules
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.lock_files import lock_path
-from rollsafe.lock_handles import NOTE_BYTES
-from rollsafe.note import Archived, Note, parse_note, read_note
+from rollsafe._files.lock_files import lock_path
+from rollsafe._live.lock_handles import NOTE_BYTES
+from rollsafe._live.note import Archived, Note, parse_note, read_note
+from rollsafe._settings import _CHECKS, Settings
 from rollsafe.schedule import Schedule
-from rollsafe.settings import _CHECKS, Settings
 
 SETTINGS = Settings("MIDNIGHT", tz="Europe/Paris", backupCount=14, max_age=86400.0)
 LEDGER = (Archived(41, (2049, 5), 70), Archived(42, (1, 2), 0, 7))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.identity import identity_of
-from rollsafe.open_file import OpenFile, State
+from rollsafe._files.identity import identity_of
+from rollsafe._live.open_file import OpenFile, State
+from rollsafe._live.streams import LogStream
+from rollsafe._live.timing import GRACE_S, LEASE_S
 from rollsafe.schedule import Interval
-from rollsafe.streams import LogStream
-from rollsafe.timing import GRACE_S, LEASE_S
 
 HOUR = Interval(3600.0, 7200.0, "1970-01-01_01", 0)
 NOW, TICK = 4000.0, 100.0

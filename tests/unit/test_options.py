@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe._backups.retention import Limits
+from rollsafe._gunicorn.conflicts import rotation_text
 from rollsafe._options import ENVIRONMENT, OPTIONS, PRESET, Options, options_in, variable_of
-from rollsafe.conflicts import rotation_text
+from rollsafe._settings import Settings
 from rollsafe.gunicorn import rotating_logger, rotating_logs
-from rollsafe.retention import Limits
-from rollsafe.settings import Settings
 from rollsafe.tools.configs import ConfiguredHandler
 from rollsafe.tools.prune import limits_in
 

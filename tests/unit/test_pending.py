@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from rollsafe.pending import PendingLines
+from rollsafe._live.pending import PendingLines
 
 LIMIT = 1 << 20
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import ConfigurationError
+from rollsafe._lines.records import SWITCHES, LeanRecords, needless_switches
 from rollsafe.gunicorn import rotating_logs
-from rollsafe.records import SWITCHES, LeanRecords, needless_switches
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import rollsafe
+from rollsafe._live.note import parse_note
 from rollsafe._options import ENVIRONMENT
+from rollsafe._settings import Settings
 from rollsafe.gunicorn import rotating_logs
-from rollsafe.note import parse_note
-from rollsafe.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))

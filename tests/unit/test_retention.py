@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError
+from rollsafe._backups.clocks import ClockWitness, clock_agrees, settling_time
+from rollsafe._backups.names import Names, recognisers_of
+from rollsafe._backups.recognition import Inventory, put_in_order, recognise
+from rollsafe._backups.retention import Limits, Stored, select_expired
 from rollsafe._options import checked_age, checked_size
-from rollsafe.clocks import ClockWitness, clock_agrees, settling_time
-from rollsafe.names import Names, recognisers_of
-from rollsafe.recognition import Inventory, put_in_order, recognise
-from rollsafe.retention import Limits, Stored, select_expired
 from rollsafe.schedule import Schedule
 
 DAY = 86400.0

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollsafe._backups.suffixes import reader_of
 from rollsafe.schedule import Schedule
-from rollsafe.suffixes import reader_of
 from tests.support.needs import is_missing
 from tests.support.zones import reproducible
 

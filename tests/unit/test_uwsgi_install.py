@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import rollsafe.uwsgi
-from rollsafe import maintenance_thread
+from rollsafe._backups import maintenance_thread
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rollsafe._files.places import Place, is_root, place_of
+from rollsafe._live.lock_handles import NOTE_BYTES
+from rollsafe._live.note import parse_note
 from rollsafe.errors import LogFileError
-from rollsafe.lock_handles import NOTE_BYTES
-from rollsafe.note import parse_note
-from rollsafe.places import Place, is_root, place_of
 from rollsafe.tools.catalog import Log
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
+from rollsafe._backups.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
+from rollsafe._files.lock_files import live_name_of, lock_path
+from rollsafe._files.places import kind_of
+from rollsafe._live.note import Note, read_note
+from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.lock_files import live_name_of, lock_path
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
-from rollsafe.note import Note, read_note
-from rollsafe.places import kind_of
 from rollsafe.schedule import Interval, Schedule
-from rollsafe.settings import Settings
 
 # Patterns of the default suffixes of each `when`, the most precise first; see `schedule`.
 _SHAPES = {

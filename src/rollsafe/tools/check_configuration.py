@@ -124,7 +124,7 @@ def check_flags(config: ServerConfig) -> Iterator[Finding]:
 def _replaced_outputs(config: ServerConfig) -> Iterator[Finding]:
     """Find the flags whose handlers the logging configuration replaces without one for the same output.
 
-    The running server reports the same about its handlers; see `rollsafe.flags`.
+    The running server reports the same about its handlers; see `flags`.
     """
     server = config.server
     captures = server.capture_output and server.errorlog != "-"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from rollsafe.lock_files import lock_path
-from rollsafe.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
-from rollsafe.renames import is_mount_point
+from rollsafe._files.lock_files import lock_path
+from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe._files.renames import is_mount_point
 from rollsafe.tools import trials
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
 from rollsafe.tools.trials import TrialFailed, User, tried_as, user_name

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollsafe._options import OPTIONS, PRESET
+from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
-from rollsafe.settings import Settings
 from rollsafe.tools.ini_logging import as_dictionary
 
 ROOT = "root"

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
-from rollsafe.settings import Settings
+from rollsafe._settings import Settings
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.trials import User
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import FileIO
 
+from rollsafe._backups.names import ROLLED_EXTENSION
+from rollsafe._files.identity import Identity, identity_of
+from rollsafe._live.note import noted_identity, read_note
+from rollsafe._live.timing import GRACE_S, LATE_S, LEASE_S
 from rollsafe.errors import LogFileError
-from rollsafe.identity import Identity, identity_of
-from rollsafe.names import ROLLED_EXTENSION
-from rollsafe.note import noted_identity, read_note
-from rollsafe.timing import GRACE_S, LATE_S, LEASE_S
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log

@@ -18,9 +18,9 @@ from contextlib import suppress
 from math import inf
 from typing import BinaryIO
 
-from rollsafe.identity import Identity, identity_of
-from rollsafe.names import EXTENSIONS, ROLLED_EXTENSION
-from rollsafe.settings import Settings
+from rollsafe._backups.names import EXTENSIONS, ROLLED_EXTENSION
+from rollsafe._files.identity import Identity, identity_of
+from rollsafe._settings import Settings
 from rollsafe.tools.catalog import Log, LogFile, reread
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock, zone_named

@@ -11,18 +11,18 @@ import os
 import time
 from collections.abc import Callable
 
+from rollsafe._backups.excess import Excess, find_excess, inventory_of, size_of
+from rollsafe._backups.failures import Failures
+from rollsafe._backups.listing import Listing
+from rollsafe._backups.maintenance_pass import MaintenancePass
+from rollsafe._backups.names import Names, recognisers_of
+from rollsafe._backups.ownership import other_owner
+from rollsafe._backups.quiet import QuietFiles
+from rollsafe._backups.retention import Limits, Removal
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
-from rollsafe.excess import Excess, find_excess, inventory_of, size_of
-from rollsafe.failures import Failures
-from rollsafe.listing import Listing
-from rollsafe.lock_handles import MAINTENANCE_BYTE
 from rollsafe.locks import FileLock
-from rollsafe.maintenance_pass import MaintenancePass
-from rollsafe.names import Names, recognisers_of
-from rollsafe.ownership import other_owner
-from rollsafe.quiet import QuietFiles
-from rollsafe.retention import Limits, Removal
-from rollsafe.settings import Settings
 from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
 

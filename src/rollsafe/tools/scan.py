@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import IO, Any
 
+from rollsafe._lines.stamps import STAMP
 from rollsafe.schedule import Interval
-from rollsafe.stamps import STAMP
 from rollsafe.tools.catalog import LogFile
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock

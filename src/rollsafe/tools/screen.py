@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rollsafe.retention import Limits, Removal
-from rollsafe.settings import Settings
+from rollsafe._backups.retention import Limits, Removal
+from rollsafe._settings import Settings
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.findings import ERROR, LEVELS, OK, WARNING
 from rollsafe.tools.findings import Finding as CheckFinding

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 
-from rollsafe.identity import Identity, identity_of
+from rollsafe._files.identity import Identity, identity_of
 
 _CHUNK = 1 << 20
 # Bytes of one file that are held in memory, unless one line is longer.

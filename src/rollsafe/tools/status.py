@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rollsafe._backups.names import ROLLED_EXTENSION
+from rollsafe._files.identity import Identity, identity_of
+from rollsafe._files.places import open_file
+from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError
-from rollsafe.identity import Identity, identity_of
-from rollsafe.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
-from rollsafe.names import ROLLED_EXTENSION
-from rollsafe.places import open_file
-from rollsafe.settings import Settings
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.prune import limits_of, removals, uncertain
 from rollsafe.tools.words import printable

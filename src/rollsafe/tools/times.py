@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
-from rollsafe.durations import SPAN, UNITS, seconds_of
+from rollsafe._durations import SPAN, UNITS, seconds_of
+from rollsafe._settings import UNNAMED
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval
-from rollsafe.settings import UNNAMED
 
 # ISO 8601 and the form of logging's asctime: 2026-11-25 16:14:00,123, with or without offset.
 _ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|[+-]\d\d:?\d\d)\b)?")

@@ -24,8 +24,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from rollsafe._files.renames import is_mount_point, try_rename
 from rollsafe.locks import FileLock
-from rollsafe.renames import is_mount_point, try_rename
 
 PROCESSES = 4
 _LINES = 60

@@ -18,11 +18,11 @@ from enum import Enum, auto
 from math import inf
 from typing import Any
 
+from rollsafe._backups.names import ROLLED_EXTENSION
+from rollsafe._lines.stamps import birth_of
+from rollsafe._settings import Settings
 from rollsafe.errors import LogFileError
-from rollsafe.names import ROLLED_EXTENSION
 from rollsafe.schedule import Interval
-from rollsafe.settings import Settings
-from rollsafe.stamps import birth_of
 from rollsafe.tools.catalog import Log, LogFile
 from rollsafe.tools.lines import Snapshot, clock_of, open_now
 from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, Times, scan

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.settings import Settings
+from rollsafe._settings import Settings
 from rollsafe.tools.check_directories import check_clock, check_file_system
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
 from tests.support.faulty_fs import mounted

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe.settings import Settings
+from rollsafe._settings import Settings
 from rollsafe.tools import trials
 from rollsafe.tools.check_directories import check_permissions, check_rollover
 from rollsafe.tools.findings import ERROR, OK, WARNING, Target

@@ -1,0 +1,1 @@
+"""The backups: what happens to a file after its rollover."""

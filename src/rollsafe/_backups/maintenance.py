@@ -1,0 +1,208 @@
+"""When a handler maintains its backups: at its start, after a rollover, and again after a failure; one pass at a time.
+
+One thread of the process does it for all its handlers (`maintenance_thread`). For each log, one process
+does it at a time (`election`); another one takes over if that process ends.
+
+The application's functions may raise anything. Not even a `handleError` that raises ends the thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from math import inf
+
+from rollsafe._backups.attempts import IsElected, NotElected
+from rollsafe._backups.background import Ending
+from rollsafe._backups.codecs import Codec
+from rollsafe._backups.duties import Duties, Maintained
+from rollsafe._backups.election import PAUSE_S, Election
+from rollsafe._backups.excess import find_excess
+from rollsafe._backups.failures import Failures
+from rollsafe._backups.held_files import HeldFiles
+from rollsafe._backups.ledger import Ledger
+from rollsafe._backups.listing import Listing
+from rollsafe._backups.maintenance_pass import MaintenancePass
+from rollsafe._backups.maintenance_thread import join, thread_of_this_process
+from rollsafe._backups.naming import BackupNaming
+from rollsafe._backups.quiet import QuietFiles
+from rollsafe._live.reports import Reports
+from rollsafe.locks import FileLock
+
+
+class Maintenance:
+    """The maintenance of the backups of one handler.
+
+    Args:
+        handler: The handler.
+        naming: The names of its backups.
+        reports: Takes what could not be done.
+        codec: How its backups are compressed, None if they are not.
+        lock_path: The lock file of its log.
+
+    Attributes:
+        duties: What the handler wants done.
+        held_files: The files that the handler has open.
+    """
+
+    def __init__(
+        self, handler: Maintained, naming: BackupNaming, reports: Reports, codec: Codec | None, lock_path: str
+    ) -> None:
+        self._handler = handler
+        self._naming = naming
+        self.duties = Duties(handler, naming, reports, codec)
+        self._lock_path = lock_path
+        self._quiet = QuietFiles()
+        self._failures = Failures()
+        self._was_disowned = False
+        self.reset()
+        join(self)
+
+    def reset(self) -> None:
+        """Begin anew, in a new process."""
+        self._election = Election(self._lock_path)
+        self._is_starting = True
+        self._is_called = False
+        self._has_work = False
+        self._next_step_at = inf
+        self.held_files = HeldFiles(self._handler, self.duties, self._lock_path)
+
+    # For the thread.
+
+    @property
+    def due(self) -> float:
+        """When to make a step; seconds of the monotonic clock, infinity for never."""
+        # In this order: a step sets `_next_step_at` to 0 before it clears `_is_called`.
+        return 0.0 if self._is_called else self._next_step_at
+
+    @property
+    def is_waiting_for_election(self) -> bool:
+        """Whether another process does the work."""
+        return self._election.is_lost
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do, and nothing is being done."""
+        return self.due == inf
+
+    def step(self) -> None:
+        """Do what can be done now, and set `due`; only the thread calls this."""
+        self._next_step_at = 0.0
+        # A call from now on leads to another step.
+        self._is_called = False
+        next_step_at = inf
+        try:
+            next_step_at = self._step()
+        except Ending:
+            pass  # Another process goes on.
+        except BaseException as error:  # an application's function may raise anything
+            self.duties.report(f"maintenance of the backups beside {self._lock_path} has failed", error)
+        finally:
+            if next_step_at == inf:
+                self._election.end()
+            self._next_step_at = next_step_at
+
+    # For the handler.
+
+    def leased(self) -> None:
+        """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
+        thread = thread_of_this_process()
+        is_starting, self._is_starting = self._is_starting, False
+        if is_starting and self.duties.after_rollover():
+            self.wake()
+        if self.held_files.start_looks():
+            thread.call(self)
+        if time.monotonic() >= min(self._failures.retry_at, self._quiet.clock_believed_at):
+            self.wake()
+
+    def rolled(self) -> None:
+        """This process has rolled a file over."""
+        if self.duties.after_rollover():
+            self.wake()
+
+    def rolled_by_another(self) -> None:
+        """Another process has rolled a file over: see to it that its backup is finished, even if that process ends."""
+        if self.duties.with_new_backup():
+            self.stand_by()
+
+    def opened_part(self) -> None:
+        """This process has opened a backup, or made one, for a late line."""
+        if self.duties.with_new_backup():
+            self.wake()
+
+    def closed(self) -> None:
+        """The handler has no file open any more."""
+        self.held_files.stop_looks()
+        thread_of_this_process().alarm()
+
+    def wake(self) -> None:
+        """Have a pass made soon; returns at once."""
+        thread = thread_of_this_process()
+        self._has_work = True
+        self._is_called = True
+        thread.call(self)
+
+    def stand_by(self) -> None:
+        """Have the pass of another process completed, if that process ends before its end; returns at once."""
+        thread = thread_of_this_process()
+        self._is_called = True
+        thread.call(self)
+
+    def expired(self, listings: Sequence[Listing] | None = None) -> list[str]:
+        """The paths of the files that exceed the limits, oldest first."""
+        limits = self.duties.limits()
+        if not limits.any:
+            return []
+        listings = self.duties.listings() if listings is None else listings
+        return find_excess(listings, self._naming.recognisers(), limits, self._quiet).paths
+
+    # A step.
+
+    def _step(self) -> float:
+        """Take part in the election, and make a pass; when to make the next step."""
+        if not self._election.is_won:
+            if not self._election.try_to_win():
+                return time.monotonic() + self._election.next_pause()
+            if not self._has_work and not self._is_unfinished():
+                return inf
+        self._has_work = False
+        try:
+            wait = self.make_pass(self._election.is_still_won)
+        except NotElected:
+            # Perhaps no other process has the lock now, because its file was removed. So take part in the next
+            # election, and do the rest then.
+            self._election.end()
+            self._has_work = True
+            return time.monotonic() + PAUSE_S
+        return inf if wait is None else time.monotonic() + wait
+
+    def make_pass(self, is_elected: IsElected = lambda: True) -> float | None:
+        """Remove expired backups and finish new ones, as far as that can be done now; seconds until the next pass."""
+        if self._is_disowned():
+            return None
+        listings = self.duties.listings()
+        if self.duties.removes_more():
+            expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
+        else:
+            expired = self.expired(listings)
+        maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self.duties.report, is_elected)
+        # A lock of its own: `close` releases the one that the handler holds.
+        with closing(FileLock(self._lock_path)) as lock:
+            maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired)
+        self._failures.end_pass()
+        return maintenance_pass.wait
+
+    def _is_disowned(self) -> bool:
+        """Whether the backups are another log's by now, which is reported once; see `ownership`."""
+        owner = self._naming.other_owner()
+        if owner is not None and not self._was_disowned:
+            sentence = f"the backups that {self._lock_path} is for are those of {owner!r} too, and are left alone"
+            self.duties.report(f"{sentence}; give each log an archive_dir or a name of its own", None)
+        self._was_disowned = owner is not None
+        return self._was_disowned
+
+    def _is_unfinished(self) -> bool:
+        """Whether a killed process has left something to do."""
+        return any(listing.is_unfinished(self.duties.codec is not None) for listing in self.duties.listings())

@@ -1,0 +1,286 @@
+"""The thread that maintains the backups of all handlers of one process.
+
+It lives as long as there is something to do, or a file to be closed at the next boundary. Unless it is at work, it ends
+for each fork, and it ends at the exit of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from math import inf
+from typing import Final, Protocol
+
+from rollsafe._backups.background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
+from rollsafe._backups.held_files import HeldFiles
+from rollsafe._live.timing import GRACE_S, LEASE_S
+
+# Seconds that an exit waits for work that can begin, and for work that has begun.
+_EXIT_BEGIN_S: Final = LEASE_S + GRACE_S + 0.5
+_EXIT_END_S: Final = 5.0
+_EXIT_PAUSE_S: Final = 0.005
+# The most seconds that an exit, and a fork, wait for the thread to end.
+_END_AT_EXIT_S: Final = 1.0
+_END_AT_FORK_S: Final = 0.1
+
+
+class Member(Protocol):
+    """The maintenance of one handler, as the thread sees it."""
+
+    @property
+    def held_files(self) -> HeldFiles:
+        """The files that the handler has open."""
+
+    @property
+    def due(self) -> float:
+        """When to make a step; seconds of the monotonic clock, infinity for never."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do, and nothing is being done."""
+
+    @property
+    def is_waiting_for_election(self) -> bool:
+        """Whether another process does the work."""
+
+    def reset(self) -> None:
+        """Begin anew, in a new process."""
+
+    def step(self) -> None:
+        """Do what can be done now, and set `due`."""
+
+
+class MaintenanceThread:
+    """The thread of one process.
+
+    It shares with other threads only single stores and two locks of the operating system, whatever has become of those
+    of `threading`. It holds the first lock as long as it lives, and sleeps on the second one. The thread itself takes
+    the first lock: if the caller took it before it starts the thread, a signal handler that raises in between would
+    leave the lock taken and no thread to release it.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._life = new_lock()
+        self._alarm = new_lock()
+        self._alarm.acquire()
+        self._starter = 0
+        self._starting: list[bool] = []
+        self._thread: threading.Thread | None = None
+        # Strong references: an application may drop a handler without `close` while there is something to do for it.
+        self._called: set[Member] = set()
+        self._steps = 0  # odd while a step is made
+        self._is_paused = False
+        self._has_finished = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a thread, or one that is about to begin."""
+        # In this order: the thread takes the lock before it clears `_starting`.
+        return bool(self._starting) or self._life.locked()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a step is made."""
+        return self._steps % 2 == 1
+
+    def call(self, member: Member) -> None:
+        """Have a step made soon."""
+        if self.pid == _threadless_pid:
+            return
+        self._called.add(member)
+        self._start()
+        self.alarm()
+
+    def alarm(self) -> None:
+        """Wake the thread, if it is alive, to see whether there is anything to do."""
+        # The lock is free if the thread is about to look anyway.
+        with suppress(RuntimeError):
+            self._alarm.release()
+
+    def pause(self) -> None:
+        """End the thread, unless it is at work; `resume` starts one again."""
+        self._is_paused = True
+        self._end(_END_AT_FORK_S)
+
+    def resume(self) -> None:
+        """Start a thread again, if there is something to do."""
+        self._is_paused = False
+        if self._called or self._next_due() < inf:
+            self._start()
+
+    def finish(self) -> None:
+        """At the exit of the process, wait for the work that has begun or can begin at once, but only for seconds.
+
+        Without this wait, short-lived processes would never maintain their backups. It does not wait for the work of
+        another process. Then the thread ends, because an interpreter within a process aborts the process if one is left
+        (Py_EndInterpreter).
+        """
+        hurry()
+        # A user who interrupts a program that is ending does not want to wait.
+        with suppress(KeyboardInterrupt):
+            self._wait_for_work()
+        self._has_finished = True
+        break_off()
+        self._end(_END_AT_EXIT_S)
+
+    def _wait_for_work(self) -> None:
+        """Wait while this process does something, or can do something soon."""
+        begin, end = time.monotonic() + _EXIT_BEGIN_S, time.monotonic() + _EXIT_END_S
+        while self.is_alive and time.monotonic() < end:
+            # Asked before `due`: a step that begins after this look sets `due` to 0.
+            is_at_work = self.is_at_work
+            waits = [member.due for member in _living_members() if not member.is_waiting_for_election]
+            if not is_at_work and min(waits, default=inf) > begin:
+                return
+            sleep(_EXIT_PAUSE_S)
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether the thread is to make no further step."""
+        return self._is_paused or self._has_finished
+
+    def _end(self, seconds: float) -> None:
+        """Have the thread end, and wait for that, but no longer than `seconds`."""
+        self.alarm()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def _start(self) -> None:
+        """Start the thread, unless there is one."""
+        if self._is_to_end or self.is_alive:
+            return
+        try:
+            self._starting.append(True)
+            if not self._starter:
+                # Not when this module is imported: a process of multiprocessing forgets, when it begins, all that was
+                # registered before.
+                _finish_with_multiprocessing()
+            self._starter = threading.get_native_id()
+            self._thread = start_thread(self._run, "rollsafe-maintenance")
+        except RuntimeError:
+            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
+            self._starting.clear()
+        except BaseException:
+            # A signal handler has raised. If the thread runs all the same, the next one ends at once.
+            self._starting.clear()
+            raise
+
+    def _run(self) -> None:
+        """Serve the members until nothing is left to do."""
+        is_alive = self._life.acquire(False)
+        self._starting.clear()
+        if not is_alive:
+            return
+        try:
+            lower_priority(self._starter)
+            while is_alive:
+                wait = self._serve_members()
+                if wait < inf and not self._is_to_end:
+                    self._alarm.acquire(True, wait)
+                    continue
+                is_alive = False
+                self._life.release()
+                # A caller that came before the release has found the thread alive, and started none.
+                is_alive = not self._is_to_end and self._next_due() < inf and self._life.acquire(False)
+        finally:
+            if is_alive:
+                # An exception shows a fault of ours. The next call starts a new thread.
+                self._life.release()
+
+    def _serve_members(self) -> float:
+        """Do what is due; seconds until something is due again, infinity for never."""
+        for member in sorted(_living_members(), key=lambda member: member.due):
+            if self._is_to_end:
+                break
+            if member.due <= time.monotonic():
+                self._steps += 1
+                member.step()
+                self._steps += 1
+            if member.held_files.want_a_look:
+                member.held_files.look()
+            if member.is_idle:
+                self._called.discard(member)
+                if not member.is_idle:  # It was called in between.
+                    self._called.add(member)
+        next_due = self._next_due()
+        return next_due if next_due == inf else max(next_due - time.monotonic(), 0.0)
+
+    def _next_due(self) -> float:
+        """When something is due again; seconds of the monotonic clock."""
+        return min((min(member.due, member.held_files.look_at) for member in _living_members()), default=inf)
+
+
+# All members of this process, by weak references: the thread must not keep a handler that the application has dropped.
+_members: list[weakref.ref[Member]] = []
+_thread = MaintenanceThread()
+# The process in which no thread may start, if there is one.
+_threadless_pid: int | None = None
+
+
+def join(member: Member) -> None:
+    """Have the thread serve a member as long as there are references to it."""
+    _members.append(weakref.ref(member))
+
+
+def forbid_thread(wanted: bool) -> None:
+    """Let no thread start in this process, though in those that it forks; if that is not wanted, allow it again."""
+    global _threadless_pid
+    _threadless_pid = os.getpid() if wanted else None
+
+
+def thread_of_this_process() -> MaintenanceThread:
+    """The thread; after a fork, which C code may have made without Python's hooks, a new one."""
+    global _thread
+    if _thread.pid != os.getpid():
+        _thread = MaintenanceThread()
+        # The parent does what it was asked to do.
+        for member in _living_members():
+            member.reset()
+    return _thread
+
+
+def _living_members() -> list[Member]:
+    """The members that are still referenced."""
+    found = [(reference, reference()) for reference in _members[:]]
+    for reference, member in found:
+        if member is None:
+            with suppress(ValueError):
+                _members.remove(reference)
+    return [member for _, member in found if member is not None]
+
+
+def _finish_with_multiprocessing() -> None:
+    """Have the exit of a process of `multiprocessing` do what any exit does; a forked one ends by os._exit."""
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        # After its own children have ended.
+        util.Finalize(None, _finish, exitpriority=-100)
+
+
+def _finish() -> None:
+    """At the exit of the interpreter, before `logging` closes the handlers."""
+    if _thread.pid == os.getpid():
+        _thread.finish()
+
+
+def _pause() -> None:
+    """Before a fork: the child could inherit a lock that the thread holds; and Python 3.12 warns of threads."""
+    if _thread.pid == os.getpid() and not _thread.is_at_work:
+        _thread.pause()
+
+
+def _resume() -> None:
+    """In the parent, after a fork. Early 3.13 and 3.14 count the threads only now, and warn of ours (gh-137109)."""
+    if _thread.pid == os.getpid():
+        _thread.resume()
+
+
+atexit.register(_finish)
+os.register_at_fork(before=_pause, after_in_parent=_resume)

@@ -1,0 +1,1 @@
+"""Files as file systems, other users and other hosts treat them."""

@@ -1,0 +1,435 @@
+"""The slow path of a line: all that one write(2) under a lease cannot do.
+
+A line takes it at a boundary, after the end of a lease, if its write was cut short or took too long, and if it may
+stand behind a fragment. It waits in `PendingLines` until it is known to be whole in the file of its interval.
+
+    `take`           finds out what became of a line that was written, or queues it
+    `write_pending`  renews the lease (`Renewal`), then writes all lines that wait: each by `_place_first`, or, if other
+                     hosts write the file too, many at once by `_append_waiting`
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import threading
+import time
+from math import inf
+from typing import Any, Protocol
+
+from rollsafe._backups.naming import BackupNaming
+from rollsafe._lines.encoder import LineEncoder, own_record, without_arguments
+from rollsafe._live.bounded_lock import LockBusy
+from rollsafe._live.events import count_event
+from rollsafe._live.live_file import LiveFile
+from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
+from rollsafe._live.pending import PendingLines
+from rollsafe._live.renewal import Renewal
+from rollsafe._live.reports import Reports
+from rollsafe._live.shared import LiveFileMoved, NoPart
+from rollsafe.schedule import Interval
+
+# Seconds between attempts to write while writing fails.
+RETRY_S = 0.25
+# Bytes of memory for the lines that wait meanwhile.
+PENDING_BYTES = 1 << 20
+# The most lines that are written to a shared file while the lock is held once.
+LINES_PER_LOCK = 1000
+# How often one line follows a shared live file that other hosts roll before it waits.
+_MOVES = 3
+# How often one line is written again because it stands behind a fragment, before it begins with a newline.
+_GLUED = 3
+
+# Looked up now, because modules are taken apart while the interpreter ends.
+_is_finalizing = sys.is_finalizing
+_monotonic = time.monotonic
+
+
+class Writing(Protocol):
+    """The handler, as the slow path sees it."""
+
+    stream: Any
+    maxBytes: int
+    _file: OpenFile
+
+    @property
+    def baseFilename(self) -> str:
+        """The path of the live file."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report the exception that is being handled."""
+
+
+class Writer:
+    """The slow path of one handler. The handler's lock is held by the thread that calls it.
+
+    Args:
+        handler: Whose lines they are.
+        encoder: Makes the lines of the handler's own.
+        naming: Tells the interval of a late line.
+        live: The live file.
+        renewal: Renews its lease.
+        reports: Takes what was refused.
+
+    Attributes:
+        pending: The lines that wait.
+    """
+
+    def __init__(
+        self,
+        handler: Writing,
+        encoder: LineEncoder,
+        naming: BackupNaming,
+        live: LiveFile,
+        renewal: Renewal,
+        reports: Reports,
+    ) -> None:
+        self.pending = PendingLines(PENDING_BYTES)
+        self._handler = handler
+        self._encoder = encoder
+        self._naming = naming
+        self._live = live
+        self._renewal = renewal
+        self._reports = reports
+        self._pid = os.getpid()
+        # Process and thread that are at work here. A signal handler of that thread may log, and come here again.
+        self._owner: tuple[int, int] | None = None
+
+    def take(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
+        """Find out what became of a line that was written, or queue one that was not; then write all queued lines.
+
+        Args:
+            record: The record of the line.
+            line: The whole line, with its end.
+            file: The file that it was to be written into.
+            written: The bytes that were written, None if the write was refused or not tried.
+        """
+        if _is_finalizing():
+            if written != len(line):
+                self.pending.add(line, record.created)
+            self.write_pending(record)
+            return
+        self.check_pid()
+        me = (os.getpid(), threading.get_ident())
+        # A signal handler that logs inside the slow path only queues its line. The interrupted call writes it.
+        is_nested = self._owner == me
+        self._owner = me
+        waits = False
+        try:
+            rest = line if written is None else self._unwritten(file, line, written)
+            if rest or not self._live.keeps(file) or self._blank_if_glued(file, line):
+                waits = self._queue(rest or line, record.created)
+        except BaseException as error:
+            # The application's namer has raised, or a signal handler, perhaps before the line was queued.
+            if not self.pending.holds(line) and not (written is not None and file.has_written(line)):
+                waits = self._queue(line, record.created)
+            if not isinstance(error, Exception):
+                self._handler._file.expire_lease()
+                raise
+            self._handler.handleError(without_arguments(record))
+        finally:
+            if not is_nested:
+                self._owner = None
+        if not is_nested:
+            self.write_pending(record)
+        if waits and self.pending.failing:
+            count_event("spilled", self._handler.baseFilename)
+
+    def _queue(self, line: bytes, created: float) -> bool:
+        """Have a line wait to be written; False if it does not fit."""
+        if self.pending.add(line, created):
+            return True
+        count_event("dropped", self._handler.baseFilename)
+        return False
+
+    def write_pending(self, record: logging.LogRecord, *, now: bool = False) -> None:
+        """Renew the lease and write the lines that wait; RETRY_S seconds after a failure at the earliest, or `now`."""
+        if _is_finalizing():
+            self._write_at_the_end(record)
+            return
+        moves = 0
+        refused: object = None
+        interruption: Exception | None = None
+        while self.pending.waits and (now or not self.pending.failing or _monotonic() >= self.pending.retry_at):
+            self._owner = (os.getpid(), threading.get_ident())
+            try:
+                self._renewal.renew(record, self.pending)
+                self._queue_reports()
+                self._write_all()
+            except Exception as error:
+                # If other code has closed the file (uWSGI's spooler was seen to do it), open the path again at once.
+                file = self._handler._file
+                moved = isinstance(error, LiveFileMoved) or (file is not NOWHERE and not file.is_open())
+                # An exception of a signal handler is no failure of the write either.
+                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPart | NoRoom):
+                    interruption = error
+                if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                    # Go on as long as another file is full, or another line waits.
+                    before = refused
+                    refused = self._live.rollover.file_limit.reached, tuple(self.pending.lines)[:1]
+                    if refused != before:
+                        continue
+                moves += 1
+                if moves > _MOVES or not (moved or interruption is error):
+                    self._fail(record)
+                    return
+                if moved:
+                    self._live.retire()
+            except BaseException:
+                # The next line writes those that wait.
+                self._handler._file.expire_lease()
+                raise
+            finally:
+                # A signal handler may have queued a line until here: hence the loop.
+                self._owner = None
+        if interruption is not None:
+            path = self._handler.baseFilename
+            self._reports.report(f"an exception interrupted the writing of lines to {path}", interruption)
+
+    def flush(self) -> None:
+        """Try to write the lines that wait."""
+        self.check_pid()
+        if self._owner is None:
+            self._flush_stream()
+            self._queue_reports()
+            self.write_pending(own_record("rollsafe could not write the lines that wait"), now=True)
+
+    def is_interrupted(self) -> bool:
+        """Whether this call is a signal handler's, inside the slow path of the same thread."""
+        return self._owner == (os.getpid(), threading.get_ident())
+
+    def report_waiting(self) -> None:
+        """Report the lines that an exit would lose now."""
+        if self.pending.waits:
+            waiting = f"{len(self.pending.lines) + self.pending.dropped} lines for {self._handler.baseFilename}"
+            self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
+
+    def close_rolled_files(self) -> bool:
+        """Close files that were rolled; whether a file is still open.
+
+        Called by the thread of the maintenance, with the handler's lock.
+        """
+        if self._owner is None:
+            self.check_pid()
+            self._live.close_rolled_files()
+        return self._live.is_holding()
+
+    def check_pid(self) -> None:
+        """After a fork: the parent writes the lines that waited in it."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._owner = None
+            self.pending = PendingLines(PENDING_BYTES)
+            self._reports.drop_unseen()
+            self._live.after_fork()
+
+    def _flush_stream(self) -> None:
+        """Write the text that waits in `stream` for the end of its line, or in a text file that was assigned to it."""
+        stream = self._handler.stream
+        if stream is None or stream.closed:
+            return
+        try:
+            stream.flush()
+        except Exception as error:
+            if stream.closed:
+                # A signal handler that closes the handler (gunicorn's USR1) came in between, and has flushed it.
+                return
+            path = self._handler.baseFilename
+            self._reports.report(f"text that was written to the stream of {path} is lost", error)
+
+    def _write_at_the_end(self, record: logging.LogRecord) -> None:
+        """Append the lines that wait to the live file, whatever their interval, while the interpreter ends.
+
+        A line that is logged in `__del__` then cannot take the slow path: modules cannot be imported, time zones are
+        destroyed (SIGSEGV was seen), and a daemon thread may be stopped for good while it holds a lock in memory.
+        """
+        try:
+            while self.pending.lines:
+                entry = self.pending.lines[0]
+                self._live.rollover.append_at_the_end(entry[0])
+                self.pending.remove(entry)
+        except Exception:
+            self._handler.handleError(without_arguments(record))
+
+    def _queue_reports(self) -> None:
+        """Queue the reports that no one could see as lines of the log."""
+        while (report := self._reports.take_unseen()) is not None:
+            self.pending.add(self._encoder.own_line(report), time.time())
+
+    def _write_all(self) -> None:
+        """Write the lines that wait, oldest first; after an error the rest waits on."""
+        pending = self.pending
+        is_first = True
+        while pending.lines:
+            if not is_first and not self._handler._file.fits(len(pending.lines[0][0])):
+                # The rest after one more rollover.
+                return
+            is_first = False
+            if self._handler._file.shared:
+                self._append_waiting()
+                continue
+            self._place_first()
+        if pending.dropped:
+            dropped = pending.dropped
+            line = self._encoder.own_line(f"{dropped} lines were dropped because the log could not be written")
+            if self._handler._file.shared:
+                if not self._append_shared([line], None):
+                    path = self._handler.baseFilename
+                    raise OSError(errno.ENOSPC, "the count of dropped lines was not written", path)
+            else:
+                pending.put_first(line, time.time())
+                pending.dropped -= dropped
+                self._place_first()
+        pending.recovered()
+
+    def _place_first(self) -> None:
+        """Write the line that waits first into the file of its interval; it waits on unless it is there.
+
+        Raises:
+            OSError: It could not be written, or not wholly.
+        """
+        pending = self.pending
+        entry = pending.lines[0]
+        line, created = entry
+        file = self._live.file_of(created)
+        end = self._encoder.end
+        text, before = line, file.end_of_written()
+        try:
+            # The last attempt begins with a newline of its own, as another program may print without newlines.
+            for start in (*[b""] * _GLUED, end):
+                file.blank_left()
+                # Twice, because only the write after a short one raises the cause: a full disk, or a full file.
+                for _ in range(2):
+                    text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
+                    # The renewal has made room, if it could: no bound for this line.
+                    written = file.append(text) if self._handler.maxBytes else file.write(text)
+                    rest = self._unwritten(file, text, written)
+                    if not rest or file.interval is None:
+                        break
+                if rest:
+                    if file.interval is None:
+                        pending.remove(entry)
+                        pending.put_first(rest, created)
+                    sentence = f"only {written} of {len(text)} bytes were written"
+                    raise OSError(errno.ENOSPC, sentence, self._handler.baseFilename)
+                kept = self._live.keeps(file)
+                if not kept or not self._blank_if_glued(file, line):
+                    break
+            if kept:
+                pending.remove(entry)
+        except BaseException as error:
+            # The line counts as logged, so an exception of a signal handler, before the write(2) or after it, must
+            # neither lose it nor have it written twice.
+            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                # The next one goes to another file.
+                self._live.rollover.file_limit.record(file.stream, line)
+                self._live.late.discard(file)
+                self._drop_if_too_long(error)
+            elif file.has_written(text, before):
+                pending.remove(entry)
+            raise
+        if not kept:
+            self._live.discard(file)
+
+    def _drop_if_too_long(self, error: OSError) -> None:
+        """Drop and count the line that waits first if it is longer than any file may be, as it would stop the rest."""
+        entry, limit = self.pending.lines[0], self._live.rollover.file_limit.limit
+        if 0 < limit < len(entry[0]):
+            self.pending.remove(entry)
+            self.pending.dropped += 1
+            count_event("dropped", self._handler.baseFilename)
+            sentence = f"a line of {len(entry[0])} bytes, with a limit of {limit} for a file,"
+            self._reports.report_once(sentence, error)
+
+    def _append_waiting(self) -> None:
+        """Write the oldest lines that wait, as many as belong to one file, because the lock costs more than a line.
+
+        Raises:
+            LiveFileMoved: The path names another file by now.
+            LockBusy: The lock was not free within the bound.
+            OSError: Not all could be written.
+        """
+        pending = self.pending
+        start, end, most = self._handler._file.start, inf, LINES_PER_LOCK
+        late = None
+        if pending.lines[0][1] < start:
+            try:
+                late = self._naming.interval_at(pending.lines[0][1])
+                start, end = late.start, late.end
+            except Exception as error:
+                self._reports.report_once("a late line", error)
+                start, most = -inf, 1
+        entries: list[tuple[bytes, float]] = []
+        # Of a copy, because a signal handler that logs adds to them. The first one always: its time may be no number.
+        for entry in tuple(pending.lines):
+            if len(entries) == most or (entries and not start <= entry[1] < end):
+                break
+            entries.append(entry)
+        shared_file = self._live.rollover.shared_file
+        shared_file.appended = written = 0
+        try:
+            written = self._append_shared([line for line, _ in entries], late)
+            pending.remove_all(entries[:written])
+        except BaseException as error:
+            # By the count of `shared_file`, as a signal handler may have raised before `append` returned.
+            pending.remove_all(entries[: shared_file.appended])
+            if isinstance(error, OSError) and error.errno == errno.EFBIG and pending.lines:
+                self._drop_if_too_long(error)
+            raise
+        if written < len(entries):
+            sentence = f"only {written} of {len(entries)} lines were written"
+            raise OSError(errno.ENOSPC, sentence, self._handler.baseFilename)
+
+    def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
+        """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly.
+
+        Where no such backup can be opened, they go to the live file, as late lines of a local file do.
+        """
+        append, file, end = self._live.rollover.shared_file.append, self._handler._file, self._encoder.end
+        try:
+            return append(file, lines, end, late)
+        except NoPart as error:
+            self._reports.report_once("a late line", error)
+            return append(file, lines, end)
+
+    def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
+        """The bytes of `line` that are still to be written: none, or all of them, because a fragment is blanked."""
+        while file.interval is None and written is not None and written < len(line):
+            # A pipe or terminal may take a long line in parts (write(2), EINTR); go on with the rest.
+            line = line[written:]
+            try:
+                written = file.write(line)
+            except OSError:
+                written = None
+        if written == len(line):
+            file.was_completed()
+            return b""
+        file.expire_lease()
+        if written:
+            file.was_cut_short(line[:written], self._encoder.end)
+        return line
+
+    def _blank_if_glued(self, file: OpenFile, line: bytes) -> bool:
+        """Blank a line that stands behind a fragment; True if it did, and has to be written again.
+
+        If our own lines do not end in a newline, a fragment cannot be told from a line.
+        """
+        end = self._encoder.end
+        if file.interval is None or file.stream.closed or not end.endswith(b"\n"):
+            return False
+        start = file.glued_at(line)
+        if start is None:
+            return False
+        file.expire_lease()
+        file.blank(start, line, end)
+        return not file.has(start, line)
+
+    def _fail(self, record: logging.LogRecord) -> None:
+        """Keep the lines after a failure, try again later, and report it once."""
+        self._handler._file.expire_lease()
+        self.pending.retry_at = _monotonic() + RETRY_S
+        if not self.pending.failing:
+            self.pending.failing = True
+            self._handler.handleError(without_arguments(record))
