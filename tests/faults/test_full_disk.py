@@ -20,6 +20,7 @@ import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe._backups import failures
+from rollsafe._live import bounded_lock
 from rollsafe._live.note import read_note
 from rollsafe._live.writer import PENDING_BYTES
 from tests.support.crew import Crew, WatchedHandler, suffix_of_day
@@ -148,6 +149,15 @@ class Writer:
     def _note(self, logged: int) -> None:
         """Tell the test."""
         self._shared.note(self._number, logged, self._outages, self._handler.reports, self._handler.refusals)
+
+
+LOCK_TIMEOUT_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a line wait for the lock, however long its holder is kept from running: a full disk is what is tested."""
+    monkeypatch.setattr(bounded_lock, "LOCK_WAIT_S", LOCK_TIMEOUT_S)
 
 
 @pytest.fixture(params=KINDS)

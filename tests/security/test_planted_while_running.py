@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def test_a_log_directory_that_is_swapped_for_a_link_is_not_entered(scene: Scene)
     assert (report.lost, report.doubled, report.torn) == (0, 0, 0), report
 
 
+def link_all(names: list[Path], target: Path) -> None:
+    """Make each name that is not there yet a link to `target`."""
+    for name in names:
+        # The server may make it first.
+        with suppress(FileExistsError):
+            name.symlink_to(target)
+
+
 def test_backups_drafts_and_notes_that_are_planted_are_neither_followed_nor_replaced(scene: Scene) -> None:
     """Names of backups can be foretold."""
     with Server(scene.run, scene.config("when='S', compress='gz'")) as server, Clients(server) as clients:
@@ -122,9 +131,7 @@ def test_backups_drafts_and_notes_that_are_planted_are_neither_followed_nor_repl
         newest = max(scene.logs.glob("app.log.2*"), default=None)
         minute = (newest.name if newest else "app.log.2026-01-01_00-00-00")[:-2]
         planted = [scene.logs / f"{minute}{second:02}{end}" for second in range(60) for end in (".gz", ".gz.tmp")]
-        for path in planted:
-            if not os.path.lexists(path):
-                as_user(partial(path.symlink_to, scene.secret))
+        as_user(partial(link_all, planted, scene.secret))
         clients.wait_for(more=200)
     scene.assert_untouched()
     report = audit(scene.logs / "app.log", clients.acknowledged, lambda created: "")
