@@ -384,7 +384,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return
         self._naming.set_suffix(value)
         if self._file.interval is not None:
-            self._file.interval = self._naming.interval_at(self._file.interval.start)
+            self._file.rename_interval(self._naming.interval_at(self._file.interval.start))
 
     @property
     def extMatch(self) -> re.Pattern[str]:

@@ -17,8 +17,8 @@ from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
 from rollsafe._settings import UNNAMED, Settings
 from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import logs_at
-from tests.support.clock import StandingClock
 from tests.support.logs import HOUR, boundary_ahead, log, touch, write_log
+from tests.support.servers import wait_until
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 
@@ -55,18 +55,16 @@ def test_a_zone_without_name_is_refused_only_when_intervals_are_asked_for(tmp_pa
         log.schedule()
 
 
-def test_workers_that_a_reload_ends_leave_the_new_settings_in_the_lock_file(
-    tmp_path: Path, standing_clock: StandingClock
-) -> None:
+def test_workers_that_a_reload_ends_leave_the_new_settings_in_the_lock_file(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     boundary, length = boundary_ahead()
     old, other = (SafeTimedRotatingFileHandler(live, when="S", interval=length, utc=True) for _ in range(2))
     log(other, "opens the file")
     log(old, "opens it too")
-    standing_clock.go_on(0.002)  # the time at which a handler was made is told in milliseconds
+    time.sleep(0.002)  # the time at which a handler was made is told in milliseconds
     new = SafeTimedRotatingFileHandler(live, when="MIDNIGHT", utc=True)
     log(new, "after the reload")
-    standing_clock.go_on(boundary - time.time())
+    wait_until(lambda: time.time() >= boundary, "the boundary")
     for handler, message in ((old, "rolls"), (new, "follows"), (other, "follows and ends")):
         log(handler, message)
         (told,) = logs_at([live])

@@ -30,8 +30,6 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 AHEAD = 6
 """Seconds to a boundary at least: on a busy machine, so many that its processes have all begun."""
-LONGEST_TEST = 600.0
-"""Seconds."""
 LENGTHS = range(120, 3600)
 """Seconds of the interval that begins there, so that it lasts for the whole test."""
 
@@ -45,15 +43,12 @@ def log(handler: logging.Handler, message: str, created: float | None = None) ->
     """Have `handler` handle a record of now, or of `created`; returns its time.
 
     Of now, the first line of an open file belongs to the interval of that file: on a busy machine the next second may
-    begin between the two, and the line would roll over an empty file first. Where an interval takes an hour or more,
-    every line belongs to the one that has begun: no test means to be run at the full hour.
+    begin between the two, and the line would roll over an empty file first.
     """
     if created is None:
         created = time.time()
-        if isinstance(handler, SafeTimedRotatingFileHandler):
-            is_long = handler.interval >= HOUR and created - handler.rolloverAt < LONGEST_TEST
-            if is_long or is_open_and_empty(handler):
-                created = min(created, math.nextafter(handler.rolloverAt, 0))
+        if isinstance(handler, SafeTimedRotatingFileHandler) and is_open_and_empty(handler):
+            created = min(created, math.nextafter(handler.rolloverAt, 0))
     record = logging.makeLogRecord({"msg": message, "created": created})
     handler.handle(record)
     return record.created

@@ -117,7 +117,7 @@ class LiveFile:
             handler.stream = raw_stream(handler.stream) or self._open_or_raise()
             if isinstance(handler.stream, LogStream):
                 handler.stream.serve(handler, self._encoder.encoding, self._encoder.errors)
-                handler.stream.adopted = True
+                handler.stream.adopt()
             left, handler._file = handler._file, NOWHERE
             self._retire_or_close(left)
             file = self.rollover.open(time.time(), handler.stream)

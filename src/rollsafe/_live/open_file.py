@@ -120,6 +120,10 @@ class OpenFile(AppendedFile):
         """The end of its interval, seconds since the epoch; infinity for a file that is never rolled."""
         return self.interval.end if self.interval else inf
 
+    def rename_interval(self, interval: Interval) -> None:
+        """Give its interval, which stays the same time, the suffix that the application has set."""
+        self.interval = interval
+
     def holds(self, created: float) -> bool:
         """Whether a record created at `created` belongs in this file."""
         return self.start <= created < self.end

@@ -71,7 +71,24 @@ class PendingLines:
         """Whether this very line waits."""
         return any(waiting is line for waiting, _ in tuple(self.lines))
 
-    def recovered(self) -> None:
+    def drop_first(self) -> None:
+        """Drop and count the oldest line."""
+        self.remove(self.lines[0])
+        self.dropped += 1
+
+    def put_count(self, line: bytes, created: float, dropped: int) -> None:
+        """Have a line wait first that says how many lines were dropped, and no longer count these."""
+        self.put_first(line, created)
+        self.dropped -= dropped
+
+    def record_failure(self, retry_at: float) -> bool:
+        """Note that writing has failed, and when it is tried again; True if it had not failed before."""
+        is_first = not self.failing
+        self.retry_at = retry_at
+        self.failing = True
+        return is_first
+
+    def record_success(self) -> None:
         """Note that all lines were written."""
         self.dropped = 0
         self.failing = False

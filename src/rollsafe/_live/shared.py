@@ -77,8 +77,12 @@ class SharedFile:
             with self._open_live(file) if late is None else self._open_late(late) as stream:
                 return self._write_through(stream, lines, end)
 
-        self.appended = 0
+        self.begin()
         return self._lock.run(write, self._lock.refuse)
+
+    def begin(self) -> None:
+        """Count the lines of the next `append` anew; for a caller that an exception may reach before it."""
+        self.appended = 0
 
     def _open_live(self, file: OpenFile) -> FileIO:
         """Open the live file, if the path still names `file`."""

@@ -39,6 +39,10 @@ class LogStream(FileIO):
     _handler: weakref.ref[Writing] | None = None
     _begun = ""
 
+    def adopt(self) -> None:
+        """The handler writes lines to it from now on."""
+        self.adopted = True
+
     def serve(self, handler: Writing, encoding: str, errors: str) -> None:
         """Have `handler` write the text from now on, with this encoding and error handler."""
         self.encoding, self.errors = encoding, errors

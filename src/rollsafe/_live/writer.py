@@ -279,10 +279,9 @@ class Writer:
                     path = self._handler.baseFilename
                     raise OSError(errno.ENOSPC, "the count of dropped lines was not written", path)
             else:
-                pending.put_first(line, time.time())
-                pending.dropped -= dropped
+                pending.put_count(line, time.time(), dropped)
                 self._place_first()
-        pending.recovered()
+        pending.record_success()
 
     def _place_first(self) -> None:
         """Write the line that waits first into the file of its interval; it waits on unless it is there.
@@ -337,8 +336,7 @@ class Writer:
         """Drop and count the line that waits first if it is longer than any file may be, as it would stop the rest."""
         entry, limit = self.pending.lines[0], self._live.rollover.file_limit.limit
         if 0 < limit < len(entry[0]):
-            self.pending.remove(entry)
-            self.pending.dropped += 1
+            self.pending.drop_first()
             count_event("dropped", self._handler.baseFilename)
             sentence = f"a line of {len(entry[0])} bytes, with a limit of {limit} for a file,"
             self._reports.report_once(sentence, error)
@@ -368,7 +366,8 @@ class Writer:
                 break
             entries.append(entry)
         shared_file = self._live.rollover.shared_file
-        shared_file.appended = written = 0
+        shared_file.begin()
+        written = 0
         try:
             written = self._append_shared([line for line, _ in entries], late)
             pending.remove_all(entries[:written])
@@ -429,7 +428,5 @@ class Writer:
     def _fail(self, record: logging.LogRecord) -> None:
         """Keep the lines after a failure, try again later, and report it once."""
         self._handler._file.expire_lease()
-        self.pending.retry_at = _monotonic() + RETRY_S
-        if not self.pending.failing:
-            self.pending.failing = True
+        if self.pending.record_failure(_monotonic() + RETRY_S):
             self._handler.handleError(without_arguments(record))
