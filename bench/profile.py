@@ -23,6 +23,7 @@ from types import ModuleType
 
 from bench.access import ask, cpu_of, serve
 from bench.measuring import parser_of, shuffled, write
+from rollsafe import _reports as reports
 from rollsafe import formatters, handlers, locks
 from rollsafe._backups import naming
 from rollsafe._gunicorn import access
@@ -38,7 +39,6 @@ from rollsafe._live import (
     open_file,
     pending,
     renewal,
-    reports,
     rollover,
     shared,
     streams,

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rollsafe._backups.codecs import Compress
+from rollsafe._files.lock_handles import renew_handles
 from rollsafe._gunicorn.preset_arguments import check_handlers, checked_level, checked_paths, json_formatter
 from rollsafe._gunicorn.reload import on_reload as on_reload
 from rollsafe._gunicorn.workers import hand_over_files, is_first, warn_of_faults
 from rollsafe._lines.records import needless_switches
 from rollsafe._lines.stamps import FIELD
-from rollsafe._live.lock_handles import renew_handles
 from rollsafe._options import OPTIONS
 from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter

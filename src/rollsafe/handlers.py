@@ -31,12 +31,12 @@ from rollsafe._live.fragments import IN_PAGE
 from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
 from rollsafe._live.renewal import Renewal, trusted_time
-from rollsafe._live.reports import Reports
 from rollsafe._live.rollover import NO_SPACE
 from rollsafe._live.streams import LogStream
 from rollsafe._live.writer import Writer
 from rollsafe._options import OPTIONS, Options
 from rollsafe._overrides import is_replaced, original
+from rollsafe._reports import Reports
 from rollsafe._settings import UNNAMED, Settings
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.schedule import Interval

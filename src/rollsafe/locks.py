@@ -13,8 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from rollsafe._files.lock_files import lock_mode
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE, NOTE_BYTES, ROLLOVER_BYTE, Handle, Hold, Owner, handles
 from rollsafe._files.places import place_of, resolved
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE, NOTE_BYTES, ROLLOVER_BYTE, Handle, Hold, Owner, handles
 
 _SHORTEST_PAUSE_S = 0.0002
 _LONGEST_PAUSE_S = 0.01

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from rollsafe._backups.suffixes import reader_of
+from rollsafe._suffixes import reader_of
 from rollsafe.errors import ConfigurationError
 
 _DAY: Final = 86400

@@ -19,7 +19,7 @@ from typing import Any
 
 from rollsafe._backups.maintenance_thread import forbid_thread
 from rollsafe._environment import unseen_variables
-from rollsafe._live.lock_handles import renew_handles
+from rollsafe._files.lock_handles import renew_handles
 from rollsafe.handlers import end_leases
 
 __all__ = ["install"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe._live.timing import LEASE_S
+from rollsafe._timing import LEASE_S
 from tests.support.crew import (
     LINES,
     Child,

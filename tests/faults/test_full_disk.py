@@ -20,8 +20,8 @@ import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe._backups import failures
+from rollsafe._files.note import read_note
 from rollsafe._live import bounded_lock
-from rollsafe._live.note import read_note
 from rollsafe._live.writer import PENDING_BYTES
 from tests.support.crew import Crew, WatchedHandler, suffix_of_day
 from tests.support.load import suffix_of_seconds

@@ -24,7 +24,7 @@ from typing import Literal
 import pytest
 
 from rollsafe import FileLock
-from rollsafe._live.timing import LEASE_S
+from rollsafe._timing import LEASE_S
 from tests.support.crew import (
     LINES,
     Crew,

@@ -28,9 +28,10 @@ import pytest
 from rollsafe import FileLock, SafeTimedRotatingFileHandler, formatters, schedule
 from rollsafe import _settings as settings
 from rollsafe._backups import names
+from rollsafe._files import note
 from rollsafe._files.walk import Walk
 from rollsafe._lines import formats
-from rollsafe._live import note, renewal
+from rollsafe._live import renewal
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.rollover import Rollover
 from rollsafe.schedule import Interval

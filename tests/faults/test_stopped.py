@@ -31,7 +31,7 @@ from rollsafe._lines import formats, stamps
 from rollsafe._live import pending
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.rollover import Rollover
-from rollsafe._live.timing import LEASE_S, QUIET_S
+from rollsafe._timing import LEASE_S, QUIET_S
 from tests.support.constants import set_constants
 from tests.support.crew import (
     LINES,

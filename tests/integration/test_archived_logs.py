@@ -13,7 +13,7 @@ import pytest
 
 from rollsafe import FileLock
 from rollsafe._backups import failures
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
 from tests.support.logs import (

@@ -23,7 +23,7 @@ from rollsafe._backups.ledger import Changed, Ledger, archived_since
 from rollsafe._backups.names import UNANNOUNCED_EXTENSION
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.scratch import Taken
-from rollsafe._live.note import parse_note
+from rollsafe._files.note import parse_note
 from tests.support.crew import Child, WatchedHandler
 from tests.support.logs import (
     HOUR,

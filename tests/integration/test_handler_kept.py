@@ -15,7 +15,7 @@ import pytest
 
 from rollsafe._live import bounded_lock
 from rollsafe._live.open_file import OpenFile
-from rollsafe._live.timing import GRACE_S, LEASE_S
+from rollsafe._timing import GRACE_S, LEASE_S
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew
 from tests.support.logs import Make, log, set_monotonic, suffix_of, wait_for_second_after

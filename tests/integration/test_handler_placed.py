@@ -12,7 +12,7 @@ import pytest
 
 from rollsafe._files import renames
 from rollsafe._live import renewal, rollover
-from rollsafe._live.timing import GRACE_S, LEASE_S
+from rollsafe._timing import GRACE_S, LEASE_S
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
 from tests.support.texts import Boundary, all_lines, backups

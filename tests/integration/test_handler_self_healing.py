@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe._live.timing import LEASE_S
+from rollsafe._timing import LEASE_S
 from tests.support.clock import StandingClock
 from tests.support.logs import Make, log, suffix_of
 from tests.support.texts import backups, reopen_as_gunicorn_does

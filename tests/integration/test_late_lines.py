@@ -18,7 +18,7 @@ from rollsafe._backups.file_names import fingerprint_of
 from rollsafe._backups.ledger import Ledger
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.pending import PendingLines
-from rollsafe._live.timing import QUIET_S
+from rollsafe._timing import QUIET_S
 from rollsafe.locks import FileLock
 from tests.support.crew import lock_path
 from tests.support.logs import Make, log, suffix_of, wait_for_second_after

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
-from rollsafe._live import lock_handles
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe._files import lock_handles
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from tests.support.crew import Child, Crew, WatchedHandler, lock_path
 from tests.support.logs import LINES, Make, log
 from tests.support.servers import wait_until

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from rollsafe._backups import background, codecs, failures, listing, maintenance_pass
+from rollsafe import _background as background
+from rollsafe._backups import codecs, failures, listing, maintenance_pass
 from rollsafe._backups.excess import find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
@@ -25,7 +26,7 @@ from rollsafe._backups.maintenance_pass import MaintenancePass
 from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._live import late
-from rollsafe._live.timing import QUIET_S
+from rollsafe._timing import QUIET_S
 from rollsafe.schedule import Interval
 from tests.support.crew import Crew, WatchedHandler, log_across_rollovers, wait_for_next_second
 from tests.support.load import Plan, run_load, suffix_of_seconds

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
-from rollsafe._live.note import Note, read_note
+from rollsafe._files.note import Note, read_note
 from rollsafe.tools.catalog import logs_at
 from tests.support.clock import StandingClock
 from tests.support.crew import Child, lock_path

@@ -12,7 +12,7 @@ import pytest
 
 from rollsafe import ConfigurationError
 from rollsafe._backups import failures, maintenance_pass
-from rollsafe._live.timing import QUIET_S
+from rollsafe._timing import QUIET_S
 from rollsafe.schedule import Interval
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log, read_archive, suffix_of, wait_for_second_after

@@ -13,7 +13,7 @@ import pytest
 
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe._backups.retention import Limits, Removal
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from rollsafe._settings import Settings
 from rollsafe.errors import LogFileError
 from rollsafe.tools import prune, trials

@@ -115,7 +115,7 @@ def test_an_exit_waits_for_nothing_where_another_process_does_the_work(live: Pat
 import logging, os, sys, time
 from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe._backups import maintenance_thread
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from tests.support.constants import set_constants
 
 lock = FileLock(os.path.join(os.path.dirname(sys.argv[1]), ".app.log.lock"), byte=MAINTENANCE_BYTE)

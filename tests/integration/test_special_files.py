@@ -17,8 +17,8 @@ import pytest
 
 from rollsafe import FileLock, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe._files.lock_files import lock_path
+from rollsafe._files.note import read_note
 from rollsafe._files.special_files import is_special, resolve_live_path
-from rollsafe._live.note import read_note
 from rollsafe.errors import LogFileError, NotOurs
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make

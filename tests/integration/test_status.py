@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from rollsafe._settings import Settings
 from rollsafe.locks import FileLock
 from rollsafe.tools import words

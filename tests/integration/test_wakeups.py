@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._files.lock_handles import ROLLOVER_BYTE
 from rollsafe._files.renames import rename_new
 from rollsafe._live import bounded_lock, rollover
-from rollsafe._live.lock_handles import ROLLOVER_BYTE
 from tests.support.crew import Crew, log_lines, stop_myself
 from tests.support.load import suffix_of_seconds
 from tests.support.logs import boundary_ahead

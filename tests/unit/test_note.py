@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rollsafe._files.lock_files import lock_path
-from rollsafe._live.lock_handles import NOTE_BYTES
-from rollsafe._live.note import Archived, Note, parse_note, read_note
+from rollsafe._files.lock_handles import NOTE_BYTES
+from rollsafe._files.note import Archived, Note, parse_note, read_note
 from rollsafe._settings import _CHECKS, Settings
 from rollsafe.schedule import Schedule
 

@@ -11,7 +11,7 @@ import pytest
 from rollsafe._files.identity import identity_of
 from rollsafe._live.open_file import OpenFile, State
 from rollsafe._live.streams import LogStream
-from rollsafe._live.timing import GRACE_S, LEASE_S
+from rollsafe._timing import GRACE_S, LEASE_S
 from rollsafe.schedule import Interval
 
 HOUR = Interval(3600.0, 7200.0, "1970-01-01_01", 0)

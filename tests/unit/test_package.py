@@ -12,8 +12,9 @@ from types import ModuleType
 
 import pytest
 
+from rollsafe import _suffixes as suffixes
 from rollsafe import schedule
-from rollsafe._backups import clocks, names, recognition, retention, suffixes
+from rollsafe._backups import clocks, names, recognition, retention
 from tests.support.modules import MODULES, PACKAGE
 
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
@@ -21,6 +22,8 @@ TOOLS = "tools"
 ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
 INSIDE_ADAPTERS = {"_gunicorn", "_flask"}
 """Folders whose modules only adapters and one another import."""
+FOLDERS = ("_live", "_backups", "_files")
+"""None of them imports from one before it."""
 PURE = [suffixes, schedule, names, clocks, recognition, retention]
 
 # Each module of the package, and those that it imports: neither more nor fewer. A new module gets its line here.
@@ -57,13 +60,13 @@ IMPORTS: dict[str, set[str]] = {
     },
     "gunicorn": {
         "_backups.codecs",
+        "_files.lock_handles",
         "_gunicorn.logger",
         "_gunicorn.preset_arguments",
         "_gunicorn.reload",
         "_gunicorn.workers",
         "_lines.records",
         "_lines.stamps",
-        "_live.lock_handles",
         "_options",
         "errors",
         "formatters",
@@ -71,8 +74,9 @@ IMPORTS: dict[str, set[str]] = {
         "schedule",
     },
     "metrics": {"_live.events", "errors"},
-    "uwsgi": {"_backups.maintenance_thread", "_environment", "_live.lock_handles", "handlers"},
+    "uwsgi": {"_backups.maintenance_thread", "_environment", "_files.lock_handles", "handlers"},
     "_arguments": {"_files.mounts", "_files.places", "_files.renames", "_files.special_files", "errors"},
+    "_background": set(),
     "_backups": set(),
     "_backups.archives": {
         "_backups.codecs",
@@ -91,19 +95,18 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.quiet",
         "_backups.scratch",
     },
-    "_backups.background": set(),
     "_backups.clocks": set(),
-    "_backups.codecs": {"_backups.background", "_backups.scratch", "_files.places", "errors"},
+    "_backups.codecs": {"_background", "_backups.scratch", "_files.places", "errors"},
     "_backups.duties": {
         "_backups.codecs",
         "_backups.listing",
         "_backups.names",
         "_backups.naming",
         "_backups.retention",
-        "_live.reports",
+        "_reports",
         "schedule",
     },
-    "_backups.election": {"_live.lock_handles", "locks"},
+    "_backups.election": {"_files.lock_handles", "locks"},
     "_backups.excess": {
         "_backups.listing",
         "_backups.names",
@@ -120,12 +123,12 @@ IMPORTS: dict[str, set[str]] = {
         "_files.places",
         "_files.renames",
     },
-    "_backups.held_files": {"_backups.background", "_backups.duties", "_live.timing"},
-    "_backups.ledger": {"_backups.background", "_files.identity", "_live.note", "locks"},
-    "_backups.listing": {"_backups.background", "_backups.names", "_backups.scratch"},
+    "_backups.held_files": {"_background", "_backups.duties", "_timing"},
+    "_backups.ledger": {"_background", "_files.identity", "_files.note", "locks"},
+    "_backups.listing": {"_background", "_backups.names", "_backups.scratch"},
     "_backups.maintenance": {
+        "_background",
         "_backups.attempts",
-        "_backups.background",
         "_backups.codecs",
         "_backups.duties",
         "_backups.election",
@@ -138,7 +141,7 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.maintenance_thread",
         "_backups.naming",
         "_backups.quiet",
-        "_live.reports",
+        "_reports",
         "locks",
     },
     "_backups.maintenance_pass": {
@@ -154,28 +157,29 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.quiet",
         "_backups.scratch",
         "_files.identity",
-        "_live.timing",
+        "_timing",
     },
-    "_backups.maintenance_thread": {"_backups.background", "_backups.held_files", "_live.timing"},
-    "_backups.names": {"_backups.suffixes", "schedule"},
+    "_backups.maintenance_thread": {"_background", "_backups.held_files", "_timing"},
+    "_backups.names": {"_suffixes", "schedule"},
     "_backups.naming": {"_backups.listing", "_backups.names", "_backups.ownership", "schedule"},
-    "_backups.ownership": {"_files.lock_files", "_files.places", "_live.note"},
+    "_backups.ownership": {"_files.lock_files", "_files.note", "_files.places"},
     "_backups.quiet": {"_backups.clocks", "_backups.file_names"},
     "_backups.recognition": {"_backups.clocks", "_backups.names", "_backups.retention", "_files.lock_files"},
     "_backups.retention": set(),
-    "_backups.scratch": {"_backups.background", "_files.places", "errors"},
-    "_backups.suffixes": set(),
+    "_backups.scratch": {"_background", "_files.places", "errors"},
     "_durations": set(),
     "_environment": set(),
     "_files": set(),
     "_files.identity": set(),
     "_files.lock_files": {"_files.places"},
+    "_files.lock_handles": {"_files.identity", "_files.lock_files", "_files.places", "_files.record_locks"},
     "_files.mounts": set(),
+    "_files.note": {"_files.identity", "_files.lock_files", "_files.lock_handles", "_settings", "_timing", "schedule"},
     "_files.places": {"_files.walk", "errors"},
     "_files.record_locks": {"_files.identity"},
     "_files.renames": {"_files.places"},
     "_files.special_files": {"_files.places", "_files.walk"},
-    "_files.walk": {"_backups.background", "errors"},
+    "_files.walk": {"_background", "errors"},
     "_flask": set(),
     "_flask.fields": set(),
     "_flask.files": {"_options", "handlers"},
@@ -183,8 +187,8 @@ IMPORTS: dict[str, set[str]] = {
     "_gunicorn.access": {"formatters"},
     "_gunicorn.conflicts": {
         "_files.identity",
+        "_files.note",
         "_gunicorn.wiring",
-        "_live.note",
         "_settings",
         "handlers",
         "tools.status",
@@ -216,11 +220,11 @@ IMPORTS: dict[str, set[str]] = {
     "_lines.records": {"errors"},
     "_lines.stamps": set(),
     "_live": set(),
-    "_live.bounded_lock": {"_files.lock_files", "_live.events", "_live.lock_handles", "locks"},
+    "_live.bounded_lock": {"_files.lock_files", "_files.lock_handles", "_live.events", "locks"},
     "_live.events": set(),
     "_live.file_limit": {"_files.identity", "_live.open_file"},
     "_live.fragments": set(),
-    "_live.late": {"_live.open_file", "_live.timing"},
+    "_live.late": {"_live.open_file", "_timing"},
     "_live.live_file": {
         "_backups.codecs",
         "_backups.duties",
@@ -230,13 +234,13 @@ IMPORTS: dict[str, set[str]] = {
         "_live.events",
         "_live.late",
         "_live.open_file",
-        "_live.reports",
         "_live.rollover",
         "_live.streams",
+        "_reports",
         "_settings",
         "errors",
     },
-    "_live.live_note": {"_backups.ledger", "_live.note", "_live.open_file", "locks", "schedule"},
+    "_live.live_note": {"_backups.ledger", "_files.note", "_live.open_file", "locks", "schedule"},
     "_live.live_path": {
         "_files.identity",
         "_files.places",
@@ -246,24 +250,15 @@ IMPORTS: dict[str, set[str]] = {
         "_live.streams",
         "locks",
     },
-    "_live.lock_handles": {"_files.identity", "_files.lock_files", "_files.places", "_files.record_locks"},
-    "_live.note": {
-        "_files.identity",
-        "_files.lock_files",
-        "_live.lock_handles",
-        "_live.timing",
-        "_settings",
-        "schedule",
-    },
-    "_live.open_file": {"_files.identity", "_live.fragments", "_live.streams", "_live.timing", "schedule"},
+    "_live.open_file": {"_files.identity", "_live.fragments", "_live.streams", "_timing", "schedule"},
     "_live.pending": set(),
     "_live.renewal": {"_backups.naming", "_live.live_file", "_live.open_file", "_live.pending", "_live.rollover"},
-    "_live.reports": {"_lines.encoder", "_remedies"},
     "_live.rollover": {
         "_backups.ledger",
         "_backups.names",
         "_backups.naming",
         "_files.identity",
+        "_files.note",
         "_files.places",
         "_files.renames",
         "_live.bounded_lock",
@@ -271,10 +266,9 @@ IMPORTS: dict[str, set[str]] = {
         "_live.file_limit",
         "_live.live_note",
         "_live.live_path",
-        "_live.note",
         "_live.open_file",
         "_live.shared",
-        "_live.timing",
+        "_timing",
         "schedule",
     },
     "_live.shared": {
@@ -288,7 +282,6 @@ IMPORTS: dict[str, set[str]] = {
         "schedule",
     },
     "_live.streams": set(),
-    "_live.timing": set(),
     "_live.writer": {
         "_backups.naming",
         "_lines.encoder",
@@ -298,14 +291,17 @@ IMPORTS: dict[str, set[str]] = {
         "_live.open_file",
         "_live.pending",
         "_live.renewal",
-        "_live.reports",
         "_live.shared",
+        "_reports",
         "schedule",
     },
     "_options": {"_backups.codecs", "_durations", "errors", "schedule"},
     "_overrides": set(),
     "_remedies": set(),
+    "_reports": {"_lines.encoder", "_remedies"},
     "_settings": {"_options", "errors", "schedule"},
+    "_suffixes": set(),
+    "_timing": set(),
     "errors": set(),
     "formatters": {"_lines.formats", "_lines.stamps", "_overrides", "errors"},
     "handlers": {
@@ -319,25 +315,25 @@ IMPORTS: dict[str, set[str]] = {
         "_live.live_file",
         "_live.open_file",
         "_live.renewal",
-        "_live.reports",
         "_live.rollover",
         "_live.streams",
         "_live.writer",
         "_options",
         "_overrides",
+        "_reports",
         "_settings",
         "errors",
         "schedule",
     },
-    "locks": {"_files.lock_files", "_files.places", "_live.lock_handles"},
-    "schedule": {"_backups.suffixes", "errors"},
+    "locks": {"_files.lock_files", "_files.lock_handles", "_files.places"},
+    "schedule": {"_suffixes", "errors"},
     "tools": set(),
-    "tools.authority": {"_files.places", "_live.lock_handles", "_live.note", "errors", "tools.catalog"},
+    "tools.authority": {"_files.lock_handles", "_files.note", "_files.places", "errors", "tools.catalog"},
     "tools.catalog": {
         "_backups.names",
         "_files.lock_files",
+        "_files.note",
         "_files.places",
-        "_live.note",
         "_settings",
         "errors",
         "schedule",
@@ -371,8 +367,8 @@ IMPORTS: dict[str, set[str]] = {
     "tools.follow": {
         "_backups.names",
         "_files.identity",
-        "_live.note",
-        "_live.timing",
+        "_files.note",
+        "_timing",
         "errors",
         "tools.catalog",
         "tools.lines",
@@ -401,7 +397,7 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.ownership",
         "_backups.quiet",
         "_backups.retention",
-        "_live.lock_handles",
+        "_files.lock_handles",
         "_settings",
         "errors",
         "locks",
@@ -426,8 +422,8 @@ IMPORTS: dict[str, set[str]] = {
     "tools.status": {
         "_backups.names",
         "_files.identity",
+        "_files.lock_handles",
         "_files.places",
-        "_live.lock_handles",
         "_settings",
         "errors",
         "tools.catalog",
@@ -579,6 +575,13 @@ def test_imports_have_no_cycle_and_lead_neither_into_an_adapter_nor_from_the_cor
     assert not [module for module, imported in IMPORTS.items() if imported & ADAPTERS]
     assert not [module for module in core | tools if set(map(top_of, IMPORTS[module])) & INSIDE_ADAPTERS]
     assert not [module for module in core if IMPORTS[module] & tools]
+    assert not [
+        (module, other)
+        for module in PATHS
+        for other in IMPORTS[module]
+        if {top_of(module), top_of(other)} <= set(FOLDERS)
+        and FOLDERS.index(top_of(other)) < FOLDERS.index(top_of(module))
+    ]
     settled: set[str] = set()
     while ready := {module for module, imported in IMPORTS.items() if imported <= settled} - settled:
         settled |= ready

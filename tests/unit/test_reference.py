@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import rollsafe
-from rollsafe._live.note import parse_note
+from rollsafe._files.note import parse_note
 from rollsafe._options import ENVIRONMENT
 from rollsafe._settings import Settings
 from rollsafe.gunicorn import rotating_logs

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollsafe._backups.suffixes import reader_of
+from rollsafe._suffixes import reader_of
 from rollsafe.schedule import Schedule
 from tests.support.needs import is_missing
 from tests.support.zones import reproducible

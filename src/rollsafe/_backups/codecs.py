@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from rollsafe._backups.background import Pace
+from rollsafe._background import Pace
 from rollsafe._backups.scratch import Scratch
 from rollsafe._files.places import Place
 from rollsafe.errors import ConfigurationError

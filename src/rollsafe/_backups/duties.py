@@ -16,7 +16,7 @@ from rollsafe._backups.listing import Listing
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._backups.retention import Limits
-from rollsafe._live.reports import Reports
+from rollsafe._reports import Reports
 from rollsafe.schedule import Interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from rollsafe.locks import FileLock
 
 # Seconds between attempts to take the lock: at first, and the most.

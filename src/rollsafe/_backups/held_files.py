@@ -9,9 +9,9 @@ import time
 from math import inf
 from typing import Final
 
-from rollsafe._backups.background import is_patched
+from rollsafe._background import is_patched
 from rollsafe._backups.duties import Duties, Maintained
-from rollsafe._live.timing import LEASE_S
+from rollsafe._timing import LEASE_S
 
 # The least and the most seconds between two looks: with intervals of a second, and if files are rolled for their size
 # or by hand, nothing tells the time of the next rollover.

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rollsafe._backups.background import sleep
+from rollsafe._background import sleep
 from rollsafe._files.identity import Identity
-from rollsafe._live.note import Archived, Note, noted_identity, parse_note
+from rollsafe._files.note import Archived, Note, noted_identity, parse_note
 from rollsafe.locks import FileLock
 
 # The most entries: the files that may be archived while a writer is suspended between its write and its recheck.

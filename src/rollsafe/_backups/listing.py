@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from rollsafe._backups.background import sleep
+from rollsafe._background import sleep
 from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION, Names
 from rollsafe._backups.scratch import made_for
 

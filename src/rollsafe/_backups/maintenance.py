@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from math import inf
 
+from rollsafe._background import Ending
 from rollsafe._backups.attempts import IsElected, NotElected
-from rollsafe._backups.background import Ending
 from rollsafe._backups.codecs import Codec
 from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.election import PAUSE_S, Election
@@ -28,7 +28,7 @@ from rollsafe._backups.maintenance_pass import MaintenancePass
 from rollsafe._backups.maintenance_thread import join, thread_of_this_process
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._backups.quiet import QuietFiles
-from rollsafe._live.reports import Reports
+from rollsafe._reports import Reports
 from rollsafe.locks import FileLock
 
 

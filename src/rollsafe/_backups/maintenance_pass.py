@@ -31,7 +31,7 @@ from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.scratch import clear_leftover
 from rollsafe._files.identity import identity_of
-from rollsafe._live.timing import QUIET_S, UNUSED_S
+from rollsafe._timing import QUIET_S, UNUSED_S
 
 Notify = Callable[[str], None]
 """Called with the path of a backup that is final, again and again until it returns."""

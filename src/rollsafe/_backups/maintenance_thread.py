@@ -16,9 +16,9 @@ from contextlib import suppress
 from math import inf
 from typing import Final, Protocol
 
-from rollsafe._backups.background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
+from rollsafe._background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
 from rollsafe._backups.held_files import HeldFiles
-from rollsafe._live.timing import GRACE_S, LEASE_S
+from rollsafe._timing import GRACE_S, LEASE_S
 
 # Seconds that an exit waits for work that can begin, and for work that has begun.
 _EXIT_BEGIN_S: Final = LEASE_S + GRACE_S + 0.5

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rollsafe._backups.suffixes import reader_of
+from rollsafe._suffixes import reader_of
 from rollsafe.schedule import Interval, Schedule
 
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")

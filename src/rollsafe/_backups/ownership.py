@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from rollsafe._files.lock_files import lock_path
+from rollsafe._files.note import read_note
 from rollsafe._files.places import open_directory
-from rollsafe._live.note import read_note
 
 _ATTRIBUTE = "user.rollsafe."
 # Of the name of an attribute, in bytes.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from rollsafe._backups.background import close
+from rollsafe._background import close
 from rollsafe._files.places import Place, is_root, place_of
 from rollsafe.errors import NotOurs
 

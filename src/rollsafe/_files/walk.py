@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from rollsafe._backups.background import close
+from rollsafe._background import close
 from rollsafe.errors import NotOurs
 
 # O_PATH, of Linux, needs only the permission to search the directory, as a path does (open(2)).

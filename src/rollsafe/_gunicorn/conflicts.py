@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from rollsafe._files.identity import identity_of
+from rollsafe._files.note import read_note
 from rollsafe._gunicorn.wiring import attached
-from rollsafe._live.note import read_note
 from rollsafe._settings import Settings
 from rollsafe.handlers import SafeTimedRotatingFileHandler, living_handlers
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 from rollsafe._files.lock_files import lock_path
+from rollsafe._files.lock_handles import lock_alone
 from rollsafe._live.events import count_event
-from rollsafe._live.lock_handles import lock_alone
 from rollsafe.locks import FileLock
 
 # How long a line waits for the rollover lock before it goes into the file that is open.

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final
 
 from rollsafe._live.open_file import OpenFile
-from rollsafe._live.timing import LATE_S
+from rollsafe._timing import LATE_S
 
 # At a boundary all handlers of a process would keep their former live files at the same time, and each takes a
 # descriptor.

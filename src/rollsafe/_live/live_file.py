@@ -17,9 +17,9 @@ from rollsafe._lines.encoder import LineEncoder
 from rollsafe._live.events import count_event
 from rollsafe._live.late import LateFile
 from rollsafe._live.open_file import NOWHERE, OpenFile
-from rollsafe._live.reports import Reports
 from rollsafe._live.rollover import Rollover
 from rollsafe._live.streams import LogStream, raw_stream
+from rollsafe._reports import Reports
 from rollsafe._settings import Settings
 from rollsafe.errors import NotOurs
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from rollsafe._backups.ledger import new_serial
-from rollsafe._live.note import Note, noted_identity, parse_note
+from rollsafe._files.note import Note, noted_identity, parse_note
 from rollsafe._live.open_file import mode_of
 from rollsafe.locks import FileLock
 from rollsafe.schedule import Interval

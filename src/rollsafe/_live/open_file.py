@@ -35,7 +35,7 @@ from math import inf
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._live.fragments import AppendedFile
 from rollsafe._live.streams import LogStream
-from rollsafe._live.timing import GRACE_S, LEASE_S
+from rollsafe._timing import GRACE_S, LEASE_S
 from rollsafe.schedule import Interval
 
 # Marks a live file that is about to be rolled for its size; Linux ignores this bit of a regular file (inode(7)).

@@ -19,6 +19,7 @@ from rollsafe._backups.ledger import archived_since
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._files.identity import Identity, identity_of
+from rollsafe._files.note import Archived
 from rollsafe._files.places import open_file, place_of
 from rollsafe._files.renames import rename_new, rename_over
 from rollsafe._live.bounded_lock import BoundedLock
@@ -26,10 +27,9 @@ from rollsafe._live.events import count_event, count_writes
 from rollsafe._live.file_limit import FileLimit
 from rollsafe._live.live_note import LiveNote
 from rollsafe._live.live_path import LivePath, open_to_read_too
-from rollsafe._live.note import Archived
 from rollsafe._live.open_file import FULL, OpenFile, mode_of, write_of
 from rollsafe._live.shared import SharedFile
-from rollsafe._live.timing import LEASE_S
+from rollsafe._timing import LEASE_S
 from rollsafe.schedule import Interval
 
 # 2025-01-01. This program is younger, so a clock that shows an earlier time has not been set since the machine was

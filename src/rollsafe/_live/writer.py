@@ -27,8 +27,8 @@ from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
 from rollsafe._live.pending import PendingLines
 from rollsafe._live.renewal import Renewal
-from rollsafe._live.reports import Reports
 from rollsafe._live.shared import LiveFileMoved, NoPart
+from rollsafe._reports import Reports
 from rollsafe.schedule import Interval
 
 # Seconds between attempts to write while writing fails.

@@ -17,9 +17,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rollsafe._files.lock_handles import NOTE_BYTES
+from rollsafe._files.note import parse_note
 from rollsafe._files.places import Place, is_root, place_of
-from rollsafe._live.lock_handles import NOTE_BYTES
-from rollsafe._live.note import parse_note
 from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log
 

@@ -17,8 +17,8 @@ from math import inf
 
 from rollsafe._backups.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
 from rollsafe._files.lock_files import live_name_of, lock_path
+from rollsafe._files.note import Note, read_note
 from rollsafe._files.places import kind_of
-from rollsafe._live.note import Note, read_note
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.schedule import Interval, Schedule

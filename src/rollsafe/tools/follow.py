@@ -17,8 +17,8 @@ from io import FileIO
 
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._files.identity import Identity, identity_of
-from rollsafe._live.note import noted_identity, read_note
-from rollsafe._live.timing import GRACE_S, LATE_S, LEASE_S
+from rollsafe._files.note import noted_identity, read_note
+from rollsafe._timing import GRACE_S, LATE_S, LEASE_S
 from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, lines_of

@@ -19,7 +19,7 @@ from rollsafe._backups.names import Names, recognisers_of
 from rollsafe._backups.ownership import other_owner
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.retention import Limits, Removal
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import FileLock

@@ -20,8 +20,8 @@ from typing import Any
 
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._files.identity import Identity, identity_of
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from rollsafe._files.places import open_file
-from rollsafe._live.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import Log

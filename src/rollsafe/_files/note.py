@@ -36,9 +36,9 @@ from typing import Final, NamedTuple
 
 from rollsafe._files.identity import Identity
 from rollsafe._files.lock_files import lock_path
-from rollsafe._live.lock_handles import read_lock_file
-from rollsafe._live.timing import LATE_S
+from rollsafe._files.lock_handles import read_lock_file
 from rollsafe._settings import Settings
+from rollsafe._timing import LATE_S
 from rollsafe.schedule import Interval
 
 # The digits are bounded: int() of thousands of them raises, and no field needs more than 64 bits.
