@@ -29,8 +29,11 @@ from rollsafe._backups.file_names import fingerprint_of
 from rollsafe._backups.ledger import Ledger
 from rollsafe._lines import formats, stamps
 from rollsafe._live import pending
+from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import OpenFile
+from rollsafe._live.renewal import Renewal
 from rollsafe._live.rollover import Rollover
+from rollsafe._live.writer import Writer
 from rollsafe._timing import LEASE_S, QUIET_S
 from tests.support.constants import set_constants
 from tests.support.crew import (
@@ -303,10 +306,11 @@ SITUATIONS: dict[str, tuple[str, Callable[[], None], Callable[[float], str]]] = 
     "the interval is over": ("S", wait_for_next_second, suffix_of_second),
 }
 
+SLOW_PATH: set[type] = {SafeTimedRotatingFileHandler, Writer, Renewal, LiveFile, OpenFile}
 PASSED: dict[str, set[type]] = {
     "the lease lasts": {SafeTimedRotatingFileHandler, OpenFile},
-    "the lease is over": {SafeTimedRotatingFileHandler, OpenFile, FileLock},
-    "the interval is over": {SafeTimedRotatingFileHandler, OpenFile, FileLock, Rollover},
+    "the lease is over": SLOW_PATH,
+    "the interval is over": SLOW_PATH | {Rollover, FileLock},
 }
 """Classes whose modules a line passes through."""
 
