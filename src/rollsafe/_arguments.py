@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
@@ -39,6 +40,22 @@ def decided_lock_writes(value: bool | None, path: str) -> bool:
     return kind in SHARED
 
 
+@contextmanager
+def naming_argument(argument: str, place: str = "") -> Iterator[None]:
+    """Raise a refusal of the directory that an argument asks for as a LogFileError that names the argument.
+
+    Args:
+        argument: Its name and value.
+        place: What the sentence adds to that if the argument is not the directory itself.
+    """
+    try:
+        yield
+    except NotOurs as error:
+        raise LogFileError(f"{argument} cannot be used: {error}") from error
+    except OSError as error:
+        raise LogFileError(f"{argument}{place} cannot be made: {error.strerror}; make it, or give another") from error
+
+
 def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str | None:
     """The absolute path of the directory of the backups of `live`, made if it is missing, or None.
 
@@ -49,17 +66,12 @@ def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str 
         return None
     directory = os.path.abspath(os.fspath(value))
     beside = os.path.dirname(live)
-    try:
+    with naming_argument(f"archive_dir={directory!r}"):
         directory = resolved(directory)
+    with naming_argument(f"archive_dir={directory!r}"):
         # With owner and mode of the other directory, because the users who log there roll over.
         make_directory(directory, os.stat(beside))
         apart = _are_apart(beside, directory)
-    except NotOurs as error:
-        raise LogFileError(f"archive_dir={directory!r} cannot be used: {error}") from error
-    except OSError as error:
-        raise LogFileError(
-            f"archive_dir={directory!r} cannot be made: {error.strerror}; make it, or give another"
-        ) from error
     if apart:
         raise LogFileError(
             f"archive_dir={directory!r} is on another file system than {beside!r}, or another mount of it, so that a"

@@ -12,12 +12,13 @@ from typing import Any
 from flask import Flask
 from flask.logging import default_handler
 
+from rollsafe._arguments import naming_argument
 from rollsafe._environment import unseen_variables
 from rollsafe._files.places import make_directory
 from rollsafe._flask.fields import FIELDS, OUTSIDE, RequestFields, answer_id, request_id
 from rollsafe._flask.files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
-from rollsafe.errors import ConfigurationError, LogFileError, NotOurs
+from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
@@ -123,14 +124,8 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
                     stacklevel=3,
                 )
             return
-    try:
+    with naming_argument(f"{FILENAME}={path!r}", ": its directory"):
         make_directory(os.path.dirname(path), None)
-    except NotOurs as error:
-        raise LogFileError(f"{FILENAME}={path!r} cannot be used: {error}") from error
-    except OSError as error:
-        raise LogFileError(
-            f"{FILENAME}={path!r}: its directory cannot be made: {error.strerror}; make it, or give another"
-        ) from error
     arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
     given = settings.get(_DEFAULTS, {})
     formatter = LineFormatter(

@@ -49,6 +49,7 @@ IMPORTS: dict[str, set[str]] = {
         "tools.words",
     },
     "flask": {
+        "_arguments",
         "_environment",
         "_files.places",
         "_flask.fields",

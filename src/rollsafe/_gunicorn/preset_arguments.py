@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rollsafe._arguments import checked_path
+from rollsafe._arguments import checked_path, naming_argument
 from rollsafe._files.places import make_directory
 from rollsafe._gunicorn.conflicts import find_other_writers
-from rollsafe.errors import ConfigurationError, LogFileError, NotOurs
+from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
 
@@ -23,14 +23,8 @@ def checked_paths(directory: str | os.PathLike[str], names: dict[str, str | None
             raise ConfigurationError(f"{key}={name!r} must be a file name without directory, or None for no file")
     if len(set(wanted.values())) < len(wanted):
         raise ConfigurationError(f"two of {wanted} are the same file; give each its own name")
-    try:
+    with naming_argument(f"directory={folder!r}"):
         make_directory(folder, None)
-    except NotOurs as error:
-        raise LogFileError(f"directory={folder!r} cannot be used: {error}") from error
-    except OSError as error:
-        raise LogFileError(
-            f"directory={folder!r} cannot be made: {error.strerror}; make it, or give another"
-        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise LogFileError(
             f"directory={folder!r} cannot be written by user {os.geteuid()}; rollover renames files in it,"

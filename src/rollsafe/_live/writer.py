@@ -42,8 +42,6 @@ _MOVES = 3
 # How often one line is written again because it stands behind a fragment, before it begins with a newline.
 _GLUED = 3
 
-# Looked up now, because modules are taken apart while the interpreter ends.
-_is_finalizing = sys.is_finalizing
 _monotonic = time.monotonic
 
 
@@ -66,12 +64,12 @@ class Writer:
     """The slow path of one handler. The handler's lock is held by the thread that calls it.
 
     Args:
-        handler: Whose lines they are.
-        encoder: Makes the lines of the handler's own.
-        naming: Tells the interval of a late line.
+        handler: The handler whose lines are written.
+        encoder: Makes the handler's own lines.
+        naming: Knows the intervals.
         live: The live file.
         renewal: Renews its lease.
-        reports: Takes what was refused.
+        reports: Reports refused steps.
 
     Attributes:
         pending: The lines that wait.
@@ -106,7 +104,7 @@ class Writer:
             file: The file that it was to be written into.
             written: The bytes that were written, None if the write was refused or not tried.
         """
-        if _is_finalizing():
+        if sys.is_finalizing():
             if written != len(line):
                 self.pending.add(line, record.created)
             self.write_pending(record)
@@ -146,7 +144,7 @@ class Writer:
 
     def write_pending(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write the lines that wait; RETRY_S seconds after a failure at the earliest, or `now`."""
-        if _is_finalizing():
+        if sys.is_finalizing():
             self._write_at_the_end(record)
             return
         moves = 0
