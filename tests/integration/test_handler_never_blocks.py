@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,8 +16,11 @@ import pytest
 
 from rollsafe import FileLock
 from rollsafe._live import renewal
+from rollsafe._live.open_file import OpenFile
+from rollsafe._timing import LEASE_S
+from tests.support.clock import StandingClock
 from tests.support.crew import Crew, lock_path, stop_myself
-from tests.support.logs import Make, log, suffix_of, wait_for_second_after
+from tests.support.logs import Make, log, set_monotonic, suffix_of, wait_for_second_after
 from tests.support.servers import wait_until
 from tests.support.texts import Boundary, all_lines, backups
 
@@ -87,6 +91,30 @@ def test_lines_go_on_while_another_process_is_stopped_inside_the_rollover(live: 
 
     wait_until(is_made_up_for, "the rollover is made up for")
     assert "after\n" in live.read_text()
+
+
+def test_a_refused_rollover_is_tried_again_with_the_next_lease_and_not_with_each_line(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, standing_clock: StandingClock
+) -> None:
+    handler = make()
+    log(handler, "first")
+    standing_clock.go_on(1)
+    tick = time.monotonic()
+    set_monotonic(monkeypatch, lambda: tick)
+    attempts: list[float] = []
+
+    def refuse(file: OpenFile, now: float) -> None:
+        attempts.append(now)
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(live))
+
+    monkeypatch.setattr(handler._live.rollover, "roll", refuse)
+    for lease in (1, 2):
+        for number in range(10):
+            log(handler, f"line {number}")
+        assert len(attempts) == lease
+        standing_clock.go_on(LEASE_S)
+    assert len(live.read_text().splitlines()) == 21
+    assert len(handler.take_reports()) == 1
 
 
 def test_a_worker_that_waits_to_roll_goes_on_as_soon_as_another_has_renamed(
