@@ -10,8 +10,8 @@ import pytest
 from tests.support.scripts import REFUSED_TO_START
 from tests.support.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
-QUICK = ("rollover", "retention", "rotator")
-LONG = ("stale start", "late lines", "compression", "telling", "telling of archives", "size")
+QUICK = ("rollover", "rotator")
+LONG = ("retention", "stale start", "late lines", "compression", "telling", "telling of archives", "size")
 
 # The errors that the manual pages name, by the calls that may give them. Any call on a broken disk or an NFS server
 # that is gone may give EIO.
