@@ -15,9 +15,10 @@ from flask.logging import default_handler
 from rollsafe._arguments import naming_argument
 from rollsafe._environment import unseen_variables
 from rollsafe._files.places import make_directory
-from rollsafe._flask.fields import FIELDS, OUTSIDE, RequestFields, answer_id, request_id
+from rollsafe._flask.fields import FIELDS, HEADER_KEY, RequestFields, answer_id, request_id
 from rollsafe._flask.files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
 from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
+from rollsafe._requests import HEADER, OUTSIDE, checked_header
 from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -28,7 +29,7 @@ LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] [%(request_id)s] %(name
 
 _HANDLER_KEYS = {variable_of(name): name for name in ("filename", *OPTIONS)}
 _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL = map(variable_of, ("format", "datefmt", "defaults", "level"))
-_KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL)
+_KEYS = (*_HANDLER_KEYS, _FORMAT, _DATEFMT, _DEFAULTS, _LEVEL, HEADER_KEY)
 
 
 def init_app(app: Flask) -> None:
@@ -45,13 +46,14 @@ def init_app(app: Flask) -> None:
     - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT, ROLLSAFE_DEFAULTS: as for `LineFormatter`, with the fields of `RequestFields`.
     - ROLLSAFE_LEVEL: the level of the root logger, by default "INFO" if a file is opened. If several applications set
       it, the lowest level counts.
+    - ROLLSAFE_REQUEST_ID_HEADER: the header of the request's id, "X-Request-ID".
 
     Several applications in one process each have their own file. A record of an application's logger goes to that
     application's file. Any other record goes to the file of the application in whose context it is logged; else to that
     of the application whose name begins the name of the logger; else to that of the last application.
 
-    Each response has the request's id in the header `X-Request-ID`. It is the one of the request's own header, if that
-    has 1 to 128 letters, digits and `._~+/=:@-`; otherwise it is a new one.
+    Each response has the request's id in that header. It is the one of the request's own header, if that has 1 to 128
+    letters, digits and `._~+/=:@-`; otherwise it is a new one.
 
     Raises:
         ConfigurationError: A key is unknown or its value cannot work (a `ValueError`).
@@ -75,6 +77,7 @@ def init_app(app: Flask) -> None:
         return
     if unknown := settings.keys() - set(_KEYS):
         raise ConfigurationError(f"app.config has {', '.join(sorted(unknown))}; known are {', '.join(_KEYS)}")
+    checked_header(settings.get(HEADER_KEY, HEADER), HEADER_KEY)
     logger = logging.getLogger(app.name)
     opens = settings.get(FILENAME) is not None
     if opens:
@@ -133,7 +136,7 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
         settings.get(_DATEFMT),
         defaults={**dict.fromkeys(FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
     )
-    of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL)}
+    of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL, HEADER_KEY)}
     same, gone = other_files(app, os.path.realpath(path), of_file)
     try:
         new = SafeTimedRotatingFileHandler(**PRESET | arguments)

@@ -6,6 +6,7 @@ Only what the oracle needs is changed: a rollover each second, and the format of
 from __future__ import annotations
 
 import datetime
+import http.client
 import json
 import re
 from contextlib import closing
@@ -18,7 +19,7 @@ import pytest
 from tests.support.gunicorn_setup import suffix_of
 from tests.support.oracle import LINE_FORMAT, audit
 from tests.support.other_servers import Uvicorn
-from tests.support.servers import ROOT, Clients, Server, backups, get, wait_until
+from tests.support.servers import ROOT, Clients, Server, ServerProcess, backups, get, wait_until
 from tests.support.snippets import snippets_in
 
 READY = "/line/ready/0/60"
@@ -92,6 +93,15 @@ def boom() -> str:
     raise ZeroDivisionError("first\\nsecond")
 """
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+IDS_FORMAT = "[%(request_id)s %(trace_id)s %(request_path)s] %(name)s: %(message)s"
+DJANGO_IDS = f"""
+LOGGING["filters"] = {{"request": {{"()": "rollsafe.request_ids.RequestFields"}}}}
+LOGGING["handlers"]["file"] |= {{"filters": ["request"], "when": "midnight"}}
+LOGGING["formatters"]["line"]["fmt"] = "{IDS_FORMAT}"
+"""
+
 
 def documented(page: str, info: str) -> str:
     """The code of the fence with that info string on a page of the how-to guides."""
@@ -157,3 +167,64 @@ def test_fastapi_on_several_workers_of_uvicorn_as_documented(tmp_path: Path) -> 
     assert status == 500
     assert len(re.findall(r"Exception in ASGI application\\n.*first\\nsecond\n", everything(live))) == 1
     assert len(access) == clients.answered + 1
+
+
+def ask(server: ServerProcess, path: str, number: str, trace: str = TRACEPARENT) -> tuple[int, str | None]:
+    """Send a request with ids; the status and the id of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    connection.request("GET", path, headers={"X-Request-ID": number, "traceparent": trace})
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, response.headers["X-Request-ID"]
+
+
+def wait_for_line(path: Path, pattern: str) -> None:
+    """Wait until a whole line of the log matches."""
+    wait_until(lambda: re.search(rf"(?m)^{pattern}$", everything(path)) is not None, pattern)
+
+
+@pytest.mark.slow
+def test_django_logs_each_line_with_the_ids_also_those_outside_of_its_middlewares(tmp_path: Path) -> None:
+    pytest.importorskip("django", reason="django is not installed: pip install django")
+    (tmp_path / "settings.py").write_text(
+        documented("django.md", "python settings.py") + DJANGO + DJANGO_IDS, encoding="utf-8"
+    )
+    (tmp_path / "urls.py").write_text(DJANGO_URLS, encoding="utf-8")
+    wsgi = documented("request-ids.md", "python wsgi.py")
+    (tmp_path / "wsgi.py").write_text(f'import os\nos.environ["DJANGO_SETTINGS_MODULE"] = "settings"\n{wsgi}')
+    config = documented("request-ids.md", "python gunicorn.conf.py")
+    logs = tmp_path / "logs"
+    config = config.replace('rotating_logs("logs")', 'rotating_logs("logs", app=None)')
+    with Server(tmp_path, config, app="wsgi:application", ready=READY) as server:
+        assert ask(server, "/line/stream/1/60", "ok-1") == (200, "ok-1")
+        assert ask(server, "/missing", "missing-1") == (404, "missing-1")
+        assert ask(server, "/boom", "boom-1", "00-none-at-all-01") == (500, "boom-1")
+        wait_for_line(logs / "app.log", rf"\[ok-1 {TRACE} /line/stream/1/60\] shop.views: .*")
+        wait_for_line(logs / "app.log", rf"\[missing-1 {TRACE} /missing\] django.request: Not Found: /missing")
+        wait_for_line(logs / "app.log", r"\[boom-1 - /boom\] django.request: Internal Server Error: /boom\\nTrace.*")
+        wait_for_line(logs / "access.log", rf'127\.0\.0\.1 "GET /missing .*" 404 .* \[missing-1\] \[{TRACEPARENT}\]')
+
+
+@pytest.mark.slow
+def test_uvicorn_logs_each_line_with_the_ids_also_its_access_line(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: pip install fastapi")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install uvicorn")
+    configuration = json.loads(documented("fastapi.md", "json log_config.json"))
+    configuration["filters"] = {"request": {"()": "rollsafe.request_ids.RequestFields"}}
+    for name in ("app", "access"):
+        configuration["handlers"][name]["filters"] = ["request"]
+        configuration["handlers"][name]["formatter"] = "line"
+    configuration["formatters"]["line"]["fmt"] = IDS_FORMAT
+    (tmp_path / "log_config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    middleware = "\nfrom rollsafe.request_ids import ASGIMiddleware\napp = ASGIMiddleware(app)\n"
+    (tmp_path / "shop.py").write_text(FASTAPI + middleware, encoding="utf-8")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    uvicorn = Uvicorn(tmp_path, "shop:app", ready=READY, arguments=["--log-config", "log_config.json"])
+    with uvicorn as server:
+        assert ask(server, "/line/stream/1/60", "ok-1") == (200, "ok-1")
+        assert ask(server, "/boom", "boom-1")[0] == 500
+        # FastAPI runs the function of the path in a thread.
+        wait_for_line(logs / "app.log", rf"\[ok-1 {TRACE} /line/stream/1/60\] shop: .*")
+        wait_for_line(logs / "access.log", rf'\[ok-1 {TRACE} /line/stream/1/60\] uvicorn.access: .* "GET .*" 200')

@@ -81,6 +81,33 @@ def test_request_fields_are_on_every_line_and_have_a_default_outside_requests(tm
     ]
 
 
+def test_the_ids_of_a_trace_are_on_each_line_of_its_request(tmp_path: Path) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(trace_id)s %(parent_id)s %(message)s")
+    client = app.test_client()
+    for given in ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-no-trace-01", ""):
+        client.get("/orders/17", headers={"traceparent": given})
+    app.logger.warning("outside")
+    assert (tmp_path / "app.log").read_text().splitlines() == [
+        "4bf92f3577b34da6a3ce929d0e0e4736 00f067aa0ba902b7 order 17",
+        "- - order 17",
+        "- - order 17",
+        "- - outside",
+    ]
+
+
+def test_the_header_of_the_id_may_be_another_one() -> None:
+    app = shop(ROLLSAFE_REQUEST_ID_HEADER="X-Correlation-ID")
+    answer = app.test_client().get("/orders/1", headers={"X-Correlation-ID": "abc-1", "X-Request-ID": "other"})
+    assert (answer.text, answer.headers["X-Correlation-ID"]) == ("abc-1", "abc-1")
+    assert "X-Request-ID" not in answer.headers
+
+
+@pytest.mark.parametrize("header", ["", "X Request", "X\r\nForged", 7])
+def test_a_header_that_is_none_is_refused_at_once(header: object) -> None:
+    with pytest.raises(ConfigurationError, match="is no name of a header"):
+        shop(ROLLSAFE_REQUEST_ID_HEADER=header)
+
+
 def test_what_a_record_has_already_is_kept(tmp_path: Path) -> None:
     app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(request_id)s %(message)s")
     app.logger.info("from a job", extra={"request_id": "job-9"})

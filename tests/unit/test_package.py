@@ -19,7 +19,7 @@ from tests.support.modules import MODULES, PACKAGE
 
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = "tools"
-ADAPTERS = {"gunicorn", "uwsgi", "flask", "metrics", "cli"}
+ADAPTERS = {"gunicorn", "uwsgi", "flask", "request_ids", "metrics", "cli"}
 INSIDE_ADAPTERS = {"_gunicorn", "_flask"}
 """Folders whose modules only adapters and one another import."""
 FOLDERS = ("_live", "_backups", "_files")
@@ -55,6 +55,7 @@ IMPORTS: dict[str, set[str]] = {
         "_flask.fields",
         "_flask.files",
         "_options",
+        "_requests",
         "errors",
         "formatters",
         "handlers",
@@ -182,7 +183,7 @@ IMPORTS: dict[str, set[str]] = {
     "_files.special_files": {"_files.places", "_files.walk"},
     "_files.walk": {"_background", "errors"},
     "_flask": set(),
-    "_flask.fields": set(),
+    "_flask.fields": {"_options", "_requests"},
     "_flask.files": {"_options", "handlers"},
     "_gunicorn": set(),
     "_gunicorn.access": {"formatters"},
@@ -300,6 +301,7 @@ IMPORTS: dict[str, set[str]] = {
     "_overrides": set(),
     "_remedies": set(),
     "_reports": {"_lines.encoder", "_remedies"},
+    "_requests": {"errors"},
     "_settings": {"_options", "errors", "schedule"},
     "_suffixes": set(),
     "_timing": set(),
@@ -327,6 +329,7 @@ IMPORTS: dict[str, set[str]] = {
         "schedule",
     },
     "locks": {"_files.lock_files", "_files.lock_handles", "_files.places"},
+    "request_ids": {"_requests"},
     "schedule": {"_suffixes", "errors"},
     "tools": set(),
     "tools.authority": {"_files.lock_handles", "_files.note", "_files.places", "errors", "tools.catalog"},

@@ -14,7 +14,14 @@ from pathlib import Path
 GOLDEN = Path(__file__).with_name("signatures.txt")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.glob("*.md")))
-MODULES = ["rollsafe", "rollsafe.gunicorn", "rollsafe.uwsgi", "rollsafe.flask", "rollsafe.metrics"]
+MODULES = [
+    "rollsafe",
+    "rollsafe.gunicorn",
+    "rollsafe.uwsgi",
+    "rollsafe.flask",
+    "rollsafe.request_ids",
+    "rollsafe.metrics",
+]
 
 
 def public_names() -> list[str]:

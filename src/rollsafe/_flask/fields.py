@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import uuid
 from collections.abc import Callable, Mapping
 
-from flask import Request, Response, has_request_context, request
+from flask import Request, Response, current_app, has_request_context, request
 
-HEADER = "X-Request-ID"
-OUTSIDE = "-"
+from rollsafe._options import variable_of
+from rollsafe._requests import HEADER, OUTSIDE, TRACE_VARIABLE, id_in_environ, trace_of
 
-_ENVIRON_KEY = "rollsafe.request_id"
-# What identifiers, UUIDs, base64 and trace ids are made of; no quotes, brackets, spaces or commas.
-_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
+HEADER_KEY = variable_of("request_id_header")
+
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -26,8 +24,9 @@ def request_id() -> str:
 class RequestFields(logging.Filter):
     """A filter for handlers that gives each record the fields of the request in which it is logged.
 
-    `request_id`, `request_method`, `request_path`, `request_endpoint` and `remote_addr`; each is "-" outside requests.
-    A field that a record has already (through `extra`) stays. No record is rejected.
+    `request_id`; `trace_id` and `parent_id`, from the request's `traceparent` (https://www.w3.org/TR/trace-context/);
+    `request_method`, `request_path`, `request_endpoint` and `remote_addr`. Each is "-" outside requests, and where the
+    request does not have it. A field that a record has already (through `extra`) stays. No record is rejected.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -44,15 +43,18 @@ class RequestFields(logging.Filter):
 
 def _id_of(this: Request) -> str:
     """The id of a request, which the first call makes and keeps in the environment of the request."""
-    known = this.environ.get(_ENVIRON_KEY)
-    if known is None:
-        given = this.environ.get("HTTP_X_REQUEST_ID", "")
-        known = this.environ[_ENVIRON_KEY] = given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
-    return str(known)
+    return id_in_environ(this.environ, _header())
+
+
+def _header() -> str:
+    """The header of the id, by the configuration of the application that serves the request."""
+    return str(current_app.config.get(HEADER_KEY, HEADER))
 
 
 FIELDS: Mapping[str, Callable[[Request], str | None]] = {
     "request_id": _id_of,
+    "trace_id": lambda this: trace_of(this.environ.get(TRACE_VARIABLE))[0],
+    "parent_id": lambda this: trace_of(this.environ.get(TRACE_VARIABLE))[1],
     "request_method": lambda this: this.method,
     "request_path": lambda this: this.path,
     "request_endpoint": lambda this: this.endpoint,
@@ -62,5 +64,5 @@ FIELDS: Mapping[str, Callable[[Request], str | None]] = {
 
 def answer_id(response: Response) -> Response:
     """Tell the client the id of its request."""
-    response.headers[HEADER] = request_id()
+    response.headers[_header()] = request_id()
     return response
