@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import re
 import time
@@ -14,6 +15,7 @@ from rollsafe._lines.formats import compile_format
 from rollsafe._lines.stamps import FIELD, ends_with_stamp
 from rollsafe._overrides import is_replaced, original
 from rollsafe.errors import ConfigurationError
+from rollsafe.schedule import checked_tz
 
 # The format characters that change the order in which the characters of a line are shown, so that a reader sees another
 # line than the one that was written (CVE-2021-42574): marks, embeddings, overrides and isolates of bidirectional text.
@@ -65,6 +67,26 @@ def _meaning(match: re.Match[str]) -> str:
     return _SHORT_MEANINGS.get(match[0]) or chr(int(match[0][2:], 16))
 
 
+class ZoneClock:
+    """A `converter` of a `logging.Formatter`: the wall clock of a zone, with its offset for `%z` and its name for `%Z`.
+
+    Args:
+        zone: The zone.
+    """
+
+    def __init__(self, zone: datetime.tzinfo) -> None:
+        self._zone = zone
+
+    def __call__(self, seconds: float | None = None) -> time.struct_time:
+        """The wall clock at an instant in seconds since the epoch; None is now, as for `time.localtime`."""
+        moment = datetime.datetime.fromtimestamp(time.time() if seconds is None else seconds, self._zone)
+        offset = moment.utcoffset() or datetime.timedelta()
+        *date_and_clock, is_dst = moment.timetuple()
+        # Without name and offset, strftime(3) takes those of the local zone. It writes no offset where it is not known
+        # whether the time is summer time, as for a `datetime.timezone`.
+        return time.struct_time((*date_and_clock, max(is_dst, 0), moment.tzname() or "", int(offset.total_seconds())))
+
+
 # Start (seconds since the epoch), its time text, and the text that follows for each millisecond; None for nothing.
 _Second = tuple[float, str, Mapping[float, str] | None]
 _NO_SECOND: _Second = (inf, "", None)
@@ -88,7 +110,8 @@ _TIME_ATTRIBUTES = frozenset({"converter", "datefmt", "default_time_format", "de
 class LineFormatter(logging.Formatter):
     """A `logging.Formatter` that makes one physical line of every record, traceback and stack included.
 
-    Takes the arguments of `logging.Formatter`. With ``escape=False`` it makes the same text as the base class, and a
+    Takes the arguments of `logging.Formatter`. `tz` is the zone of the times: a name such as "Europe/Paris" or a
+    `tzinfo`; None is the process's local zone. With ``escape=False`` it makes the same text as the base class, and a
     record may then fill several lines. Otherwise the whole text passes through `escape`, and a `stamp` that ends the
     format also ends a line with a traceback or stack, so that a line without its stamp is known to be cut off.
 
@@ -96,9 +119,9 @@ class LineFormatter(logging.Formatter):
     change of a class attribute such as `logging.Formatter.converter`, or of a method of the style, takes effect with
     the next second. Any other change, of an object or a class, takes effect with the next record.
 
-    Raises `ConfigurationError` for an unknown `style`, for `defaults` that are no mapping, and for a `fmt` that does
-    not fit its style (with ``validate=False``, only the formatting of a record shows that). A field that neither the
-    record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
+    Raises `ConfigurationError` for an unknown `style` or `tz`, for `defaults` that are no mapping, and for a `fmt` that
+    does not fit its style (with ``validate=False``, only the formatting of a record shows that). A field that neither
+    the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
     """
 
     _is_made = False
@@ -112,7 +135,9 @@ class LineFormatter(logging.Formatter):
         *,
         defaults: Mapping[str, Any] | None = None,
         escape: bool = True,
+        tz: str | datetime.tzinfo | None = None,
     ) -> None:
+        zone = checked_tz(tz)
         if style not in ("%", "{", "$"):
             raise ConfigurationError(f"style={style!r} is unknown; use '%', '{{' or '$'")
         if defaults is not None and not isinstance(defaults, Mapping):
@@ -128,6 +153,8 @@ class LineFormatter(logging.Formatter):
                 "write the fields in that style, for example '%(message)s', '{message}' or '${message}'"
             ) from error
         self._escape = escape
+        if zone is not None:
+            self.converter = ZoneClock(zone)
         self._stamp_is_last = ends_with_stamp(self._style._fmt)
         self._compiled_fmt = self._style._fmt
         self._compiled = compile_format(self._style._fmt, style, {} if values is None else values)

@@ -101,7 +101,7 @@ class Schedule:
         self.length: Final = float(self._seconds)
         """Nominal seconds of one interval, like the standard library's attribute ``interval``."""
         self._first_edge: Final = _first_edge(self.when, _checked_at_time(atTime, self.when))
-        self._tz: Final = _checked_tz(tz)
+        self._tz: Final = checked_tz(tz)
         self.own_suffix: Final = suffix
         """The suffix format that was given, None for the default."""
         self.suffix_format: Final = _checked_suffix(_SUFFIXES[self._unit] if suffix is None else suffix)
@@ -297,7 +297,7 @@ def _checked_at_time(at_time: object, when: str) -> datetime.time | None:
     return at_time
 
 
-def _checked_tz(tz: object) -> datetime.tzinfo | None:
+def checked_tz(tz: object) -> datetime.tzinfo | None:
     """``tz`` as a tzinfo that can convert a time, or None for the local zone."""
     if tz is None:
         return None

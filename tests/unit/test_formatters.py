@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import logging
 import logging.config
 import pickle
@@ -528,3 +529,56 @@ def test_defaults_may_be_any_mapping_and_are_copied() -> None:
     given_defaults["trace"] = "changed"
     assert formatter.format(record_of()) == "none"
     assert formatter.format(exception_record()).startswith("none")
+
+
+INSTANT = 1764417600.25
+"""2025-11-29 12:00:00.250 UTC."""
+
+
+def at(instant: float, message: str = "text") -> logging.LogRecord:
+    """A record of that instant."""
+    record = logging.makeLogRecord({"msg": message})
+    record.created = instant
+    record.msecs = float(int(instant % 1 * 1000))
+    return record
+
+
+@pytest.mark.parametrize(
+    ("tz", "text"),
+    [
+        ("Asia/Kolkata", "2025-11-29 17:30:00 +0530 IST"),
+        ("Europe/Paris", "2025-11-29 13:00:00 +0100 CET"),
+        (datetime.timezone.utc, "2025-11-29 12:00:00 +0000 UTC"),
+        (datetime.timezone(-datetime.timedelta(hours=3, minutes=30)), "2025-11-29 08:30:00 -0330 UTC-03:30"),
+    ],
+)
+def test_tz_is_the_zone_of_the_times_with_its_offset_and_name(tz: Any, text: str) -> None:
+    assert LineFormatter("%(asctime)s", "%Y-%m-%d %H:%M:%S %z %Z", tz=tz).format(at(INSTANT)) == text
+
+
+def test_tz_keeps_the_milliseconds_and_follows_a_change_of_the_offset() -> None:
+    formatter = LineFormatter("%(asctime)s", tz="Europe/Paris")
+    before = datetime.datetime(2026, 10, 25, 0, 59, 59, 999000, datetime.timezone.utc).timestamp()
+    assert [formatter.format(at(instant)) for instant in (before, before + 0.25)] == [
+        "2026-10-25 02:59:59,999",
+        "2026-10-25 02:00:00,249",
+    ]
+
+
+def test_tz_counts_where_the_base_class_makes_the_text() -> None:
+    record = at(INSTANT)
+    record.exc_text = "Traceback"
+    assert LineFormatter("%(asctime)s %(message)s", tz="Asia/Kolkata").format(record) == (
+        "2025-11-29 17:30:00,250 text\\nTraceback"
+    )
+
+
+def test_a_pickled_formatter_keeps_its_zone() -> None:
+    formatter = pickle.loads(pickle.dumps(LineFormatter("%(asctime)s", tz="Asia/Kolkata")))
+    assert formatter.format(at(INSTANT)) == "2025-11-29 17:30:00,250"
+
+
+@pytest.mark.parametrize("tz", ["Europe/Nowhere", "", 3600, "../etc/passwd"])
+def test_a_zone_that_is_none_is_refused_at_once(tz: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tz="):
+        LineFormatter("%(asctime)s", tz=tz)

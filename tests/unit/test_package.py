@@ -19,7 +19,7 @@ from tests.support.modules import MODULES, PACKAGE
 
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = "tools"
-ADAPTERS = {"gunicorn", "uwsgi", "flask", "request_ids", "metrics", "cli"}
+ADAPTERS = {"gunicorn", "uwsgi", "flask", "request_ids", "json_lines", "metrics", "cli"}
 INSIDE_ADAPTERS = {"_gunicorn", "_flask"}
 """Folders whose modules only adapters and one another import."""
 FOLDERS = ("_live", "_backups", "_files")
@@ -77,6 +77,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "metrics": {"_live.events", "errors"},
     "uwsgi": {"_backups.maintenance_thread", "_environment", "_files.lock_handles", "handlers"},
+    "request_ids": {"_requests"},
     "_arguments": {"_files.mounts", "_files.places", "_files.renames", "_files.special_files", "errors"},
     "_background": set(),
     "_backups": set(),
@@ -306,7 +307,7 @@ IMPORTS: dict[str, set[str]] = {
     "_suffixes": set(),
     "_timing": set(),
     "errors": set(),
-    "formatters": {"_lines.formats", "_lines.stamps", "_overrides", "errors"},
+    "formatters": {"_lines.formats", "_lines.stamps", "_overrides", "errors", "schedule"},
     "handlers": {
         "_arguments",
         "_backups.codecs",
@@ -328,8 +329,8 @@ IMPORTS: dict[str, set[str]] = {
         "errors",
         "schedule",
     },
+    "json_lines": {"formatters", "schedule"},
     "locks": {"_files.lock_files", "_files.lock_handles", "_files.places"},
-    "request_ids": {"_requests"},
     "schedule": {"_suffixes", "errors"},
     "tools": set(),
     "tools.authority": {"_files.lock_handles", "_files.note", "_files.places", "errors", "tools.catalog"},

@@ -20,6 +20,7 @@ MODULES = [
     "rollsafe.uwsgi",
     "rollsafe.flask",
     "rollsafe.request_ids",
+    "rollsafe.json_lines",
     "rollsafe.metrics",
 ]
 
