@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from rollsafe._backups import looks as looks_module
 
 WORKERS_PER_CORE = 4
 """Test processes that `--numprocesses auto` starts for each core: most of them wait for a rollover at any moment."""
@@ -25,6 +28,16 @@ settings.load_profile("untimed")
 def pytest_xdist_auto_num_workers() -> int:
     """What `--numprocesses auto` means here."""
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
+
+
+@pytest.fixture(autouse=True)
+def _only_lines_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process and in those that it forks, files are rolled by lines only: tests of one second may take longer.
+
+    The fixture `looks` undoes that. Servers, and programs of their own, always roll without lines, too.
+    """
+    monkeypatch.setattr(looks_module, "_SHORTEST_PAUSE_S", math.inf)
+    monkeypatch.setattr(looks_module, "_LONGEST_PAUSE_S", math.inf)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from rollsafe._lines.stamps import FIELD
 from rollsafe._options import OPTIONS
 from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter
-from rollsafe.handlers import SafeTimedRotatingFileHandler
+from rollsafe.handlers import SafeTimedRotatingFileHandler, watch_logs
 from rollsafe.schedule import Interval
 
 if TYPE_CHECKING:
@@ -187,13 +187,14 @@ def post_fork(server: Any, worker: Any) -> None:
     """gunicorn's hook in each new worker, which still has the arbiter's user. Use it, or call it from your own.
 
     It opens this worker's own lock handles, and gives log and lock files to the `user` and `group` of the
-    configuration, which the worker becomes next. (Without the hook, each worker gets its lock handles with its first
-    line.)
+    configuration, which the worker becomes next. It also has the logs rolled although the worker may log nothing.
+    (Without the hook, both come with the first line of each worker.)
 
     The first worker of a configuration also warns in gunicorn's error log of faults in the wiring of the logs: now, and
     again when its application is loaded.
     """
     renew_handles()
     hand_over_files(server, worker)
+    watch_logs()
     if is_first(server, worker):
         warn_of_faults(worker)

@@ -408,16 +408,19 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         )
         return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings
 
-    def _close_rolled_files(self) -> bool:
-        """Close files that were rolled, because no line may come that would; whether a file is still open.
+    def _look(self, *, rolls: bool) -> bool:
+        """Close files that were rolled, and roll the live file if `rolls` and its interval is over; no line may come.
 
-        The thread of the maintenance calls it, and waits for no lock.
+        The thread of the maintenance calls it. It waits for no lock: a handler that is busy logs, and its line rolls.
+
+        Returns:
+            Whether the interval of the live file is over, and the file was not rolled.
         """
         lock = self.lock
         if lock is None or not lock.acquire(blocking=False):
-            return True
+            return False
         try:
-            return self._writer.close_rolled_files()
+            return self._writer.look(rolls=rolls)
         finally:
             lock.release()
 
@@ -531,6 +534,16 @@ def end_leases() -> None:
     """In a forked child: the first line of each handler takes the slow path, which notices the fork."""
     for handler in living_handlers():
         handler._file.expire_lease()
+
+
+def watch_logs() -> None:
+    """In a new worker: have the logs rolled, and their backups maintained, although this process may log nothing.
+
+    Starts the maintenance thread if any handler has a limit for its backups, compresses them, or wants to be called
+    for them.
+    """
+    for handler in living_handlers():
+        handler._live.maintenance.watch()
 
 
 os.register_at_fork(after_in_child=end_leases)

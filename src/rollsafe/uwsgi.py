@@ -20,7 +20,7 @@ from typing import Any
 from rollsafe._backups.maintenance_thread import forbid_thread
 from rollsafe._environment import unseen_variables
 from rollsafe._files.lock_handles import renew_handles
-from rollsafe.handlers import end_leases
+from rollsafe.handlers import end_leases, watch_logs
 
 __all__ = ["install"]
 
@@ -103,6 +103,7 @@ def _prepare() -> None:
     logging._after_at_fork_child_reinit_locks()  # type: ignore[attr-defined]  # no public way
     end_leases()
     renew_handles()
+    watch_logs()
 
 
 def _is_forked(uwsgi: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
+from rollsafe._backups import looks as looks_module
 from rollsafe._backups import maintenance_pass
 from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler
@@ -51,6 +52,13 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The maintenance thread waits hardly at all until a backup is quiet: nobody else writes here."""
     monkeypatch.setattr(maintenance_pass, "QUIET_S", 0.1)
     monkeypatch.setattr(maintenance_pass, "UNUSED_S", 0.15)
+
+
+@pytest.fixture
+def looks(_only_lines_roll: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs for which no line comes are looked at often."""
+    monkeypatch.setattr(looks_module, "_SHORTEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(looks_module, "_LONGEST_PAUSE_S", 0.2)
 
 
 @pytest.fixture

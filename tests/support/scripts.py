@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe._backups import held_files, maintenance_pass
+from rollsafe._backups import looks, maintenance_pass
 from rollsafe._backups.codecs import Compress
 from rollsafe._files import renames
 from rollsafe._live import writer
@@ -306,7 +306,7 @@ class Program:
         # A backup may be maintained at once: no other process writes here.
         set_constants(maintenance_pass, QUIET_S=0.0, UNUSED_S=0.0)
         # The thread ends when nothing is left to do.
-        set_constants(held_files, _SHORTEST_PAUSE_S=math.inf, _LONGEST_PAUSE_S=math.inf)
+        set_constants(looks, _SHORTEST_PAUSE_S=math.inf, _LONGEST_PAUSE_S=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",

@@ -30,7 +30,8 @@ class Maintained(Protocol):
     on_rollover: Callable[[str, Interval], object] | None
     rotator: Any
     lock_writes: bool
-    rolloverAt: float  # the standard library's name
+    stream: Any
+    _closed: bool
 
     def rotate(self, source: str, dest: str) -> None:
         """Give a rolled file its final name, or do more than that."""
@@ -41,8 +42,12 @@ class Maintained(Protocol):
     def _replaces(self, name: str) -> bool:
         """Whether the application has a method of its own in the place of one of ours."""
 
-    def _close_rolled_files(self) -> bool:
-        """Close files that were rolled; whether the handler still has a file open."""
+    def _look(self, *, rolls: bool) -> bool:
+        """Close files that were rolled, and roll the live file if `rolls` and its interval is over.
+
+        Returns:
+            Whether the interval of the live file is over, and the file was not rolled.
+        """
 
 
 class Duties:

@@ -21,9 +21,9 @@ from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.election import PAUSE_S, Election
 from rollsafe._backups.excess import find_excess
 from rollsafe._backups.failures import Failures
-from rollsafe._backups.held_files import HeldFiles
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.listing import Listing
+from rollsafe._backups.looks import Looks
 from rollsafe._backups.maintenance_pass import MaintenancePass
 from rollsafe._backups.maintenance_thread import join, thread_of_this_process
 from rollsafe._backups.naming import BackupNaming
@@ -44,7 +44,7 @@ class Maintenance:
 
     Attributes:
         duties: What the handler wants done.
-        held_files: The files that the handler has open.
+        looks: The looks at the log while no line comes.
     """
 
     def __init__(
@@ -66,8 +66,10 @@ class Maintenance:
         self._is_starting = True
         self._is_called = False
         self._has_work = False
+        self._stands_by = False
+        self._has_failed = False
         self._next_step_at = inf
-        self.held_files = HeldFiles(self._handler, self.duties, self._lock_path)
+        self.looks = Looks(self._handler, self.duties, self._naming, self._lock_path)
 
     # For the thread.
 
@@ -95,25 +97,44 @@ class Maintenance:
         next_step_at = inf
         try:
             next_step_at = self._step()
+            self._has_failed = False
         except Ending:
             pass  # Another process goes on.
         except BaseException as error:  # an application's function may raise anything
-            self.duties.report(f"maintenance of the backups beside {self._lock_path} has failed", error)
+            if not self._has_failed:
+                self.duties.report(f"maintenance of the backups beside {self._lock_path} has failed", error)
+            self._has_failed = True
         finally:
             if next_step_at == inf:
                 self._election.end()
             self._next_step_at = next_step_at
 
+    def look(self, tick: float) -> None:
+        """Look at the log, and have a step made if there is something to do; only the thread calls this."""
+        self.looks.look(tick)
+        if self.looks.is_over or self.looks.is_pass_due:
+            self._is_called = True
+
     # For the handler.
+
+    def watch(self) -> None:
+        """Have the thread look at the log, if the handler wants anything done; starts the thread if there is none."""
+        thread = thread_of_this_process()
+        if self.looks.start():
+            thread.call(self)
+
+    def reopened(self) -> None:
+        """A file was opened for the handler, which was closed before."""
+        thread = thread_of_this_process()
+        if self.looks.start(is_open=True):
+            thread.call(self)
 
     def leased(self) -> None:
         """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
-        thread = thread_of_this_process()
+        self.watch()
         is_starting, self._is_starting = self._is_starting, False
         if is_starting and self.duties.after_rollover():
             self.wake()
-        if self.held_files.start_looks():
-            thread.call(self)
         if time.monotonic() >= min(self._failures.retry_at, self._quiet.clock_believed_at):
             self.wake()
 
@@ -134,7 +155,7 @@ class Maintenance:
 
     def closed(self) -> None:
         """The handler has no file open any more."""
-        self.held_files.stop_looks()
+        self.looks.stop()
         thread_of_this_process().alarm()
 
     def wake(self) -> None:
@@ -147,6 +168,7 @@ class Maintenance:
     def stand_by(self) -> None:
         """Have the pass of another process completed, if that process ends before its end; returns at once."""
         thread = thread_of_this_process()
+        self._stands_by = True
         self._is_called = True
         thread.call(self)
 
@@ -161,12 +183,21 @@ class Maintenance:
     # A step.
 
     def _step(self) -> float:
-        """Take part in the election, and make a pass; when to make the next step."""
-        if not self._election.is_won:
-            if not self._election.try_to_win():
-                return time.monotonic() + self._election.next_pause()
-            if not self._has_work and not self._is_unfinished():
-                return inf
+        """Take part in the election, roll a live file that is over, and make a pass; when to make the next step."""
+        looks = self.looks
+        was_won = self._election.is_won
+        if not was_won and not self._election.try_to_win():
+            looks.lose()
+            waits = self._has_work or self._stands_by or looks.is_over
+            return time.monotonic() + self._election.next_pause() if waits else inf
+        stands_by, self._stands_by = self._stands_by, False
+        if looks.is_over and looks.roll():
+            self._has_work = True
+            # The pass comes with the next step, which the rollover has called for.
+            return time.monotonic()
+        self._has_work = self._has_work or looks.is_pass_due
+        if not (was_won or self._has_work or (stands_by and self._is_unfinished())):
+            return inf
         self._has_work = False
         try:
             wait = self.make_pass(self._election.is_still_won)
@@ -182,6 +213,7 @@ class Maintenance:
         """Remove expired backups and finish new ones, as far as that can be done now; seconds until the next pass."""
         if self._is_disowned():
             return None
+        self.looks.begin_pass()
         listings = self.duties.listings()
         if self.duties.removes_more():
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]

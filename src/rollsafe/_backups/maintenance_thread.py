@@ -1,6 +1,7 @@
 """The thread that maintains the backups of all handlers of one process.
 
-It lives as long as there is something to do, or a file to be closed at the next boundary. Unless it is at work, it ends
+It lives as long as there is something to do, or a log to look at: one of a handler that has a limit for its backups,
+compresses them, or wants to be called for them, and that was not closed. Unless it is at work, it ends
 for each fork, and it ends at the exit of the process.
 """
 
@@ -17,7 +18,7 @@ from math import inf
 from typing import Final, Protocol
 
 from rollsafe._background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
-from rollsafe._backups.held_files import HeldFiles
+from rollsafe._backups.looks import Looks
 from rollsafe._timing import GRACE_S, LEASE_S
 
 # Seconds that an exit waits for work that can begin, and for work that has begun.
@@ -33,8 +34,8 @@ class Member(Protocol):
     """The maintenance of one handler, as the thread sees it."""
 
     @property
-    def held_files(self) -> HeldFiles:
-        """The files that the handler has open."""
+    def looks(self) -> Looks:
+        """The looks at the log while no line comes."""
 
     @property
     def due(self) -> float:
@@ -50,6 +51,9 @@ class Member(Protocol):
 
     def reset(self) -> None:
         """Begin anew, in a new process."""
+
+    def look(self, tick: float) -> None:
+        """Look at the log at `tick` of the monotonic clock; it may set `due`."""
 
     def step(self) -> None:
         """Do what can be done now, and set `due`."""
@@ -76,6 +80,7 @@ class MaintenanceThread:
         self._called: set[Member] = set()
         self._steps = 0  # odd while a step is made
         self._is_paused = False
+        self._is_finishing = False
         self._has_finished = False
 
     @property
@@ -121,6 +126,8 @@ class MaintenanceThread:
         another process. Then the thread ends, because an interpreter within a process aborts the process if one is left
         (Py_EndInterpreter).
         """
+        # Nothing is begun any more that no line and no rollover has called for.
+        self._is_finishing = True
         hurry()
         # A user who interrupts a program that is ending does not want to wait.
         with suppress(KeyboardInterrupt):
@@ -196,6 +203,12 @@ class MaintenanceThread:
 
     def _serve_members(self) -> float:
         """Do what is due; seconds until something is due again, infinity for never."""
+        # One tick for all, so that the thread wakes up once for logs that were looked at together. All looks are made
+        # first, because a step may take long.
+        tick = time.monotonic()
+        for member in _living_members():
+            if not (self._is_to_end or self._is_finishing) and member.looks.are_due(tick):
+                member.look(tick)
         for member in sorted(_living_members(), key=lambda member: member.due):
             if self._is_to_end:
                 break
@@ -203,8 +216,6 @@ class MaintenanceThread:
                 self._steps += 1
                 member.step()
                 self._steps += 1
-            if member.held_files.want_a_look:
-                member.held_files.look()
             if member.is_idle:
                 self._called.discard(member)
                 if not member.is_idle:  # It was called in between.
@@ -214,7 +225,9 @@ class MaintenanceThread:
 
     def _next_due(self) -> float:
         """When something is due again; seconds of the monotonic clock."""
-        return min((min(member.due, member.held_files.look_at) for member in _living_members()), default=inf)
+        members = _living_members()
+        looks = [] if self._is_finishing else [member.looks.look_at for member in members]
+        return min([*looks, *(member.due for member in members)], default=inf)
 
 
 # All members of this process, by weak references: the thread must not keep a handler that the application has dropped.

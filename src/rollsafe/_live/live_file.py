@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from io import FileIO
+from math import inf
 from typing import Any, Protocol
 
 from rollsafe._backups.codecs import Codec
@@ -16,6 +17,7 @@ from rollsafe._backups.naming import BackupNaming
 from rollsafe._lines.encoder import LineEncoder
 from rollsafe._live.events import count_event
 from rollsafe._live.late import LateFile
+from rollsafe._live.live_path import open_existing
 from rollsafe._live.open_file import NOWHERE, OpenFile
 from rollsafe._live.rollover import Rollover
 from rollsafe._live.streams import LogStream, raw_stream
@@ -33,6 +35,7 @@ class Opening(Maintained, Protocol):
     lock: Any
     maxBytes: int
     permissions: int | None
+    rolloverAt: float  # the standard library's name
     _file: OpenFile
 
     @property
@@ -130,6 +133,9 @@ class LiveFile:
     def open_stream(self) -> FileIO:
         """Open the path, unbuffered. Raises OSError if that is refused."""
         stream = self.rollover.live.open_stream()
+        if self._handler._closed:
+            # gunicorn's USR1, which closes the handler and sets a new `stream`.
+            self.maintenance.reopened()
         stream.serve(self._handler, self._encoder.encoding, self._encoder.errors)
         return stream
 
@@ -270,9 +276,32 @@ class LiveFile:
             self.maintenance.rolled_by_another()
         self.late.close_forgotten()
 
-    def is_holding(self) -> bool:
-        """Whether an open file can be rolled, or was."""
-        return self._handler._file.interval is not None or self.late.kept is not None
+    def is_held(self) -> bool:
+        """Whether the handler has a live file open."""
+        stream = self._handler.stream
+        return stream is not None and not stream.closed
+
+    def borrow(self) -> OpenFile:
+        """Open the live file for a rollover by a handler that does not have it open; `put_away` follows.
+
+        It is not made if it is missing. The handler's `_open`, which may write a header, is called only for a new file.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        self._handler.stream = LogStream(self.rollover.live.path, "a", opener=open_existing)
+        return self.ensure_open()
+
+    def put_away(self) -> None:
+        """Close everything again after `borrow`."""
+        handler = self._handler
+        file, handler._file = handler._file, NOWHERE
+        stream, handler.stream, handler.rolloverAt = handler.stream, None, -inf
+        file.close()
+        if stream is not None and not stream.closed:
+            stream.close()
+        self.late.close()
+        self.rollover.close()
 
     def after_fork(self) -> None:
         """Drop the inherited files in a forked child, because it shares their offsets with its parent."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
 import time
 from math import inf
 from typing import Protocol
 
 from rollsafe._backups.naming import BackupNaming
+from rollsafe._files.identity import identity_of
 from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.pending import PendingLines
 from rollsafe._live.rollover import is_set
+from rollsafe.schedule import Interval
 
 # The quiet moment: its length, and the largest share of the interval that it may take. After a boundary no process
 # renames the file before it is over, so that lines in flight land under the live name, where log shippers still read
@@ -99,7 +103,7 @@ class Renewal:
                 continue
             newest = -inf if decides_each else pending.newest(now + MAX_CLOCK_SKEW_S)
             # A live file of the future was made while the clock was ahead, unless the clock is still to be set.
-            ahead = file.start > now + MAX_CLOCK_SKEW_S and is_set(now)
+            ahead = _is_ahead(file.start, now)
             over = (asks and handler.shouldRollover(record)) or newest >= file.end or ahead
             rolls = over or self._lacks_room(file, pending)
             if rolls and rollover.is_backing_off(file, tick):
@@ -128,6 +132,60 @@ class Renewal:
                 return
         self._live.ensure_open().bind(handler.maxBytes or inf, handler.baseFilename)
 
+    def is_over(self) -> bool:
+        """Whether the live file has a line, and its interval is over; the handler need not have it open.
+
+        An empty file waits for the first line of its next interval. If the application decides about each record, only
+        the next record can tell.
+        """
+        handler, rollover, now = self._handler, self._live.rollover, time.time()
+        if rollover.live.is_special or handler._replaces("shouldRollover"):
+            return False
+        try:
+            status = os.lstat(rollover.live.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return False
+        file = handler._file
+        interval = file.interval if file.identity == identity_of(status) else None
+        return self._is_past(interval or rollover.interval_at_sight(status, now), now)
+
+    def roll_if_over(self) -> bool:
+        """Roll the live file if `is_over`, without a line; whether it still is, because that was refused.
+
+        A handler that does not have the file open does not have the new one open afterwards.
+
+        Raises:
+            OSError: The live file cannot be opened.
+        """
+        if not self.is_over():
+            return False
+        was_held = self._live.is_held()
+        now = time.time()
+        try:
+            file = self._live.ensure_open() if was_held else self._live.borrow()
+            if file.interval is None or not self._is_past(file.interval, now):
+                return False
+            if not self._live.rollover.is_backing_off(file, _monotonic()):
+                self.rolling_at = now
+                self._handler.doRollover()
+        except FileNotFoundError:
+            return False
+        finally:
+            self.rolling_at = None
+            if not was_held:
+                self._live.put_away()
+        return self.is_over()
+
+    def _is_past(self, interval: Interval, now: float) -> bool:
+        """Whether an interval is over, and its quiet moment too; or a live file of it was made by a wrong clock."""
+        return now >= interval.end + self._linger() or _is_ahead(interval.start, now)
+
+    def _linger(self) -> float:
+        """The seconds of the quiet moment."""
+        return min(LINGER_S, LINGER_SHARE * self._naming.schedule.length)
+
     def wait_for_quiet(self) -> None:
         """Sleep to the end of the quiet moment after the last boundary, if it is not over.
 
@@ -136,9 +194,8 @@ class Renewal:
         if sys.is_finalizing():
             return
         now = time.time()
-        linger = min(LINGER_S, LINGER_SHARE * self._naming.schedule.length)
         try:
-            left = self._naming.interval_at(now).start + linger - now
+            left = self._naming.interval_at(now).start + self._linger() - now
         except Exception:  # an overridden computeRollover may raise anything; the rollover will report it
             return
         if left > 0:
@@ -157,6 +214,11 @@ class Renewal:
             return False
         more = len(pending.lines[0][0]) if pending.lines else 0
         return not file.has_room(more, self._handler.maxBytes)
+
+
+def _is_ahead(start: float, now: float) -> bool:
+    """Whether a live file of an interval with that start was made while the clock was ahead, and the clock is right."""
+    return start > now + MAX_CLOCK_SKEW_S and is_set(now)
 
 
 def _close_for_size(file: OpenFile) -> None:

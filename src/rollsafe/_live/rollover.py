@@ -19,14 +19,14 @@ from rollsafe._backups.ledger import archived_since
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._files.identity import Identity, identity_of
-from rollsafe._files.note import Archived
+from rollsafe._files.note import Archived, read_note
 from rollsafe._files.places import open_file, place_of
 from rollsafe._files.renames import rename_new, rename_over
 from rollsafe._live.bounded_lock import BoundedLock
 from rollsafe._live.events import count_event, count_writes
 from rollsafe._live.file_limit import FileLimit
 from rollsafe._live.live_note import LiveNote
-from rollsafe._live.live_path import LivePath, open_to_read_too
+from rollsafe._live.live_path import LivePath, open_existing
 from rollsafe._live.open_file import FULL, OpenFile, mode_of, write_of
 from rollsafe._live.shared import SharedFile
 from rollsafe._timing import LEASE_S
@@ -314,7 +314,7 @@ class Rollover:
         # The application's rotator gets a file that was unchanged for long, and the file is removed then. So such a
         # file may only grow if it was written within the last lease.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
-            return FileIO(last, "a", opener=_open_existing)
+            return FileIO(last, "a", opener=open_existing)
         new = self._naming.path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self.live.open_new)
 
@@ -335,6 +335,12 @@ class Rollover:
                 same = self._next is not None and self._next[0] == interval.start
                 self._note.write(new, interval, self._next[1] if self._next and same else None)
 
+    def interval_at_sight(self, status: os.stat_result, now: float) -> Interval:
+        """The interval of the live file of this status, as a look finds it without the lock, and without opening it."""
+        note = read_note(self.live.path)
+        noted = note.believed_interval(status, self._naming.interval_at, self._shared) if note is not None else None
+        return noted or self._naming.interval_at(_last_write(status, now))
+
     def _interval_of(self, stream: FileIO, now: float) -> Interval:
         """The interval that the live file belongs to: the noted one, else that of its last write, else that of `now`.
 
@@ -350,9 +356,7 @@ class Rollover:
         def find(*, locked: bool) -> tuple[Interval, OSError | None]:
             status = os.fstat(stream.fileno())
             noted, has_our_settings = self._note.interval(status)
-            # A time stamp of the future is not believed, unless the clock is still to be set.
-            written = min(status.st_mtime, now) if is_set(now) else status.st_mtime
-            interval = noted or self._naming.interval_at(written if status.st_size else now)
+            interval = noted or self._naming.interval_at(_last_write(status, now) if status.st_size else now)
             is_current = noted is not None and has_our_settings
             if is_current or not locked or identity_of(os.lstat(self.live.path)) != identity_of(status):
                 return interval, None
@@ -434,12 +438,11 @@ class Rollover:
         return sequence
 
 
+def _last_write(status: os.stat_result, now: float) -> float:
+    """The time of the last write to a file. One of the future is not believed, unless the clock is still to be set."""
+    return min(status.st_mtime, now) if is_set(now) else status.st_mtime
+
+
 def _was_just_written(path: str) -> bool:
     """Whether a file was written within the last lease; by its mtime, as links and renames change the ctime too."""
     return 0 <= time.time() - os.lstat(path).st_mtime < LEASE_S
-
-
-def _open_existing(path: str, flags: int) -> int:
-    """Open a file that exists; an opener for `FileIO`."""
-    with place_of(path) as place:
-        return open_to_read_too(place.open, flags & ~os.O_CREAT)

@@ -204,15 +204,16 @@ class Writer:
             waiting = f"{len(self.pending.lines) + self.pending.dropped} lines for {self._handler.baseFilename}"
             self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
 
-    def close_rolled_files(self) -> bool:
-        """Close files that were rolled; whether a file is still open.
+    def look(self, *, rolls: bool) -> bool:
+        """Close files that were rolled; whether the live file is over, after it was rolled if `rolls`.
 
         Called by the thread of the maintenance, with the handler's lock.
         """
-        if self._owner is None:
-            self.check_pid()
-            self._live.close_rolled_files()
-        return self._live.is_holding()
+        if self._owner is not None:
+            return False
+        self.check_pid()
+        self._live.close_rolled_files()
+        return self._renewal.roll_if_over() if rolls else self._renewal.is_over()
 
     def check_pid(self) -> None:
         """After a fork: the parent writes the lines that waited in it."""

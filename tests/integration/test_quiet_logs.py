@@ -1,0 +1,407 @@
+"""Logs for which no line comes: they are rolled, compressed, handed over and aged out all the same, by one process."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollsafe import FileLock
+from rollsafe._backups import looks as looks_module
+from rollsafe._backups import maintenance_thread
+from rollsafe._backups.listing import Listing
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE
+from rollsafe._live import rollover
+from rollsafe.handlers import watch_logs
+from rollsafe.schedule import Interval
+from tests.support.clock import StandingClock
+from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
+from tests.support.gunicorn_setup import config
+from tests.support.logs import DAY, HOUR, Make, log, suffix_of
+from tests.support.servers import Server, backups, run_program, wait_until
+
+pytestmark = pytest.mark.usefixtures("hurry", "looks")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """The live file, in a directory with nothing else in it."""
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs" / "app.log"
+
+
+@pytest.fixture
+def usual() -> dict[str, Any]:
+    """Hours in UTC, with a duty after each rollover."""
+    return {"when": "H", "utc": True, "backupCount": 9}
+
+
+@pytest.fixture
+def clock(standing_clock: StandingClock) -> StandingClock:
+    """A wall clock in the middle of an hour."""
+    standing_clock.go_on(HOUR / 2 - time.time() % HOUR)
+    return standing_clock
+
+
+class Told:
+    """Stands for an upload."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __call__(self, path: str, interval: Interval) -> None:
+        self.paths.append(path)
+
+
+def names_beside(live: Path) -> set[str]:
+    """The names in the directory, but for lock files."""
+    return {path.name for path in live.parent.iterdir() if not path.name.endswith(".lock")}
+
+
+def wait_for_looks(handler: WatchedHandler, count: int = 3) -> None:
+    """Wait until the thread has looked so many more times, and has nothing to do."""
+    looks = handler._live.maintenance.looks
+    for _ in range(count):
+        planned = looks.look_at
+        wait_until(lambda planned=planned: looks.look_at != planned, "a look")  # type: ignore[misc]
+    wait_until(lambda: handler._live.maintenance.is_idle, "nothing is left to do")
+
+
+def leave_file(live: Path, days: float = 2) -> str:
+    """A live file of an earlier run; returns the name that its backup gets."""
+    live.write_text("of an earlier run\n")
+    written = time.time() - days * DAY
+    os.utime(live, (written, written))
+    return f"{live.name}.{suffix_of(written, 'H')}"
+
+
+def opened(path: Path) -> list[str]:
+    """The descriptors that this process has of files with that name or a longer one."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return [each for each in found if path.name in each]
+
+
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_a_live_file_is_rolled_and_finished_after_its_boundary_although_no_line_comes(
+    live: Path, make: Make, clock: StandingClock, compress: str | None
+) -> None:
+    told = Told()
+    handler = make(compress=compress, on_rollover=told)
+    name = f"app.log.{suffix_of(log(handler, 'first'), 'H')}" + (".gz" if compress else "")
+    clock.go_on(HOUR)
+    wait_until(lambda: bool(told.paths), "the backup is finished")
+    wait_for_looks(handler)
+    assert names_beside(live) == {"app.log", name}
+    assert told.paths == [str(live.with_name(name))]
+    content = live.with_name(name).read_bytes()
+    assert (gzip.decompress(content) if compress else content) == b"first\n"
+    # The process that logs has the new file open, and its next line goes there.
+    log(handler, "second")
+    assert live.read_text() == "second\n"
+
+
+def test_an_empty_file_is_not_rolled_and_the_next_line_rolls_it(live: Path, make: Make, clock: StandingClock) -> None:
+    handler = make()
+    log(handler, "first")
+    for _ in range(3):
+        clock.go_on(HOUR)
+        wait_for_looks(handler)
+    assert len(backups(live)) == 1
+    assert live.read_bytes() == b""
+    log(handler, "second", time.time())
+    assert len(backups(live)) == 2
+
+
+def test_the_file_of_a_handler_that_never_logged_is_rolled_and_not_kept_open(
+    live: Path, make: Make, clock: StandingClock
+) -> None:
+    name = leave_file(live)
+    handler = make(delay=True, compress="gz")
+    watch_logs()
+    wait_until(lambda: (live.parent / f"{name}.gz").exists(), "it is rolled and compressed")
+    wait_for_looks(handler)
+    assert names_beside(live) == {"app.log", f"{name}.gz"}
+    assert opened(live) == []
+    assert handler.stream is None
+    log(handler, "first")
+    assert live.read_text() == "first\n"
+
+
+def test_nothing_is_made_for_a_log_that_does_not_exist(live: Path, make: Make, clock: StandingClock) -> None:
+    handler = make(delay=True, compress="gz")
+    watch_logs()
+    wait_for_looks(handler)
+    clock.go_on(HOUR)
+    wait_for_looks(handler)
+    assert os.listdir(live.parent) == []
+    # An empty file without a lock file is nothing that this handler has made either.
+    live.touch()
+    clock.go_on(HOUR)
+    wait_for_looks(handler)
+    assert os.listdir(live.parent) == ["app.log"]
+
+
+def test_a_link_and_a_fifo_in_place_of_the_live_file_are_left_alone(
+    live: Path, tmp_path: Path, make: Make, clock: StandingClock
+) -> None:
+    other = tmp_path / "other.log"
+    leave_file(other)
+    handler = make(delay=True)
+    live.symlink_to(other)
+    watch_logs()
+    wait_for_looks(handler)
+    live.unlink()
+    os.mkfifo(live)
+    clock.go_on(HOUR)
+    wait_for_looks(handler)
+    assert os.listdir(live.parent) == ["app.log"]
+    assert other.read_text() == "of an earlier run\n"
+
+
+def test_a_handler_that_wants_nothing_done_has_no_thread_and_is_not_rolled(live: Path) -> None:
+    program = """
+import logging, sys, threading, time
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe.handlers import watch_logs
+from rollsafe._backups import looks
+from tests.support.constants import set_constants
+
+set_constants(looks, _SHORTEST_PAUSE_S=0.05, _LONGEST_PAUSE_S=0.05)
+idle = SafeTimedRotatingFileHandler(sys.argv[1], when="S", utc=True)
+limited = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", utc=True, backupCount=3, delay=True)
+assert threading.active_count() == 1, "a handler that is only made starts no thread"
+limited.close()
+idle.handle(logging.makeLogRecord({"msg": "a line", "created": time.time()}))
+watch_logs()
+assert threading.active_count() == 1, threading.enumerate()
+"""
+    run_program(program, live)
+
+
+def test_the_thread_ends_when_the_last_handler_is_closed(live: Path) -> None:
+    program = """
+import logging, sys, threading, time
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe.handlers import watch_logs
+
+handlers = [SafeTimedRotatingFileHandler(f"{sys.argv[1]}{n}", when="H", backupCount=3, delay=True) for n in range(2)]
+watch_logs()
+assert threading.active_count() == 2
+for handler in handlers:
+    handler.close()
+deadline = time.monotonic() + 60
+while threading.active_count() == 2 and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert threading.active_count() == 1
+# gunicorn's USR1 closes a handler, and sets a new stream at once.
+handlers[0].stream = handlers[0]._open()
+assert threading.active_count() == 2
+"""
+    run_program(program, live)
+
+
+def test_the_overrides_of_the_application_count(live: Path, make: Make, clock: StandingClock) -> None:
+    rolled = []
+
+    class Own(WatchedHandler):
+        def doRollover(self) -> None:
+            rolled.append(self.baseFilename)
+            super().doRollover()
+
+    handler = make(kind=Own)
+    handler.namer = lambda default: default.replace("app.log.", "app.of-")
+    name = f"app.of-{suffix_of(log(handler, 'first'), 'H')}"
+    clock.go_on(HOUR)
+    wait_until(lambda: name in names_beside(live), "it is rolled")
+    wait_for_looks(handler)
+    assert rolled == [str(live)]
+
+
+def test_where_the_application_decides_about_each_record_only_a_record_rolls(
+    live: Path, make: Make, clock: StandingClock
+) -> None:
+    class Own(WatchedHandler):
+        def shouldRollover(self, record: logging.LogRecord) -> bool:
+            return record.getMessage() == "roll"
+
+    handler = make(kind=Own)
+    log(handler, "first")
+    clock.go_on(HOUR)
+    wait_for_looks(handler)
+    assert backups(live) == []
+    log(handler, "roll")
+    assert len(backups(live)) == 1
+
+
+def test_a_refused_rollover_is_reported_once_and_made_when_it_is_possible_again(
+    live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def refuse(source: str, target: str) -> bool:
+        tries.append(target)
+        raise PermissionError(13, "Permission denied", target)
+
+    handler = make()
+    log(handler, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(rollover, "rename_new", refuse)
+        clock.go_on(HOUR)
+        wait_until(lambda: len(tries) >= 3, "it is tried again")
+    wait_until(lambda: len(backups(live)) == 1, "it is rolled")
+    (report,) = handler.take_reports()
+    assert "the rollover of" in report
+    assert "Permission denied" in report
+
+
+def test_a_backup_that_becomes_too_old_is_removed_although_nothing_is_rolled(
+    live: Path, make: Make, clock: StandingClock
+) -> None:
+    handler = make(backupCount=0, max_age="2 hours", delay=True)
+    old, younger = (live.with_name(f"app.log.{suffix_of(time.time() - hours * HOUR, 'H')}") for hours in (2, 1))
+    for path in (old, younger):
+        path.write_text("a line\n")
+    FileLock(lock_path(live)).acquire()
+    watch_logs()
+    wait_for_looks(handler)
+    assert names_beside(live) == {old.name, younger.name}
+    clock.go_on(HOUR)
+    wait_until(lambda: not old.exists(), "it is removed")
+    assert names_beside(live) == {younger.name}
+
+
+def test_no_directory_is_listed_while_nothing_changes(
+    live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make(compress="gz")
+    log(handler, "first")
+    clock.go_on(HOUR)
+    wait_until(lambda: bool(list(live.parent.glob("*.gz"))), "it is rolled and compressed")
+    wait_for_looks(handler)
+
+    def refuse() -> list[Listing]:
+        raise AssertionError("the directory is listed")
+
+    monkeypatch.setattr(handler._live.maintenance.duties, "listings", refuse)
+    wait_for_looks(handler, 5)
+    assert handler.reported == []
+
+
+def test_a_file_that_a_process_without_a_thread_has_rolled_is_compressed(live: Path, make: Make) -> None:
+    def roll() -> None:
+        maintenance_thread.forbid_thread(True)
+        handler = make(compress="gz")
+        log(handler, "first")
+        handler.doRollover()
+
+    handler = make(compress="gz", delay=True)
+    watch_logs()
+    wait_for_looks(handler)
+    with Crew() as crew:
+        crew.start(roll).join()
+    wait_until(lambda: bool(list(live.parent.glob("*.gz"))), "it is compressed")
+    assert opened(live) == [] or handler.stream is None
+
+
+def hold_election(live: Path) -> None:
+    """Be elected, and stop."""
+    FileLock(lock_path(live), byte=MAINTENANCE_BYTE).acquire()
+    stop_myself()
+
+
+def test_a_process_that_is_elected_and_stopped_keeps_no_other_from_rolling_the_file(
+    live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks_module, "_MOST_LOSSES", 1)
+    handler = make(compress="gz")
+    log(handler, "first")
+    with Crew() as crew:
+        elected = crew.start(lambda: hold_election(live))
+        elected.wait_until_stopped()
+        clock.go_on(HOUR)
+        wait_until(lambda: len(backups(live)) == 1, "it is rolled")
+        assert not backups(live)[0].name.endswith(".gz")
+        elected.end()
+        wait_until(lambda: bool(list(live.parent.glob("*.gz"))), "it is compressed after the end of the other process")
+    assert handler.reported == []
+
+
+def test_another_process_rolls_the_file_if_the_elected_one_is_killed_just_before_it(
+    live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = leave_file(live)
+
+    def roll_and_stop() -> None:
+        monkeypatch.setattr(rollover, "rename_new", lambda *_: stop_myself())
+        make(compress="gz", delay=True)
+        watch_logs()
+        time.sleep(600)
+
+    with Crew() as crew:
+        elected = crew.start(roll_and_stop)
+        elected.wait_until_stopped()
+        handler = make(compress="gz", delay=True)
+        watch_logs()
+        wait_until(lambda: handler._live.maintenance.is_waiting_for_election, "another process is elected")
+        assert backups(live) == []
+        elected.end()
+        wait_until(lambda: (live.parent / f"{name}.gz").exists(), "it is rolled and compressed")
+    assert names_beside(live) == {"app.log", f"{name}.gz"}
+
+
+TELL = """
+import os
+
+def tell(path, interval):
+    with open("told.txt", "a") as file:
+        file.write(os.path.basename(path) + "\\n")
+
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[[], list[str]]:
+    """Returns the names of the backups that a server was told of."""
+    path = tmp_path / "told.txt"
+    path.touch()
+    return lambda: sorted(path.read_text().split())
+
+
+def test_gunicorn_rolls_error_and_access_log_without_requests(tmp_path: Path, told: Callable[[], list[str]]) -> None:
+    logs = tmp_path / "logs"
+    lives = [logs / "error.log", logs / "access.log", logs / "app.log"]
+
+    def are_finished() -> bool:
+        names = sorted(path.name for live in lives for path in backups(live))
+        return (
+            all(live.exists() and live.stat().st_size == 0 and backups(live) for live in lives)
+            and all(name.endswith(".gz") for name in names)
+            and names == told()
+        )
+
+    lines = {"error": b"", "access": b"", "app": b""}
+    settings = config('"logs", when="S", interval=2, compress="gz", on_rollover=tell')
+    with Server(tmp_path, TELL + settings, workers=2) as server:
+        wait_until(are_finished, "all logs are rolled and finished")
+        # The arbiter has only its own log open.
+        files = [os.readlink(entry) for entry in Path(f"/proc/{server.arbiter}/fd").iterdir() if entry.exists()]
+        assert not [path for path in files if path.startswith((str(lives[1]), str(lives[2])))]
+        finished = told()
+        for path in (path for live in lives for path in backups(live)):
+            lines[path.name.partition(".")[0]] += gzip.decompress(path.read_bytes())
+    assert len(set(finished)) == len(finished), "each was told once"
+    assert not [name for name in finished if name.endswith(".1.gz")], "each interval was rolled once"
+    assert lines["error"].count(b"Booting worker") >= 2
+    assert lines["access"].count(b"GET /line/ready/0/60") == 1
+    assert lines["app"].count(b"ready") == 1
