@@ -121,7 +121,7 @@ class LineFormatter(logging.Formatter):
 
     Raises `ConfigurationError` for an unknown `style` or `tz`, for `defaults` that are no mapping, and for a `fmt` that
     does not fit its style (with ``validate=False``, only the formatting of a record shows that). A field that neither
-    the record nor `defaults` has loses the line, as in the base class; `rollsafe check` tries a record.
+    the record nor `defaults` has is an error, as in the base class; a handler of rollsafe writes a dash for it.
     """
 
     _is_made = False

@@ -164,8 +164,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         self._codec = codec
         # Until the file is open, any line may roll over, so each waits for the quiet moment.
         self.rolloverAt: float = -inf  # type: ignore[assignment]  # an int in the standard library
-        self._encoder = LineEncoder(self, encoding_of_lines, errors_of_lines)
         self._reports = Reports(self)
+        self._encoder = LineEncoder(self, encoding_of_lines, errors_of_lines, self._reports)
         self._live = LiveFile(self, self._encoder, self._naming, codec, self._reports)
         self._live.set_path(self.baseFilename)
         self._renewal = Renewal(self, self._live, self._naming)

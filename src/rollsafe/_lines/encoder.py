@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from rollsafe._lines.missing import MissingField, format_filled
 from rollsafe._lines.stamps import UNNUMBERED, Stamps, has_stamp
 
 
@@ -21,6 +22,13 @@ class Formatting(Protocol):
         """Report the exception that is being handled."""
 
 
+class Reporting(Protocol):
+    """Reports of the handler's own troubles."""
+
+    def report(self, sentence: str, error: BaseException | None) -> None:
+        """Report a failure that belongs to no record of the application."""
+
+
 class LineEncoder:
     """Makes the lines of one handler.
 
@@ -30,18 +38,21 @@ class LineEncoder:
         handler: Its `format`, `formatter` and `terminator` are read at each line.
         encoding: The codec of the file.
         errors: The codec's error handler.
+        reports: Told once of each field of the format that a record lacks.
 
     Attributes:
         stamps: The stamps of the lines, None if the format has no field for them.
         formatter: The formatter for which `stamps` was set.
     """
 
-    def __init__(self, handler: Formatting, encoding: str, errors: str) -> None:
+    def __init__(self, handler: Formatting, encoding: str, errors: str, reports: Reporting) -> None:
         self.encoding = encoding
         self.errors = errors
         self.stamps: Stamps | None = None
         self.formatter: logging.Formatter | None = None
         self._handler = handler
+        self._reports = reports
+        self._reported: set[str] = set()
 
     def follow_formatter(self) -> None:
         """Stamp the lines from now on if the format of the present formatter has the field `stamp`."""
@@ -68,14 +79,21 @@ class LineEncoder:
     def encode_again(self, record: logging.LogRecord) -> bytes | None:
         """Make a line again after the first attempt has failed; None if this one fails too, which is reported.
 
-        A signal handler may have interrupted the first attempt by an exception.
+        A signal handler may have interrupted the first attempt by an exception. A field that the record lacks becomes a
+        dash, because the line counts for more than its form.
         """
         try:
-            return self.encode_numbered(record)
+            try:
+                return self.encode_numbered(record)
+            except ValueError as error:
+                line, fields = format_filled(record, error, self.encode_numbered)
         except Exception as error:
             # A UnicodeError is the codec's, so the formatter has succeeded, and the text can be reported.
             self._handler.handleError(without_arguments(record) if isinstance(error, UnicodeError) else record)
             return None
+        for field in fields:
+            self._report_missing(field, record)
+        return line
 
     @property
     def end(self) -> bytes:
@@ -88,14 +106,30 @@ class LineEncoder:
         record.created = created
         return record
 
+    def _report_missing(self, field: str, record: logging.LogRecord) -> None:
+        """Report once that a record lacks a field."""
+        if field not in self._reported:
+            self._reported.add(field)
+            error = MissingField(f"the record has no field {field!r}")
+            # The tracebacks of the attempts tell nothing.
+            error.__suppress_context__ = True
+            self._reports.report(
+                f"a record of logger {record.name} lacks the field {field!r} of the format, so its line has a dash there;"
+                f" give the formatter defaults={{{field!r}: '-'}}",
+                error,
+            )
+
     def own_line(self, message: str) -> bytes:
         """Make the line of a message of the handler itself."""
         record = own_record(f"rollsafe: {message}")
         record.stamp = UNNUMBERED
         try:
             text = self._handler.format(record)
-        except Exception:  # a format may need fields that only the application's records have
-            text = record.getMessage()
+        except Exception as error:  # a format may need fields that only the application's records have
+            try:
+                return format_filled(record, error, lambda filled: self.encode(self._handler.format(filled)))[0]
+            except Exception:
+                text = record.getMessage()
         return self.encode(text)
 
 

@@ -233,6 +233,10 @@ _REMEDIES = {
         "give the formatter defaults={...} with a value for it, as rotating_logs and LineFormatter take, or the handler"
         " a filter that sets it",
     ),
+    rehearsal.DASH: (
+        "each line of a record that lacks it has a dash there, and takes several times as long to make",
+        "give the formatter defaults={...} with a value for it, or the handler a filter that sets it",
+    ),
     rehearsal.ENCODING: (
         "a line with such a character is lost",
         'leave errors out, which writes such characters as escapes, or give encoding="utf-8"',
@@ -258,7 +262,8 @@ def check_records(config: ServerConfig) -> Iterator[Finding]:
         if handler.name in faults:
             kind, what = faults[handler.name]
             where = handler.path or handler.name
-            yield Finding(ERROR, "records", where, f"handler {handler.name}: {what}", *_REMEDIES[kind])
+            level = WARNING if kind == rehearsal.DASH else ERROR
+            yield Finding(level, "records", where, f"handler {handler.name}: {what}", *_REMEDIES[kind])
     if not faults:
         yield Finding(OK, "records", config.path, f"each of {plural(len(config.handlers), 'handler')} took a record")
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from rollsafe._lines.missing import MissingField
 from rollsafe.tools import trials
 from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig, enter
 from rollsafe.tools.trials import User
@@ -27,15 +28,16 @@ _PLAIN = "rollsafe check"
 _ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
 
 
-UNMADE, FIELD, ENCODING = "unmade", "field", "encoding"
-"""The faults of a handler: it cannot be made, no record fits its format, its encoding lacks characters."""
+UNMADE, FIELD, DASH, ENCODING = "unmade", "field", "dash", "encoding"
+"""The faults of a handler: it cannot be made, no record fits its format, it writes a dash for a field that records lack,
+its encoding lacks characters."""
 
 Fault = tuple[str, str]
-"""One of the three, and a sentence about it."""
+"""One of the four, and a sentence about it."""
 
 
 def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
-    """Name of a handler -> why it would lose a line; only the handlers that would lose one.
+    """Name of a handler -> why it would lose or deface a line; only the handlers with such a fault.
 
     Args:
         config: The configuration of gunicorn.
@@ -160,7 +162,7 @@ def _made(configurator: Any, handler: ConfiguredHandler, options: Any, path: str
 
 
 def _fault_of(handler: logging.Handler, configurator: Any, logger: str) -> Fault | None:
-    """The reason for which a handler loses a record of a logger, None if it does not."""
+    """The fault that a record of a logger shows, None if there is none."""
     for text, failed in ((_PLAIN, False), (_PLAIN, True), (_ANY_CHARACTER, False)):
         for level in _LEVELS:
             record = _record(logger, level, text, failed=failed)
@@ -168,6 +170,8 @@ def _fault_of(handler: logging.Handler, configurator: Any, logger: str) -> Fault
                 if not (_passes_logger(record, configurator, logger) and handler.filter(record)):
                     continue
                 _emit(handler, record)
+            except MissingField as error:
+                return DASH, f"a record of logger {logger} gets a dash: {error}"
             except Exception as error:
                 kind = ENCODING if isinstance(error, UnicodeError) else FIELD
                 return kind, f"a record of logger {logger} is lost: {error}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rollsafe.tools.findings import ERROR
+from rollsafe.tools.findings import ERROR, WARNING
 from tests.support.findings import PRESET, bad, of_config
 
 TRACED = PRESET.replace("backupCount=7", "backupCount=7, format='%(otelTraceID)s %(message)s'")
@@ -16,8 +16,8 @@ TRACED = PRESET.replace("backupCount=7", "backupCount=7, format='%(otelTraceID)s
 def test_a_format_with_a_field_that_records_lack_is_found_for_each_handler_that_has_it() -> None:
     found = bad(of_config(TRACED))
     assert [(each.level, each.about, os.path.basename(each.where)) for each in found] == [
-        (ERROR, "records", "error.log"),
-        (ERROR, "records", "app.log"),
+        (WARNING, "records", "error.log"),
+        (WARNING, "records", "app.log"),
     ]
     assert all("'otelTraceID'" in each.what and "defaults" in each.remedy for each in found)
     assert not any(file.stat().st_size for file in Path("logs").iterdir())
@@ -62,7 +62,10 @@ def test_a_filter_of_the_root_logger_does_not_help_records_of_other_loggers() ->
         "logconfig_dict['filters']['trace'] = {'()': Filter}\n"
         "logconfig_dict['root']['filters'] = ['trace']\n"
     )
-    assert {os.path.basename(each.where) for each in bad(of_config(text))} == {"app.log", "error_console"}
+    assert {(each.level, os.path.basename(each.where)) for each in bad(of_config(text))} == {
+        (WARNING, "app.log"),
+        (ERROR, "error_console"),
+    }
 
 
 OF_OURS = """
