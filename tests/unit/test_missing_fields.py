@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,11 @@ def live(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What `handleError` is called for."""
     found: list[str] = []
     monkeypatch.setattr(logging.Handler, "handleError", lambda self, record: found.append(record.getMessage()))
-    yield found
+    return found
 
 
 def log(live: Path, formatter: logging.Formatter, *records: dict[str, Any]) -> list[str]:

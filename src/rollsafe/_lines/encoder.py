@@ -114,8 +114,8 @@ class LineEncoder:
             # The tracebacks of the attempts tell nothing.
             error.__suppress_context__ = True
             self._reports.report(
-                f"a record of logger {record.name} lacks the field {field!r} of the format, so its line has a dash there;"
-                f" give the formatter defaults={{{field!r}: '-'}}",
+                f"a record of logger {record.name} lacks the field {field!r} of the format, so its line has a dash "
+                f"there; give the formatter defaults={{{field!r}: '-'}}",
                 error,
             )
 

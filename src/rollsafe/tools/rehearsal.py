@@ -29,8 +29,8 @@ _ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
 
 
 UNMADE, FIELD, DASH, ENCODING = "unmade", "field", "dash", "encoding"
-"""The faults of a handler: it cannot be made, no record fits its format, it writes a dash for a field that records lack,
-its encoding lacks characters."""
+"""The faults of a handler: it cannot be made, no record fits its format, it writes a dash for a field that a record
+lacks, its encoding lacks characters."""
 
 Fault = tuple[str, str]
 """One of the four, and a sentence about it."""
