@@ -19,14 +19,18 @@ import pytest
 from tests.support.gunicorn_setup import suffix_of
 from tests.support.oracle import LINE_FORMAT, audit
 from tests.support.other_servers import Uvicorn
-from tests.support.servers import ROOT, Clients, Server, ServerProcess, backups, get, wait_until
-from tests.support.snippets import snippets_in
+from tests.support.servers import Clients, Server, ServerProcess, backups, get, wait_until
+from tests.support.stacks import OTHER_LINES, documented, everything
 
 READY = "/line/ready/0/60"
 ROLLOVERS = 3
-# What the frameworks say beside the lines of the load.
-OTHER = re.compile(rb"\d+\.\d+ (?!\w+ \d+ \d{5,7} ).*")
+BEFORE_DJANGO = """
+from pathlib import Path
 
+BASE_DIR = Path(__file__).resolve().parent
+TIME_ZONE = "Europe/Paris"
+
+"""
 DJANGO = f"""
 SECRET_KEY = "only for this test"
 ALLOWED_HOSTS = ["*"]
@@ -103,26 +107,15 @@ LOGGING["formatters"]["line"]["fmt"] = "{IDS_FORMAT}"
 """
 
 
-def documented(page: str, info: str) -> str:
-    """The code of the fence with that info string on a page of the how-to guides."""
-    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
-    (snippet,) = (snippet for snippet in snippets_in(text, page) if snippet.info == info)
-    return snippet.code
-
-
 def suffix_in_paris(created: float) -> str:
     """The backup suffix of when="S" in the zone of the documented settings."""
     return datetime.datetime.fromtimestamp(created, ZoneInfo("Europe/Paris")).strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def everything(live: Path) -> str:
-    """The backups and the live file, in order."""
-    return "".join(path.read_text(encoding="utf-8") for path in [*backups(live), live])
-
-
 def test_django_on_gunicorn_as_documented(tmp_path: Path) -> None:
     pytest.importorskip("django", reason="django is not installed: pip install django")
-    (tmp_path / "settings.py").write_text(documented("django.md", "python settings.py") + DJANGO, encoding="utf-8")
+    settings = BEFORE_DJANGO + documented("django.md", "python settings.py") + DJANGO
+    (tmp_path / "settings.py").write_text(settings, encoding="utf-8")
     (tmp_path / "urls.py").write_text(DJANGO_URLS, encoding="utf-8")
     (tmp_path / "wsgi.py").write_text(DJANGO_WSGI, encoding="utf-8")
     config = documented("django.md", "python gunicorn.conf.py")
@@ -132,7 +125,7 @@ def test_django_on_gunicorn_as_documented(tmp_path: Path) -> None:
         with closing(server.connect()) as connection:
             status, _ = get(connection, "/boom")
 
-    report = audit(live, clients.acknowledged, suffix_in_paris, notices=OTHER)
+    report = audit(live, clients.acknowledged, suffix_in_paris, notices=OTHER_LINES)
     assert clients.refused == []
     assert report.flawless, report
     assert status == 500
@@ -160,7 +153,7 @@ def test_fastapi_on_several_workers_of_uvicorn_as_documented(tmp_path: Path) -> 
         with closing(server.connect()) as connection:
             status, _ = get(connection, "/boom")
 
-    report = audit(live, clients.acknowledged, suffix_of, notices=OTHER)
+    report = audit(live, clients.acknowledged, suffix_of, notices=OTHER_LINES)
     access = re.findall(r'"GET /line/\w+/\d+/\d+ HTTP/1.1" 200\n', everything(live.parent / "access.log"))
     assert clients.refused == []
     assert report.flawless, report
@@ -187,9 +180,8 @@ def wait_for_line(path: Path, pattern: str) -> None:
 @pytest.mark.slow
 def test_django_logs_each_line_with_the_ids_also_those_outside_of_its_middlewares(tmp_path: Path) -> None:
     pytest.importorskip("django", reason="django is not installed: pip install django")
-    (tmp_path / "settings.py").write_text(
-        documented("django.md", "python settings.py") + DJANGO + DJANGO_IDS, encoding="utf-8"
-    )
+    settings = BEFORE_DJANGO + documented("django.md", "python settings.py") + DJANGO + DJANGO_IDS
+    (tmp_path / "settings.py").write_text(settings, encoding="utf-8")
     (tmp_path / "urls.py").write_text(DJANGO_URLS, encoding="utf-8")
     wsgi = documented("request-ids.md", "python wsgi.py")
     (tmp_path / "wsgi.py").write_text(f'import os\nos.environ["DJANGO_SETTINGS_MODULE"] = "settings"\n{wsgi}')
