@@ -229,8 +229,10 @@ class Options:
     suffix: str | None = field(default=None, metadata=_option(is_noted=True))
     archive_dir: str | os.PathLike[str] | None = field(default=None, metadata=_option(text=_ANY, is_noted=True))
     compress: str | Compress | None = field(default=None, metadata=_option(text=_ANY, is_noted=True))
-    compress_level: int | None = field(default=None, metadata=_option())
-    on_rollover: Callable[[str, Interval], object] | None = field(default=None, metadata=_option(checked_callable))
+    compress_level: int | None = field(default=None, metadata=_option(is_noted=True))
+    on_rollover: Callable[[str, Interval], object] | None = field(
+        default=None, metadata=_option(checked_callable, is_noted=True)
+    )
     max_age: float | None = field(
         default=None, metadata=_option(lambda name, value: checked_age(value), text=_ANY, is_noted=True)
     )

@@ -1,6 +1,6 @@
 """The settings that a handler writes into the lock file, so that the command line tools need no configuration. Pure.
 
-The fields of `Settings` are the options with `Option.is_noted`, and two facts that are no options.
+The fields of `Settings` are the options with `Option.is_noted`, and some facts that are no options.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ UNNAMED = "unnamed"
 # Seconds; longer than the calendar.
 _LONGEST_AGE: Final = 1e12
 # A key as zoneinfo takes it. No control characters: the tools show it.
+# The built-in ways to compress, and the bound of their levels.
+_CODECS: Final = ("gz", "zst", "xz")
+_MOST_LEVEL: Final = 1 << 20
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+./-]{1,255}")
 
 
@@ -83,6 +86,16 @@ def _is_extension(value: object) -> bool:
     return isinstance(value, str) and (value == "" or (value.startswith(".") and "/" not in value and _is_text(value)))
 
 
+def _is_codec(value: object) -> bool:
+    """Whether it is a built-in way to compress, or none."""
+    return value is None or value in _CODECS
+
+
+def _is_level(value: object) -> bool:
+    """Whether it may be a level of compression, or is none."""
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MOST_LEVEL)
+
+
 def _is_bool(value: object) -> bool:
     """Whether it is a yes or a no."""
     return isinstance(value, bool)
@@ -121,6 +134,13 @@ class Settings:
     """The extension of archives, if it is none of the usual ones."""
     compress: bool = field(default=False, metadata=_checked_by(_is_bool))
     """Whether backups become archives."""
+    codec: str | None = field(default=None, metadata=_checked_by(_is_codec))
+    """The built-in way to compress them; None if there is none, or if a function of the application does it."""
+    compress_level: int | None = field(default=None, metadata=_checked_by(_is_level))
+    on_rollover: bool = field(default=False, metadata=_checked_by(_is_bool))
+    """Whether the application is called for each final backup."""
+    rotator: bool = field(default=False, metadata=_checked_by(_is_bool))
+    """Whether the application is called for each rolled file."""
 
     # Each worker asks at each rollover, and the answer is nearly always the same.
     @lru_cache(maxsize=64)  # noqa: B019  # frozen: what is kept is small and equal settings are one
@@ -134,22 +154,28 @@ class Settings:
         return json.dumps(changed, separators=(",", ":")).encode()
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, namer: bool = False, extension: str = "") -> Settings:
+    def of(
+        cls, options: Mapping[str, Any], *, namer: bool = False, rotator: bool = False, extension: str = ""
+    ) -> Settings:
         """The settings that a handler with these options writes into the note.
 
         Args:
             options: By name, as `Options` has them after its checks; the others have their defaults.
             namer: Whether the application has a namer.
+            rotator: Whether it does more than rename a rolled file.
             extension: The extension of archives, if it is none of the usual ones.
         """
         noted = {name: value for name, value in options.items() if name in OPTIONS and OPTIONS[name].is_noted}
         noted["tz"] = name_of_zone(options.get("tz"), bool(options.get("utc")))
-        noted["compress"] = options.get("compress") is not None
+        compress = options.get("compress")
+        noted["compress"] = compress is not None
+        noted["codec"] = compress if isinstance(compress, str) else None
+        noted["on_rollover"] = options.get("on_rollover") is not None
         if "when" in noted:
             noted["when"] = str(noted["when"]).upper()
         if noted.get("atTime") is not None:
             noted["atTime"] = noted["atTime"].isoformat()
-        return cls(**noted, namer=namer, extension=extension)
+        return cls(**noted, namer=namer, rotator=rotator, extension=extension)
 
     @classmethod
     def read(cls, line: bytes) -> Settings | None:

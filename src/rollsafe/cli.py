@@ -20,6 +20,7 @@ from rollsafe.tools.checks import check_config, check_logs
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.findings import LEVELS
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
+from rollsafe.tools.roll import roll as roll_log
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.verify import verify as verify_logs
@@ -211,6 +212,32 @@ def prune(
             continue
         with standard_output():
             screen.show_removals(screen.Screen(), log, limits, gone, kept, dry_run=dry_run)
+    return 1 if failures else 0
+
+
+@rollsafe.command(short_help="Roll over the live files whose interval is over, and finish their backups.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--now", is_flag=True, help="Also in the middle of an interval: its next part gets a number.")
+def roll(paths: tuple[str, ...], now: bool) -> int:
+    """Roll over the live files whose interval is over, and finish their backups: compress them, and apply the limits.
+
+    PATHS are log directories or live files. The command goes by the lock file, and may run beside the processes that
+    log. An empty file is not rolled over. A function of the application (on_rollover, a rotator, a namer, its own
+    compression) is called by the application's processes, not by the command.
+
+    The exit code is 0 if all is done or nothing is to be done, and 1 if something could not be done.
+    """
+    failures: list[str] = []
+
+    def fail(sentence: str) -> None:
+        failures.append(sentence)
+        complain(sentence)
+
+    for log in logs_at(paths):
+        try:
+            echo(f"{printable(str(roll_log(log, fail, now=now)))}\n")
+        except (ConfigurationError, OSError) as error:
+            fail(_sentence(error))
     return 1 if failures else 0
 
 

@@ -22,7 +22,7 @@ from math import inf
 from typing import Any
 
 from rollsafe._arguments import checked_archive_dir, checked_path, decided_lock_writes
-from rollsafe._backups.codecs import Compress
+from rollsafe._backups.codecs import Compress, StreamCodec
 from rollsafe._backups.names import EXTENSIONS
 from rollsafe._backups.naming import BackupNaming, backup_base_of
 from rollsafe._backups.ownership import claim, other_owner
@@ -400,10 +400,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         codec = self._codec
         options = {name: getattr(self, name) for name in OPTIONS}
         options |= {"interval": self._interval_count, "suffix": self._naming.schedule.own_suffix}
-        options |= {"encoding": self._encoder.encoding, "compress": codec}
+        compress = codec.extension.removeprefix(".") if isinstance(codec, StreamCodec) else codec
+        options |= {"encoding": self._encoder.encoding, "compress": compress}
         settings = Settings.of(
             options,
             namer=callable(self.namer),
+            rotator=self._live.maintenance.duties.has_rotator(),
             extension=codec.extension if codec and codec.extension not in EXTENSIONS else "",
         )
         return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings

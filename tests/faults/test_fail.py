@@ -11,7 +11,17 @@ from tests.support.scripts import REFUSED_TO_START
 from tests.support.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
 QUICK = ("rollover", "rotator")
-LONG = ("retention", "stale start", "late lines", "compression", "telling", "telling of archives", "size")
+LONG = (
+    "retention",
+    "stale start",
+    "late lines",
+    "compression",
+    "telling",
+    "telling of archives",
+    "size",
+    "quiet",
+    "by hand",
+)
 
 # The errors that the manual pages name, by the calls that may give them. Any call on a broken disk or an NFS server
 # that is gone may give EIO.

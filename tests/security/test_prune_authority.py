@@ -124,7 +124,7 @@ def test_nobody_acts_on_the_word_of_another_user(live: Path) -> None:
     as_user(lambda: note(live))
 
     def attempt() -> None:
-        with pytest.raises(LogFileError, match=f"of user {INTRUDER}, on whose word user {BYSTANDER} removes nothing"):
+        with pytest.raises(LogFileError, match=f"of user {INTRUDER}, on whose word user {BYSTANDER} does nothing"):
             gone_by_prune(live)
 
     as_user(attempt, BYSTANDER)

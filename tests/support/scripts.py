@@ -38,9 +38,11 @@ from rollsafe._live import writer
 from rollsafe._live.pending import size_of
 from rollsafe._live.rollover import Rollover
 from rollsafe._live.writer import Writer
-from rollsafe.errors import LogFileError
+from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.schedule import Interval
+from rollsafe.tools.catalog import logs_at
+from rollsafe.tools.roll import roll
 from tests.support.constants import set_constants
 from tests.support.oracle import LINE_FORMAT, make_line
 
@@ -438,6 +440,25 @@ def _size(program: Program) -> None:
     program.close()
 
 
+def _quiet(program: Program) -> None:
+    """No line comes: a look rolls the file of a handler that does not have it open."""
+    program.open()
+    program.handler._live.maintenance.looks.roll()
+    program.close()
+
+
+def _by_hand(program: Program) -> None:
+    """The command rolls the file, after the process that wrote it has ended."""
+    program.open()
+    program.line(-1)
+    program.close()
+    try:
+        for log in logs_at([program.handler.baseFilename]):
+            roll(log, lambda sentence: program.tally.report(sentence, False))
+    except (OSError, ConfigurationError) as error:
+        program.tally.report(repr(error), False)
+
+
 def carry_on(program: Program) -> None:
     """What the next process does: it logs, rolls over once more, and goes."""
     program.open()
@@ -462,6 +483,8 @@ SCRIPTS = {
     "telling": Script(_rollover, tells=True, traced="maintenance"),
     "telling of archives": Script(_rollover, compress="gz", tells=True, traced="maintenance"),
     "size": Script(_size, max_bytes=3 * (LINE_SIZE + 22), live=0),
+    "quiet": Script(_quiet),
+    "by hand": Script(_by_hand),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
 }

@@ -88,9 +88,9 @@ def test_the_presets_signature_has_its_options_with_these_defaults() -> None:
     assert {name: given[name] for name in in_preset} == {name: {**DEFAULTS, **PRESET}[name] for name in in_preset}
 
 
-def test_the_note_has_the_options_that_say_so_and_two_facts() -> None:
+def test_the_note_has_the_options_that_say_so_and_some_facts() -> None:
     noted = {name for name, option in OPTIONS.items() if option.is_noted}
-    assert {field.name for field in dataclasses.fields(Settings)} == noted | {"namer", "extension"}
+    assert {field.name for field in dataclasses.fields(Settings)} == noted | {"namer", "rotator", "extension", "codec"}
     assert Settings.of(DEFAULTS | {"encoding": "utf-8"}) == Settings() == Settings.of({})
 
 
@@ -111,9 +111,10 @@ def test_each_noted_option_is_in_the_settings_of_the_handler_and_of_its_configur
     settings, base = handler.settings(), plain.settings()
     handler.close()
     plain.close()
-    setting = "tz" if option == "utc" else option
-    assert getattr(settings, setting) != getattr(base, setting)
-    assert dataclasses.replace(settings, **{setting: getattr(base, setting)}) == base
+    # The note says in two settings whether and how backups are compressed.
+    noted_as = {"utc": ["tz"], "compress": ["compress", "codec"]}.get(option, [option])
+    assert all(getattr(settings, setting) != getattr(base, setting) for setting in noted_as)
+    assert dataclasses.replace(settings, **{setting: getattr(base, setting) for setting in noted_as}) == base
     value = str(tmp_path / "old") if option == "archive_dir" else GIVEN[option][0]
     configured = configured_with({option: value, **WITH.get(option, {})})
     assert dataclasses.replace(configured.settings, encoding=settings.encoding) == settings

@@ -21,6 +21,7 @@ class LiveNote:
         interval_at: Returns the interval that holds an instant (seconds since the epoch).
         describe: Returns the handler's settings for the note, which tools read: one line, without newline.
         shared: Other hosts write the live file too, and have other numbers for its device.
+        made: When the handler was made, milliseconds since the epoch; None for now.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class LiveNote:
         describe: Callable[[], bytes],
         *,
         shared: bool,
+        made: int | None = None,
     ) -> None:
         self._lock = lock
         self._interval_at = interval_at
         self._describe = describe
         self._shared = shared
-        self._made = int(1000 * time.time())
+        self._described = b""
+        self._made = int(1000 * time.time()) if made is None else made
 
     def read(self) -> Note | None:
         """The note in the lock file, None if it has none or cannot be read."""
@@ -65,7 +68,7 @@ class LiveNote:
         note = self.read()
         if note is None:
             return None, False
-        described = note.settings == self._describe() or self._is_older_than(note)
+        described = note.settings == self._settings() or self._is_older_than(note)
         return note.believed_interval(status, self._interval_at, self._shared), described
 
     def write(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
@@ -76,7 +79,8 @@ class LiveNote:
         """
         before = self.read()
         newest = before if before is not None and self._is_older_than(before) else None
-        settings, made = (newest.settings, newest.made) if newest else (self._describe(), self._made)
+        ours = self._settings()
+        settings, made = (newest.settings, newest.made) if newest else (ours, self._made)
         note = Note(
             noted_identity(status, self._shared),
             int(interval.start),
@@ -88,6 +92,15 @@ class LiveNote:
             mode=mode_of(status),
         )
         self._lock.write(note.content())
+
+    def has_new_settings(self) -> bool:
+        """Whether the application has changed a setting since the note was compared with our settings."""
+        return bool(self._described) and self._describe() != self._described
+
+    def _settings(self) -> bytes:
+        """Our settings as they are now."""
+        self._described = self._describe()
+        return self._described
 
     def update_mode(self, status: os.stat_result) -> None:
         """Update the noted permissions and those of the lock file, because the live file's may have changed."""

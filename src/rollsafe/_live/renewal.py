@@ -72,6 +72,8 @@ class Renewal:
 
     def __init__(self, handler: Renewing, live: LiveFile, naming: BackupNaming) -> None:
         self.rolling_at: float | None = None
+        # The file after whose opening the settings were compared with the note once more.
+        self._noted: OpenFile | None = None
         self._handler = handler
         self._live = live
         self._naming = naming
@@ -103,7 +105,7 @@ class Renewal:
                 continue
             newest = -inf if decides_each else pending.newest(now + MAX_CLOCK_SKEW_S)
             # A live file of the future was made while the clock was ahead, unless the clock is still to be set.
-            ahead = _is_ahead(file.start, now)
+            ahead = is_ahead(file.start, now)
             over = (asks and handler.shouldRollover(record)) or newest >= file.end or ahead
             rolls = over or self._lacks_room(file, pending)
             if rolls and rollover.is_backing_off(file, tick):
@@ -111,6 +113,9 @@ class Renewal:
                 return
             if not rolls:
                 self._live.maintenance.leased()
+                if self._noted is not file:
+                    self._noted = file
+                    rollover.note_settings(file)
                 file.blank_left()
                 file.bind(handler.maxBytes or inf, handler.baseFilename)
                 file.grant_lease(now, tick, -inf if decides_each else file.end)
@@ -180,7 +185,7 @@ class Renewal:
 
     def _is_past(self, interval: Interval, now: float) -> bool:
         """Whether an interval is over, and its quiet moment too; or a live file of it was made by a wrong clock."""
-        return now >= interval.end + self._linger() or _is_ahead(interval.start, now)
+        return now >= interval.end + self._linger() or is_ahead(interval.start, now)
 
     def _linger(self) -> float:
         """The seconds of the quiet moment."""
@@ -216,7 +221,7 @@ class Renewal:
         return not file.has_room(more, self._handler.maxBytes)
 
 
-def _is_ahead(start: float, now: float) -> bool:
+def is_ahead(start: float, now: float) -> bool:
     """Whether a live file of an interval with that start was made while the clock was ahead, and the clock is right."""
     return start > now + MAX_CLOCK_SKEW_S and is_set(now)
 

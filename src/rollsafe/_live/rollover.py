@@ -68,6 +68,7 @@ class Rollover:
         permissions: Mode of the live and the lock file; None keeps the mode of the live file.
         shared: Other hosts write the file on their own mounts of the file system, so caches cannot be trusted.
         by_size: Files are also rolled for their size, so that an interval has several, numbered in the order of time.
+        made: When the handler was made, milliseconds since the epoch; None for now.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class Rollover:
         permissions: int | None,
         shared: bool,
         by_size: bool,
+        made: int | None = None,
     ) -> None:
         self.lock = BoundedLock(path, shared)
-        self._note = LiveNote(self.lock, naming.interval_at, describe, shared=shared)
+        self._note = LiveNote(self.lock, naming.interval_at, describe, shared=shared, made=made)
         self.live = LivePath(path, self.lock, self._note, permissions=permissions, shared=shared)
         self.file_limit = FileLimit()
         self.shared_file = SharedFile(self.live, self.lock, self._open_part, self.file_limit)
@@ -387,6 +389,23 @@ class Rollover:
         with suppress(OSError):
             self.lock.set_mode(mode_of(status))
         return refusal
+
+    def note_settings(self, file: OpenFile) -> None:
+        """Note the settings again if the application has changed them since; a note that is refused is not reported.
+
+        `namer` and `rotator` can only be set when the handler is made and has its file open.
+        """
+        interval = file.interval
+        if interval is None or not self._note.has_new_settings():
+            return
+
+        def note() -> None:
+            status = self.live.status()
+            if identity_of(status) == file.identity:
+                self._write_note(status, interval)
+
+        with suppress(OSError):
+            self.lock.run(note, lambda: None)
 
     def append_at_the_end(self, line: bytes) -> None:
         """Append a line to the live file while the interpreter ends; under the lock if other hosts write the file too.

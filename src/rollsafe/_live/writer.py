@@ -213,6 +213,7 @@ class Writer:
             return False
         self.check_pid()
         self._live.close_rolled_files()
+        self._live.rollover.note_settings(self._handler._file)
         return self._renewal.roll_if_over() if rolls else self._renewal.is_over()
 
     def check_pid(self) -> None:

@@ -1,4 +1,4 @@
-"""The rights with which a tool removes files: those of the user who can have written the note in the lock file.
+"""The rights with which a tool changes files: those of the user who can have written the note in the lock file.
 
 A note says where the backups are, how they are named, and how long to keep them. A user who may write the lock file may
 write anything there, and a user who may write its directory may put another file in its place. So
@@ -45,14 +45,14 @@ def acting_for(log: Log) -> Iterator[None]:
             user = lock.st_uid if lock and lock.st_uid else directory.st_uid
         elif lock and lock.st_uid not in (0, user):
             raise LogFileError(
-                f"the lock file {log.lock_path!r} is of user {lock.st_uid}, on whose word user {user} removes nothing;"
+                f"the lock file {log.lock_path!r} is of user {lock.st_uid}, on whose word user {user} does nothing;"
                 f" do it as user {lock.st_uid}"
             )
         others = bool(lock and lock.st_mode & _OTHERS_WRITE)
         if is_root() and user == 0:
             if not place.settled:
                 raise LogFileError(
-                    f"the path {log.live!r} leads through a directory of another user, on whose word root removes"
+                    f"the path {log.live!r} leads through a directory of another user, on whose word root does"
                     " nothing; do it as the user whose log it is"
                 )
             others = others or not place.is_safe(lock or directory)

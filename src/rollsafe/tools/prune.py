@@ -48,14 +48,19 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
         LogFileError: They may belong to another log.
         OSError: The directory cannot be read.
     """
-    owner = other_owner(_directory(log), log.live)
-    if owner is not None:
-        raise LogFileError(
-            f"the backups of {log.live!r} are named as those of {owner!r} in {_directory(log)!r}, and nothing tells"
-            " them apart; give each log an archive_dir or a name of its own"
-        )
+    check_owner(log)
     found = _excess(log, limits).removals
     return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
+
+
+def check_owner(log: Log) -> None:
+    """Raise LogFileError if the backups of a log may belong to another log."""
+    owner = other_owner(directory_of(log), log.live)
+    if owner is not None:
+        raise LogFileError(
+            f"the backups of {log.live!r} are named as those of {owner!r} in {directory_of(log)!r}, and nothing tells"
+            " them apart; give each log an archive_dir or a name of its own"
+        )
 
 
 def doubts_clock(log: Log, limits: Limits) -> bool:
@@ -69,7 +74,7 @@ def uncertain(log: Log) -> list[str]:
     Raises:
         ConfigurationError, OSError: As for `removals`.
     """
-    return list(inventory_of([_listing(log)], _recognisers(log)).uncertain)
+    return list(inventory_of([listing_of(log)], _recognisers(log)).uncertain)
 
 
 def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
@@ -114,7 +119,7 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
         paths = [path for removal in gone for path in removal.backup.paths]
         while True:
             attempt = MaintenancePass(
-                [_listing(log)], quiet, failures, lambda what, error: complain(f"{what}: {error}")
+                [listing_of(log)], quiet, failures, lambda what, error: complain(f"{what}: {error}")
             )
             attempt.remove(paths)
             attempt.remove_unclaimed(paths)
@@ -127,15 +132,15 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
 
 def _excess(log: Log, limits: Limits) -> Excess:
     """The backups that exceed the limits now."""
-    return find_excess([_listing(log)], _recognisers(log), limits, QuietFiles())
+    return find_excess([listing_of(log)], _recognisers(log), limits, QuietFiles())
 
 
-def _listing(log: Log) -> Listing:
+def listing_of(log: Log) -> Listing:
     """The files in the directory of the backups."""
-    return Listing(_directory(log), _names(log))
+    return Listing(directory_of(log), _names(log))
 
 
-def _directory(log: Log) -> str:
+def directory_of(log: Log) -> str:
     """The directory of the backups."""
     return log.settings.archive_dir or os.path.dirname(log.live)
 
@@ -157,4 +162,4 @@ def _recognisers(log: Log) -> list[Names]:
 
 def _base(log: Log) -> str:
     """The path that the names of backups begin with."""
-    return os.path.join(_directory(log), log.name)
+    return os.path.join(directory_of(log), log.name)
