@@ -19,8 +19,8 @@ from tests.support.modules import MODULES, PACKAGE
 
 # For people at a terminal: they read what the core has written, and the core knows nothing of them.
 TOOLS = "tools"
-ADAPTERS = {"gunicorn", "uwsgi", "flask", "request_ids", "json_lines", "metrics", "cli"}
-INSIDE_ADAPTERS = {"_gunicorn", "_flask"}
+ADAPTERS = {"gunicorn", "uwsgi", "flask", "celery", "request_ids", "json_lines", "metrics", "cli"}
+INSIDE_ADAPTERS = {"_gunicorn", "_flask", "_celery"}
 """Folders whose modules only adapters and one another import."""
 FOLDERS = ("_live", "_backups", "_files")
 """None of them imports from one before it."""
@@ -172,6 +172,9 @@ IMPORTS: dict[str, set[str]] = {
     "_backups.recognition": {"_backups.clocks", "_backups.names", "_backups.retention", "_files.lock_files"},
     "_backups.retention": set(),
     "_backups.scratch": {"_background", "_files.places", "errors"},
+    "_celery": set(),
+    "_celery.task_fields": set(),
+    "_celery.time_limits": {"handlers"},
     "_durations": set(),
     "_environment": set(),
     "_files": set(),
@@ -318,6 +321,16 @@ IMPORTS: dict[str, set[str]] = {
     "_settings": {"_options", "errors", "schedule"},
     "_suffixes": set(),
     "_timing": set(),
+    "celery": {
+        "_arguments",
+        "_celery.task_fields",
+        "_celery.time_limits",
+        "_files.places",
+        "_options",
+        "errors",
+        "formatters",
+        "handlers",
+    },
     "errors": set(),
     "formatters": {"_lines.formats", "_lines.stamps", "_overrides", "errors", "schedule"},
     "handlers": {

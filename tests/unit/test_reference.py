@@ -24,7 +24,7 @@ PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*
 # The modules for users of the package; the others are private.
 PUBLIC_MODULES = [
     "rollsafe",
-    *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask", "request_ids", "json_lines", "metrics")),
+    *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask", "celery", "request_ids", "json_lines", "metrics")),
 ]
 PUBLIC_NAMES = [f"{module}.{name}" for module in PUBLIC_MODULES for name in importlib.import_module(module).__all__]
 WITH_PARAMETERS: list[Callable[..., Any]] = [rollsafe.SafeTimedRotatingFileHandler, rollsafe.FileLock, rotating_logs]

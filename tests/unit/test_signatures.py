@@ -19,6 +19,7 @@ MODULES = [
     "rollsafe.gunicorn",
     "rollsafe.uwsgi",
     "rollsafe.flask",
+    "rollsafe.celery",
     "rollsafe.request_ids",
     "rollsafe.json_lines",
     "rollsafe.metrics",

@@ -1,0 +1,111 @@
+"""The Celery application of the integration tests; CELERY_TEST_* in the environment is its configuration.
+
+Each task logs lines that check themselves, in a stream that is named after the task's id. It notes in files of its
+working directory which process it runs in, and after each logging call that the call has returned.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+
+import rollsafe.celery
+from tests.support.oracle import make_line
+
+ARGUMENTS = "CELERY_TEST_INSTALL"
+SETTINGS = "CELERY_TEST_SETTINGS"
+BROKER = "CELERY_TEST_BROKER"
+ACKNOWLEDGED = Path("acknowledged")
+RUNS_IN = Path("runs-in")
+SIZES = (60, 200, 1000, 9000)
+ENDLESS = 10**9
+"""More lines than a task can log."""
+
+
+def settings_of(broker: str, directory: Path) -> dict[str, Any]:
+    """The settings of workers and senders in a directory."""
+    settings: dict[str, Any] = {"broker_url": broker, "broker_connection_retry_on_startup": True}
+    if broker.startswith("filesystem:"):
+        queue = str(directory / "queue")
+        settings["broker_transport_options"] = {
+            **{"data_folder_in": queue, "data_folder_out": queue, "control_folder": str(directory / "control")},
+            "polling_interval": 0.05,
+        }
+    return settings
+
+
+if ARGUMENTS in os.environ:
+    rollsafe.celery.install(**json.loads(os.environ[ARGUMENTS]))
+app = Celery("tests")
+app.conf.update(settings_of(os.environ.get(BROKER, "filesystem://localhost/"), Path.cwd()))
+app.conf.update(json.loads(os.environ.get(SETTINGS, "{}")))
+
+own = logging.getLogger("shop.orders")
+of_tasks = get_task_logger("shop.tasks")
+
+
+def log_lines(task: Any, numbers: range, pause: float = 0.0) -> None:
+    """Log a line for each number, by turns with a logger of a library and with one of Celery's for tasks."""
+    stream = task.request.id
+    (RUNS_IN / stream).write_text(str(os.getpid()), encoding="ascii")
+    descriptor = os.open(ACKNOWLEDGED / stream, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        for number in numbers:
+            (own, of_tasks)[number % 2].info(make_line(stream, number, SIZES[number % len(SIZES)]))
+            os.write(descriptor, b"%d\n" % number)
+            if pause:
+                time.sleep(pause)
+    finally:
+        os.close(descriptor)
+
+
+@app.task(bind=True, name="lines")  # type: ignore[untyped-decorator]
+def lines(self: Task[Any, Any], count: int, pause: float = 0.0) -> None:
+    """Log some lines."""
+    log_lines(self, range(count), pause)
+
+
+@app.task(bind=True, name="endless")  # type: ignore[untyped-decorator]
+def endless(self: Task[Any, Any]) -> None:
+    """Log lines until a soft time limit ends that, and then one more."""
+    try:
+        log_lines(self, range(ENDLESS))
+    except SoftTimeLimitExceeded:
+        log_lines(self, range(ENDLESS, ENDLESS + 1))
+
+
+@app.task(bind=True, name="nested")  # type: ignore[untyped-decorator]
+def nested(self: Task[Any, Any]) -> None:
+    """Log lines in this task, in one that is run at once, in one that is called as a function, and here again."""
+    own.info("before %s", self.request.id)
+    told.apply(args=["run at once"], task_id=f"inner-{self.request.id}")
+    told("called")
+    own.info("after %s", self.request.id)
+    print(f"printed {self.request.id}")
+
+
+@app.task(name="told")  # type: ignore[untyped-decorator]
+def told(text: str) -> None:
+    """Log a text."""
+    own.info(text)
+
+
+@app.task(bind=True, name="idle")  # type: ignore[untyped-decorator]
+def idle(self: Task[Any, Any]) -> None:
+    """Log a line, and wait for a time limit."""
+    log_lines(self, range(1))
+    time.sleep(600)
+
+
+@app.task(name="tick")  # type: ignore[untyped-decorator]
+def tick() -> None:
+    """What beat sends."""
+    own.info("tick")
