@@ -1,9 +1,9 @@
 """The options of rotation: `Options` at the end of this file is the only list of them.
 
-The gunicorn preset, the variables `ROLLSAFE_*`, the keys of Flask's configuration and the settings in the note follow
-this list. Three other places repeat it, because Python and its tools need them: the signatures of the handler and of
-the preset, and the fields of `rollsafe._settings.Settings`. tests/unit/test_options.py compares these places and the
-reference with the list, so a test fails if a new option is missing somewhere.
+The gunicorn preset, the variables `ROLLSAFE_*`, the keys of Flask's configuration, the options of `rollsafe write` and
+the settings in the note follow this list. Three other places repeat it, because Python and its tools need them: the
+signatures of the handler and of the preset, and the fields of `rollsafe._settings.Settings`. tests/unit/test_options.py
+compares these places and the reference with the list, so a test fails if a new option is missing somewhere.
 
 The checks here look at values only. `_arguments` asks the file system about paths.
 """
@@ -159,6 +159,8 @@ class Text(NamedTuple):
     """Raises a ValueError for a text that cannot be read."""
     remedy: str = ""
     """A value to give instead; "" if any text can be read."""
+    is_flag: bool = False
+    """Whether the value is yes or no."""
 
 
 def _yes_or_no(text: str) -> bool:
@@ -168,9 +170,15 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() in ("1", "true")
 
 
+def number_or_text(text: str) -> int | str:
+    """A number of bytes, if the text is one; more than 19 digits are none."""
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else text
+
+
 _ANY: Final = Text(str)
+_BYTES: Final = Text(number_or_text)
 _WHOLE: Final = Text(int, "give a whole number")
-_FLAG: Final = Text(_yes_or_no, "give 1, true, 0 or false")
+_FLAG: Final = Text(_yes_or_no, "give 1, true, 0 or false", is_flag=True)
 _MODE: Final = Text(lambda text: int(text, 8), "give a mode such as 640")
 
 
@@ -225,7 +233,7 @@ class Options:
     atTime: datetime.time | None = field(default=None, metadata=_option(is_noted=True))
     errors: str | None = field(default=None, metadata=_option(in_preset=False))
     tz: str | datetime.tzinfo | None = field(default=None, metadata=_option(text=_ANY, is_noted=True))
-    maxBytes: int = field(default=0, metadata=_option(_checked_bound, text=_ANY, is_noted=True))
+    maxBytes: int = field(default=0, metadata=_option(_checked_bound, text=_BYTES, is_noted=True))
     suffix: str | None = field(default=None, metadata=_option(is_noted=True))
     archive_dir: str | os.PathLike[str] | None = field(default=None, metadata=_option(text=_ANY, is_noted=True))
     compress: str | Compress | None = field(default=None, metadata=_option(text=_ANY, is_noted=True))
@@ -236,8 +244,8 @@ class Options:
     max_age: float | None = field(
         default=None, metadata=_option(lambda name, value: checked_age(value), text=_ANY, is_noted=True)
     )
-    max_total_bytes: int | None = field(default=None, metadata=_option(_checked_total, text=_ANY, is_noted=True))
-    min_free_bytes: int | None = field(default=None, metadata=_option(checked_size, text=_ANY, is_noted=True))
+    max_total_bytes: int | None = field(default=None, metadata=_option(_checked_total, text=_BYTES, is_noted=True))
+    min_free_bytes: int | None = field(default=None, metadata=_option(checked_size, text=_BYTES, is_noted=True))
     permissions: int | None = field(default=None, metadata=_option(checked_permissions, text=_MODE))
     lock_writes: bool | None = field(default=None, metadata=_option(checked_lock_writes))
 

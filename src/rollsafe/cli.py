@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import functools
 import json
 import os
-import re
 import sys
 import time
 from typing import Any
 
-from rollsafe._options import checked_age, checked_size
+from rollsafe._options import checked_age, checked_size, number_or_text
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
@@ -24,11 +21,7 @@ from rollsafe.tools.roll import roll as roll_log
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.verify import verify as verify_logs
-from rollsafe.tools.words import (
-    DOUBTED_CLOCK,
-    printable,
-    uncertain_words,
-)
+from rollsafe.tools.words import DOUBTED_CLOCK, printable, uncertain_words
 
 try:
     import click
@@ -36,40 +29,25 @@ try:
 
     from rollsafe.tools import screen
     from rollsafe.tools.line_commands import cat, tail
-    from rollsafe.tools.output import OutputClosedError, complain, echo, open_standard_streams, standard_output
+    from rollsafe.tools.output import complain, echo, standard_output
     from rollsafe.tools.page import page_of
+    from rollsafe.tools.running import HELP_OPTIONS, run_command, sentence_of, spelling
+    from rollsafe.tools.write_command import write
 except ImportError:
     sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
 
-USAGE_ERROR = 2
-"""The exit code of a command that could not do what it was asked for."""
 
-_HELP_OPTIONS = ["-h", "--help"]
-
-
-def _spelling(name: str) -> str:
-    """The name of an option in any of its spellings: --max-age is --max_age, and --backup-count is --backupCount."""
-    return _spellings().get(_bare(name), name)
-
-
-@functools.cache
-def _spellings() -> dict[str, str]:
-    """The names of all long options, by the part that all their spellings share."""
-    options = (option for command in rollsafe.commands.values() for each in command.params for option in each.opts)
-    return {_bare(option[2:]): option[2:] for option in options if option.startswith("--")}
-
-
-def _bare(name: str) -> str:
-    """A name without the differences of its spellings; of one letter, either case is an option of its own."""
-    return name if len(name) == 1 else name.replace("-", "").replace("_", "").lower()
+def _spelled(name: str) -> str:
+    """The name of an option in any of its spellings."""
+    return spelling(rollsafe, name)
 
 
 @click.group(
-    commands=[cat, tail],
+    commands=[cat, tail, write],
     context_settings={
-        "help_option_names": _HELP_OPTIONS,
+        "help_option_names": HELP_OPTIONS,
         "max_content_width": 100,
-        "token_normalize_func": _spelling,
+        "token_normalize_func": _spelled,
     },
 )
 @click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
@@ -186,8 +164,10 @@ def prune(
     given: dict[str, Any] = {
         "count": backup_count,
         "max_age": checked_age(max_age),
-        "max_total_bytes": checked_size("max_total_bytes", _number(max_total_bytes), least=1),
-        "min_free_bytes": checked_size("min_free_bytes", _number(min_free_bytes)),
+        "max_total_bytes": checked_size(
+            "max_total_bytes", max_total_bytes and number_or_text(max_total_bytes), least=1
+        ),
+        "min_free_bytes": checked_size("min_free_bytes", min_free_bytes and number_or_text(min_free_bytes)),
     }
     failures: list[str] = []
 
@@ -208,7 +188,7 @@ def prune(
             if len(logs) == 1 or isinstance(error, BrokenPipeError):
                 raise
             # The limits of the other logs of the directory are applied all the same.
-            fail(_sentence(error))
+            fail(sentence_of(error))
             continue
         with standard_output():
             screen.show_removals(screen.Screen(), log, limits, gone, kept, dry_run=dry_run)
@@ -237,7 +217,7 @@ def roll(paths: tuple[str, ...], now: bool) -> int:
         try:
             echo(f"{printable(str(roll_log(log, fail, now=now)))}\n")
         except (ConfigurationError, OSError) as error:
-            fail(_sentence(error))
+            fail(sentence_of(error))
     return 1 if failures else 0
 
 
@@ -272,32 +252,7 @@ def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a failure ends with one sentence on standard error and exit code 2."""
-    open_standard_streams()
-    try:
-        code = rollsafe.main(arguments, prog_name="rollsafe", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = USAGE_ERROR
-    except click.ClickException as error:
-        code = _refused(error.format_message())
-    except click.Abort:
-        code = _refused("interrupted")
-    except OutputClosedError:
-        code = 0
-    except (ConfigurationError, OSError) as error:
-        code = _refused(_sentence(error))
-    sys.exit(code)
-
-
-def _sentence(error: Exception) -> str:
-    """The text of an error; for an error of the system its path, its cause and, if it is known, the remedy."""
-    if not isinstance(error, OSError) or error.errno is None or error.filename is None:
-        return str(error)
-    remedies = {
-        errno.EACCES: "; run the command as root, or as the user who owns it",
-        errno.ENOENT: "; the file was removed meanwhile, or its directory does not exist",
-    }
-    return f"{error.filename!r}: {error.strerror}{remedies.get(error.errno, '')}"
+    run_command(rollsafe, arguments, "rollsafe")
 
 
 def help_pages() -> str:
@@ -305,20 +260,9 @@ def help_pages() -> str:
     pages = []
     for name, command in [("", rollsafe), *sorted(rollsafe.commands.items())]:
         path = f"rollsafe {name}".strip()
-        context = click.Context(command, info_name=path, terminal_width=100, help_option_names=_HELP_OPTIONS)
+        context = click.Context(command, info_name=path, terminal_width=100, help_option_names=HELP_OPTIONS)
         pages.append(f"\n## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(pages)
-
-
-def _number(text: str | None) -> int | str | None:
-    """A number that a user typed, if it is one; more than 19 digits are none."""
-    return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text) else text
-
-
-def _refused(sentence: str) -> int:
-    """Print why the command did nothing, and return the exit code."""
-    click.echo(f"rollsafe: {printable(' '.join(sentence.split()))}", err=True)
-    return USAGE_ERROR
 
 
 if __name__ == "__main__":

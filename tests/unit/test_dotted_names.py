@@ -32,7 +32,6 @@ OTHERS = {
     "rollsafe.commands": "the group of click, which is called so there",
     "rollsafe.css": "a file of the documentation",
     "rollsafe.gunicorn.rotating": "what a test looks for in vain",
-    "rollsafe.main": "the group of click, which is called so there",
     "rollsafe.request_id": "a key of WSGI's environ",
     "rollsafe.test": "a logger of tests",
 }

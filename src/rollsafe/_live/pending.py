@@ -23,7 +23,7 @@ class PendingLines:
         retry_at: When to try again; seconds of the monotonic clock.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: float) -> None:
         self.lines: deque[tuple[bytes, float]] = deque()
         self.dropped = 0
         self.failing = False

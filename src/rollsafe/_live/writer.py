@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -41,6 +42,9 @@ LINES_PER_LOCK = 1000
 _MOVES = 3
 # How often one line is written again because it stands behind a fragment, before it begins with a newline.
 _GLUED = 3
+
+# A line of a block.
+_LINE = re.compile(rb"[^\n]*\n")
 
 _monotonic = time.monotonic
 
@@ -73,6 +77,8 @@ class Writer:
 
     Attributes:
         pending: The lines that wait.
+        takes_blocks: Whether each line of the text that it is given stands for itself (`rollsafe write`). Otherwise the
+            text is one line, whose newlines belong to it, and it is written wholly or not at all.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Writer:
         reports: Reports,
     ) -> None:
         self.pending = PendingLines(PENDING_BYTES)
+        self.takes_blocks = False
         self._handler = handler
         self._encoder = encoder
         self._naming = naming
@@ -117,8 +124,12 @@ class Writer:
         waits = False
         try:
             rest = line if written is None else self._unwritten(file, line, written)
-            if rest or not self._live.keeps(file) or self._blank_if_glued(file, line):
-                waits = self._queue(rest or line, record.created)
+            if len(rest) < len(line) and not (
+                self._live.keeps(file) and (rest or not self._blank_if_glued(file, line))
+            ):
+                rest = line
+            if rest:
+                waits = self._queue(rest, record.created)
         except BaseException as error:
             # The application's namer has raised, or a signal handler, perhaps before the line was queued.
             if not self.pending.holds(line) and not (written is not None and file.has_written(line)):
@@ -137,10 +148,13 @@ class Writer:
 
     def _queue(self, line: bytes, created: float) -> bool:
         """Have a line wait to be written; False if it does not fit."""
-        if self.pending.add(line, created):
-            return True
-        count_event("dropped", self._handler.baseFilename)
-        return False
+        fits = True
+        # From here on, a line of a block is a line like any other.
+        for each in _LINE.findall(line) if self.takes_blocks else [line]:
+            if not self.pending.add(each, created):
+                count_event("dropped", self._handler.baseFilename)
+                fits = False
+        return fits
 
     def write_pending(self, record: logging.LogRecord, *, now: bool = False) -> None:
         """Renew the lease and write the lines that wait; RETRY_S seconds after a failure at the earliest, or `now`."""
@@ -394,7 +408,10 @@ class Writer:
             return append(file, lines, end)
 
     def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
-        """The bytes of `line` that are still to be written: none, or all of them, because a fragment is blanked."""
+        """The bytes of `line` that are still to be written: none, or all of them, because a fragment is blanked.
+
+        Of a block, the lines that were written wholly stay.
+        """
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal may take a long line in parts (write(2), EINTR); go on with the rest.
             line = line[written:]
@@ -406,9 +423,10 @@ class Writer:
             file.was_completed()
             return b""
         file.expire_lease()
-        if written:
-            file.was_cut_short(line[:written], self._encoder.end)
-        return line
+        whole = line.rfind(b"\n", 0, written) + 1 if written and self.takes_blocks else 0
+        if written and written > whole:
+            file.was_cut_short(line[whole:written], self._encoder.end)
+        return line[whole:]
 
     def _blank_if_glued(self, file: OpenFile, line: bytes) -> bool:
         """Blank a line that stands behind a fragment; True if it did, and has to be written again.

@@ -1,0 +1,28 @@
+"""The entry of the command: `rollsafe`, or `python -m rollsafe`.
+
+`rollsafe write` starts with each program that it logs, and lives as long. So it imports nothing that only the other
+commands need.
+"""
+
+from __future__ import annotations
+
+import sys
+
+MISSING = "rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'"
+
+
+def main() -> None:
+    """Run the command line."""
+    if sys.argv[1:2] != ["write"]:
+        from rollsafe import cli
+
+        cli.main()
+    try:
+        from rollsafe.tools.write_command import main as main_of_write
+    except ImportError:
+        sys.exit(MISSING)
+    main_of_write(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
