@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -92,17 +92,12 @@ class BlockHandler(SafeTimedRotatingFileHandler):
             When to call this again; seconds since the epoch.
         """
         with self._own_lock():
-            now, file = time.time(), self._file
-            if file.interval is None or file.stream.closed:
-                return inf
-            if now >= self.rolloverAt and os.fstat(file.stream.fileno()).st_size:
+            now = time.time()
+            if now >= self.rolloverAt:
                 self._renewal.wait_for_quiet()
-                self._record.created = now
-                try:
-                    self._renewal.renew(self._record, self._writer.pending)
-                except Exception:
-                    # The next line meets the same error, and reports it.
-                    self._file.expire_lease()
+                # The next line meets the same error, and reports it.
+                with suppress(Exception):
+                    self._writer.look(rolls=True)
             if now < self.rolloverAt:
                 return self.rolloverAt
             try:
