@@ -257,6 +257,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "_live.live_note": {"_backups.ledger", "_files.note", "_live.open_file", "locks", "schedule"},
     "_live.live_path": {
+        "_background",
         "_files.identity",
         "_files.places",
         "_files.special_files",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 
+from rollsafe._background import sleep
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._files.places import Looks, Place, place_of
 from rollsafe._files.special_files import is_special, open_special
@@ -22,6 +23,8 @@ from rollsafe.locks import FileLock
 
 # How often other processes may make and roll the live file while we open it.
 _TRIES = 10
+# Seconds before each further try to open a file that another user's process is about to give its mode.
+_MAKING_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 
 
 class LivePath:
@@ -69,6 +72,7 @@ class LivePath:
         """
         if self.is_special:
             return open_special(path, flags)
+        pauses = iter(_MAKING_S)
         with place_of(path) as place:
             for _ in range(_TRIES):
                 refusal: OSError | None = None
@@ -85,6 +89,13 @@ class LivePath:
                     # Another process has rolled it since, unless its making was refused.
                     if refusal is not None:
                         raise refusal from None
+                except PermissionError:
+                    # open(2) makes a file with the mode that the umask leaves, and `give_to` sets mode and owner after
+                    # that. A process of another user can come in between.
+                    pause = next(pauses, None)
+                    if pause is None or not _is_empty(place):
+                        raise
+                    sleep(pause)
         raise FileNotFoundError(errno.ENOENT, "is removed at each attempt; find the program that removes it", path)
 
     def open_new(self, path: str, flags: int) -> int:
@@ -192,6 +203,14 @@ class LivePath:
         """Keep the status of the live file, but not the file, which the caller is about to close."""
         self._remembered()
         self._live = None
+
+
+def _is_empty(place: Place) -> bool:
+    """Whether a regular file without contents is there."""
+    with suppress(OSError):
+        status = place.status()
+        return stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return False
 
 
 def open_to_read_too(way: Callable[[int, int], int], flags: int, mode: int = 0o666) -> int:
