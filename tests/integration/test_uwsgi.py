@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -187,6 +188,27 @@ def test_backups_are_maintained_by_the_workers_and_no_thread_runs_in_the_master(
         threads = os.listdir(f"/proc/{uwsgi.arbiter}/task")
         wait_until(lambda: len(list(logs.glob("app.log.2020-*"))) <= 1, "the removal of old backups")
     assert threads == [str(uwsgi.arbiter)]
+
+
+def test_a_quiet_log_is_rolled_and_compressed_by_the_workers_and_no_thread_runs_in_the_master(
+    program: str, tmp_path: Path
+) -> None:
+    live = tmp_path / "logs" / "app.log"
+
+    def is_finished() -> bool:
+        return live.stat().st_size == 0 and bool(backups(live)) and all(path.suffix == ".gz" for path in backups(live))
+
+    # The master logs one line when it imports the application, and one worker another one.
+    with server(program, tmp_path, "--master", interval=2, compress="gz") as uwsgi:
+        wait_until(is_finished, "the lines are in archives")
+        masters = os.listdir(f"/proc/{uwsgi.arbiter}/task")
+        wait_until(
+            lambda: all(len(os.listdir(f"/proc/{pid}/task")) > 1 for pid in uwsgi.workers),
+            "a thread in each worker, though most have never logged",
+        )
+    assert masters == [str(uwsgi.arbiter)]
+    lines = b"".join(gzip.decompress(path.read_bytes()) for path in backups(live) if path.suffix == ".gz")
+    assert lines.count(b"\n") == 2
 
 
 def test_the_reference_configuration_serves_the_example_application(program: str, tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ class Maintained(Protocol):
     stream: Any
     _closed: bool
 
+    @property
+    def baseFilename(self) -> str:
+        """The path of the live file."""
+
     def rotate(self, source: str, dest: str) -> None:
         """Give a rolled file its final name, or do more than that."""
 

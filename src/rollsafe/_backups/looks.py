@@ -16,6 +16,7 @@ from typing import Final
 from rollsafe._background import is_patched
 from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.naming import BackupNaming
+from rollsafe._files.identity import Identity, identity_of
 from rollsafe._timing import LEASE_S
 from rollsafe.schedule import Interval
 
@@ -28,7 +29,7 @@ _LONGEST_PAUSE_S: Final = 60.0
 # elected one may be compressing for hours, or be stopped.
 _MOST_LOSSES: Final = 5
 
-_State = tuple[float, tuple[int, int, int] | None]
+_State = tuple[float, Identity | None]
 
 
 class Looks:
@@ -94,7 +95,7 @@ class Looks:
             if not was_over:
                 pause = min(max(interval.end - now + LEASE_S, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
             self.is_pass_due = os.path.lexists(self._lock_path) and self._state(interval) != self._passed
-        except Exception as error:  # the application's computeRollover or namer
+        except Exception as error:  # the application's computeRollover
             self._report(error)
         self.look_at = tick + pause
 
@@ -114,7 +115,7 @@ class Looks:
             self._losses = 0
 
     def begin_pass(self) -> None:
-        """A pass of this process begins: another one is due after the next boundary, or after a change of files."""
+        """This process lists the backups: a pass is due again after the next boundary, or after another rollover."""
         self.is_pass_due = False
         self._passed = self._state(self._naming.interval_at(time.time()))
 
@@ -149,9 +150,12 @@ class Looks:
         self._has_failed = True
 
     def _state(self, interval: Interval) -> _State:
-        """All that changes when a file is rolled, or when limits of age may have been passed."""
+        """What changes at a boundary, when backups get older, and at each rollover, by whichever process.
+
+        A process without a thread may have rolled the file: uWSGI's master, or the command. The time stamp of the
+        directory would not do: other programs change it all the time.
+        """
         try:
-            status = os.stat(os.path.dirname(self._naming.path(interval.suffix, 0)))
+            return interval.start, identity_of(os.lstat(self._handler.baseFilename))
         except OSError:
             return interval.start, None
-        return interval.start, (status.st_dev, status.st_ino, status.st_mtime_ns)

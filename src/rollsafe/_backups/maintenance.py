@@ -237,4 +237,5 @@ class Maintenance:
 
     def _is_unfinished(self) -> bool:
         """Whether a killed process has left something to do."""
+        self.looks.begin_pass()
         return any(listing.is_unfinished(self.duties.codec is not None) for listing in self.duties.listings())
