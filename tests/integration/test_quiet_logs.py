@@ -81,6 +81,13 @@ def leave_file(live: Path, days: float = 2) -> str:
     return f"{live.name}.{suffix_of(written, 'H')}"
 
 
+def leave_lock(live: Path) -> None:
+    """A lock file of an earlier run."""
+    lock = FileLock(lock_path(live))
+    lock.acquire()
+    lock.close()
+
+
 def opened(path: Path) -> list[str]:
     """The descriptors that this process has of files with that name or a longer one."""
     found = []
@@ -272,13 +279,35 @@ def test_a_backup_that_becomes_too_old_is_removed_although_nothing_is_rolled(
     old, younger = (live.with_name(f"app.log.{suffix_of(time.time() - hours * HOUR, 'H')}") for hours in (2, 1))
     for path in (old, younger):
         path.write_text("a line\n")
-    FileLock(lock_path(live)).acquire()
+    leave_lock(live)
     watch_logs()
     wait_for_looks(handler)
     assert names_beside(live) == {old.name, younger.name}
     clock.go_on(HOUR)
     wait_until(lambda: not old.exists(), "it is removed")
     assert names_beside(live) == {younger.name}
+
+
+def test_a_backup_that_becomes_too_old_in_the_middle_of_an_interval_is_removed_within_an_hour(
+    live: Path, make: Make, clock: StandingClock
+) -> None:
+    handler = make(when="W0", backupCount=0, max_age="20 days", delay=True)
+    week = handler._naming.interval_at(time.time() - 28 * DAY)
+    old = live.with_name(f"app.log.{week.suffix}")
+    clock.go_on(week.end + 20 * DAY - HOUR / 2 - time.time())
+    old.write_text("a line\n")
+    # As old as it says, and another one was written in the meantime, as the clock is doubted otherwise.
+    os.utime(old, (week.end - 1, week.end - 1))
+    younger = live.with_name(f"app.log.{handler._naming.interval_at(time.time() - 7 * DAY).suffix}")
+    younger.write_text("a line\n")
+    os.utime(younger, (time.time() - HOUR, time.time() - HOUR))
+    leave_lock(live)
+    watch_logs()
+    wait_for_looks(handler)
+    assert old.exists()
+    clock.go_on(HOUR)
+    wait_until(lambda: not old.exists(), "it is removed")
+    assert younger.exists()
 
 
 def test_no_directory_is_listed_while_nothing_changes(

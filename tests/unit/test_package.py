@@ -135,7 +135,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "_backups.ledger": {"_background", "_files.identity", "_files.note", "locks"},
     "_backups.listing": {"_background", "_backups.names", "_backups.scratch"},
-    "_backups.looks": {"_background", "_backups.duties", "_backups.naming", "_files.identity", "_timing", "schedule"},
+    "_backups.looks": {"_background", "_backups.duties", "_backups.naming", "_files.identity", "_timing"},
     "_backups.maintenance": {
         "_background",
         "_backups.attempts",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from math import inf
 from typing import Final
 
@@ -18,7 +19,6 @@ from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._timing import LEASE_S
-from rollsafe.schedule import Interval
 
 # The least and the most seconds between two looks: with intervals of a second, and because nothing tells that the clock
 # was set forward, or that a process without a thread has rolled a file. A handler is not looked at sooner after it was
@@ -29,7 +29,10 @@ _LONGEST_PAUSE_S: Final = 60.0
 # elected one may be compressing for hours, or be stopped.
 _MOST_LOSSES: Final = 5
 
-_State = tuple[float, Identity | None]
+# How often a pass is due within an interval if backups become too old, or the disk full, while nothing is rolled.
+_AGING_S: Final = 3600.0
+
+_State = tuple[float, float, Identity | None]
 
 
 class Looks:
@@ -91,10 +94,10 @@ class Looks:
         pause = _LONGEST_PAUSE_S
         try:
             now = time.time()
-            interval = self._naming.interval_at(now)
             if not was_over:
-                pause = min(max(interval.end - now + LEASE_S, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
-            self.is_pass_due = os.path.lexists(self._lock_path) and self._state(interval) != self._passed
+                boundary = self._naming.interval_at(now).end + LEASE_S
+                pause = min(max(boundary - now, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            self.is_pass_due = os.path.lexists(self._lock_path) and self._state(now) != self._passed
         except Exception as error:  # the application's computeRollover
             self._report(error)
         self.look_at = tick + pause
@@ -115,9 +118,12 @@ class Looks:
             self._losses = 0
 
     def begin_pass(self) -> None:
-        """This process lists the backups: a pass is due again after the next boundary, or after another rollover."""
+        """This process lists the backups: a pass is due again after the next boundary, or after another rollover.
+
+        Another one is due each hour if there is a limit for the age of backups, or for the free space.
+        """
         self.is_pass_due = False
-        self._passed = self._state(self._naming.interval_at(time.time()))
+        self._passed = self._state(time.time())
 
     def _are_wanted(self, *, is_open: bool = False) -> bool:
         """Whether the handler needs them.
@@ -149,13 +155,15 @@ class Looks:
             self._duties.report(f"the log beside {self._lock_path} could not be rolled without a line", error)
         self._has_failed = True
 
-    def _state(self, interval: Interval) -> _State:
+    def _state(self, now: float) -> _State:
         """What changes at a boundary, when backups get older, and at each rollover, by whichever process.
 
         A process without a thread may have rolled the file: uWSGI's master, or the command. The time stamp of the
         directory would not do: other programs change it all the time.
         """
-        try:
-            return interval.start, identity_of(os.lstat(self._handler.baseFilename))
-        except OSError:
-            return interval.start, None
+        limits = self._duties.limits()
+        has_aging = limits.max_age is not None or limits.min_free_bytes is not None
+        live: Identity | None = None
+        with suppress(OSError):
+            live = identity_of(os.lstat(self._handler.baseFilename))
+        return self._naming.interval_at(now).start, now // _AGING_S if has_aging else 0.0, live
