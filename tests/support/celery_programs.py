@@ -127,7 +127,12 @@ class Program:
         self._output_path = directory / f"{name}.out"
 
     def __enter__(self) -> Program:
-        with self._output_path.open("wb") as output:
+        self._output_path.write_bytes(b"")
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        with self._output_path.open("ab") as output:
             self._process = subprocess.Popen(
                 # Not `python -m celery`: a worker that gets SIGHUP starts the file that it runs from again.
                 [CELERY, *self._arguments],
@@ -138,7 +143,11 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self
+
+    def revive(self) -> None:
+        """Start it again if it has ended, as a supervisor does."""
+        if self._process.poll() is not None:
+            self._start()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         try:
