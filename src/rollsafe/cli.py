@@ -13,7 +13,7 @@ from rollsafe._options import checked_age, checked_size, number_or_text
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
-from rollsafe.tools.checks import check_config, check_logs
+from rollsafe.tools.checks import check_path
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.findings import LEVELS
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
@@ -92,21 +92,19 @@ def status(paths: tuple[str, ...], as_json: bool) -> None:
 def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
     """Find what could go wrong, before you go live.
 
-    PATH is a log directory, a live file, or a gunicorn.conf.py, which is executed as by gunicorn. Put the other
-    arguments of gunicorn after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
+    PATH is a log directory, a live file, or a configuration: a gunicorn.conf.py; Django's settings (shop.settings, the
+    file, manage.py or its directory); a logging configuration in a file (.json, .yaml, .toml, .ini), as for the option
+    --log-config of uvicorn; or MODULE:NAME of a dictionary for dictConfig. Code is executed, in another process. Put
+    the other arguments of gunicorn after two dashes: rollsafe check gunicorn.conf.py -- --user www-data shop:app
 
     Several processes try appends, locks, renames and permissions in a temporary directory beside the log. If root runs
     the command, they run as the user that the workers become, or as the owner of the live file. The command makes each
-    handler of a configuration, gives it a record, and imports the application if it is named, in other processes.
+    handler of a configuration, gives it a record, tries each step up to the removal of a backup, and imports the
+    application if it is named. It calls neither on_rollover nor another function of the application.
 
     The exit code is 0 if all is well, 1 if there are warnings, 2 if there are errors.
     """
-    if path.endswith(".py"):
-        findings = check_config(read_config(path, arguments))
-    elif arguments:
-        raise click.UsageError(f"{path!r} is no gunicorn.conf.py, so no arguments may follow it")
-    else:
-        findings = check_logs(logs_at([path]))
+    findings = check_path(path, arguments)
     if as_json:
         echo(json.dumps([each.as_dict() for each in findings], indent=2) + "\n")
     else:

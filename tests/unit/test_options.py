@@ -17,7 +17,7 @@ from rollsafe._gunicorn.conflicts import rotation_text
 from rollsafe._options import ENVIRONMENT, OPTIONS, PRESET, Options, options_in, variable_of
 from rollsafe._settings import Settings
 from rollsafe.gunicorn import rotating_logger, rotating_logs
-from rollsafe.tools.configs import ConfiguredHandler
+from rollsafe.tools.logging_config import ConfiguredHandler
 from rollsafe.tools.prune import limits_in
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}

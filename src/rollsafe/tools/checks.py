@@ -1,6 +1,6 @@
 """All checks before going live. Each finds what could go wrong with a log in its place, and gives a remedy.
 
-A check yields findings. `check_logs` collects those about logs, and `check_config` those about a gunicorn.conf.py.
+A check yields findings. `check_logs` collects those about logs, and `check_config` those about a configuration.
 """
 
 from __future__ import annotations
@@ -10,48 +10,112 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from rollsafe.errors import LogFileError
+from rollsafe._files.lock_files import lock_path
+from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.tools.catalog import Log, logs_at
-from rollsafe.tools.check_configuration import check_flags, check_handlers, check_loggers, check_records, workers_of
+from rollsafe.tools.check_configuration import check_loggers, check_records, check_steps
 from rollsafe.tools.check_directories import check_clock, check_file_system, check_permissions, check_rollover
 from rollsafe.tools.check_files import check_logrotate, check_names, check_writers, check_zone
+from rollsafe.tools.check_flags import check_flags, workers_of
+from rollsafe.tools.check_handlers import check_handlers
 from rollsafe.tools.check_space import check_space
+from rollsafe.tools.config_kinds import UNDERSTOOD, read_any
 from rollsafe.tools.configs import ServerConfig
 from rollsafe.tools.findings import ERROR, WARNING, Finding, Target
+from rollsafe.tools.logging_config import ConfiguredHandler, LogConfig
 from rollsafe.tools.logrotate import rules
 from rollsafe.tools.status import Openers
-from rollsafe.tools.trials import User, tried_as, user_of
+from rollsafe.tools.trials import TrialFailed, User, in_child, tried_as, user_of
+
+# Seconds for all checks of a configuration; each trial has a bound of its own.
+_PATIENCE = 3600.0
 
 
 def check_logs(logs: Iterable[Log]) -> list[Finding]:
     """The findings about logs that exist; root tries everything as the user who writes them."""
-    return _check([Target(log.live, log.settings if log.told else None, _owner_of(log), log=log) for log in logs])
+    return _check([Target(log.live, log.settings if log.told else None, _owner_of(log.live), log=log) for log in logs])
 
 
-def check_config(config: ServerConfig) -> list[Finding]:
-    """The findings about the logs that a gunicorn.conf.py leads to, and about the configuration itself."""
-    server = config.server
-    user = workers_of(config)
-    handed_over = os.geteuid() == 0 and getattr(server.post_fork, "__module__", "") == "rollsafe.gunicorn"
-    targets = []
+def check_path(path: str, arguments: Sequence[str] = ()) -> list[Finding]:
+    """The findings about whatever a user names: a log, or a configuration, which another process reads.
+
+    Args:
+        path: A path, or the name of a module.
+        arguments: Those of gunicorn.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is of no kind that is understood.
+        LogFileError: It does not exist.
+        OSError: It may not be read.
+    """
+
+    def attempt() -> dict[str, Any]:
+        try:
+            config = read_any(path, arguments)
+            return {"found": None if config is None else [each.as_dict() for each in check_config(config)]}
+        except OSError as error:
+            return {"refused": str(error), "system": [error.errno, error.strerror, error.filename]}
+        except ConfigurationError as error:
+            return {"refused": str(error)}
+
+    try:
+        answer = in_child(attempt, quiet=True, timeout=_PATIENCE)
+    except TrialFailed as error:
+        raise ConfigurationError(f"{path!r} could not be checked: {error}") from error
+    if "refused" in answer:
+        system = answer.get("system", [None])
+        raise ConfigurationError(answer["refused"]) if system[0] is None else OSError(*system)
+    if answer["found"] is None:
+        try:
+            return check_logs(logs_at([path]))
+        except LogFileError:
+            if os.path.lexists(path):
+                raise
+            raise LogFileError(f"{path!r} does not exist; the command understands {UNDERSTOOD}") from None
+    return [Finding(**each) for each in answer["found"]]
+
+
+def check_config(config: LogConfig) -> list[Finding]:
+    """The findings about the logs that a configuration leads to, and about the configuration itself."""
+    writer, loader, handed_over = None, None, False
+    if isinstance(config, ServerConfig):
+        writer = workers_of(config)
+        handed_over = os.geteuid() == 0 and getattr(config.server.post_fork, "__module__", "") == "rollsafe.gunicorn"
+        loader = None if config.server.preload_app else tried_as(writer)
+    targets: list[tuple[Target, ConfiguredHandler]] = []
     for handler in config.handlers:
         if handler.is_ours and handler.path:
             path = os.path.realpath(handler.path)
+            user = writer if isinstance(config, ServerConfig) else _owner_of(path)
             log = None
             with suppress(LogFileError):
                 (log,) = logs_at([path])
-            targets.append(Target(path, handler.settings, user, handed_over, log))
-    findings = [*check_handlers(config), *check_flags(config), *check_loggers(config), *check_records(config)]
+            targets.append((Target(path, handler.settings, user, handed_over, log), handler))
+    if not isinstance(config, ServerConfig):
+        loader = next((target.user for target, _ in targets), None)
+    findings = [
+        *check_handlers(config),
+        *(check_flags(config) if isinstance(config, ServerConfig) else ()),
+        *check_loggers(config, loader),
+        *check_records(config, loader),
+    ]
     with _local_time_of(config):
-        return [*findings, *_check(targets)]
+        findings += _check([target for target, _ in targets])
+        refused = {finding.where for finding in findings if finding.level == ERROR}
+        for target, handler in targets:
+            special = os.path.lexists(target.live) and not os.path.isfile(target.live)
+            if not special and target.directory not in refused:
+                findings += check_steps(config, handler, target)
+        return findings
 
 
 @contextmanager
-def _local_time_of(config: ServerConfig) -> Iterator[None]:
+def _local_time_of(config: LogConfig) -> Iterator[None]:
     """Give this process the local time of the server, which may set TZ for itself (raw_env)."""
     before = os.environ.get("TZ")
-    variable = config.server.env.get("TZ", before)
+    variable = config.environment.get("TZ", before)
     try:
         _set_zone(variable)
         yield
@@ -118,11 +182,11 @@ def _check(targets: Sequence[Target]) -> list[Finding]:
     return findings
 
 
-def _owner_of(log: Log) -> User | None:
+def _owner_of(live: str) -> User | None:
     """The user who writes a log: the owner of its live file, its lock file, or its directory; None for this user."""
     if os.geteuid() != 0:
         return None
-    for path in (log.live, log.lock_path, os.path.dirname(log.live)):
+    for path in (live, lock_path(live), os.path.dirname(live)):
         with suppress(OSError):
             status = os.lstat(path)
             return user_of(status.st_uid, status.st_gid) if status.st_uid != 0 else None

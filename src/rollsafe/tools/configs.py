@@ -12,77 +12,30 @@ import logging
 import logging.config
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from rollsafe._options import OPTIONS, PRESET
-from rollsafe._settings import Settings
+from rollsafe._options import PRESET
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.tools.ini_logging import as_dictionary
-
-ROOT = "root"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfiguredHandler:
-    """One handler of a logging configuration.
-
-    Attributes:
-        name: Its key in `handlers`, or the flag for which gunicorn makes it.
-        kind: Its class, or the function that makes it; None if that cannot be imported.
-        path: Absolute path of its file, None if it has none.
-        options: The arguments of its class.
-        loggers: The names of the loggers that have it; "root" is the root logger.
-    """
-
-    name: str
-    kind: Any
-    path: str | None
-    options: Mapping[str, Any]
-    loggers: tuple[str, ...]
-    of_flag: bool = False
-    """Whether gunicorn makes it for a flag, without a logging configuration."""
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is a SafeTimedRotatingFileHandler."""
-        return isinstance(self.kind, type) and issubclass(self.kind, SafeTimedRotatingFileHandler)
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that a handler of ours would write into the lock file, without those that are invalid."""
-        accepted = {}
-        for name, value in self.options.items():
-            # No check depends on the encoding.
-            if name in OPTIONS and name != "encoding":
-                with contextlib.suppress(ConfigurationError):
-                    accepted[name] = OPTIONS[name].check(name, value)
-        return Settings.of(accepted)
+from rollsafe.tools.logging_config import ROOT, ConfiguredHandler, LogConfig, handlers_of, with_full_paths
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(LogConfig):
     """The contents of a gunicorn.conf.py.
 
+    Its handlers are those that a logger has, then those of `--access-logfile` and `--error-logfile`.
+
     Attributes:
-        path: The file.
         server: gunicorn's own Config, with all its settings: `server.user`, `server.uid`, `server.accesslog`.
-        logging: The configuration that gunicorn gives to `logging.config.dictConfig`; empty if it does not.
-        handlers: The handlers of it that a logger has, then those of `--access-logfile` and `--error-logfile`.
-        application: The application to serve ("module:name"), if it is named.
-        search: The path on which modules are found after the file was executed.
         given: The names of the settings that the file, the arguments or the environment set, even to their defaults.
     """
 
-    path: str
     server: Any
-    logging: Mapping[str, Any]
-    handlers: tuple[ConfiguredHandler, ...]
-    application: str | None
-    search: tuple[str, ...]
     given: frozenset[str]
 
     def handlers_of(self, logger: str) -> list[ConfiguredHandler] | None:
@@ -155,12 +108,7 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
         server.user, server.group  # noqa: B018  # gunicorn refuses an unknown user when the setting is read
         # While modules are found on the path of the configuration, which may name its own classes.
         logging_config = _logging_of(server, CONFIG_DEFAULTS)
-        try:
-            handlers = tuple(_handlers(server, logging_config))
-        except (AttributeError, TypeError) as error:
-            raise ConfigurationError(
-                f"the logging configuration of {name!r} is none that dictConfig takes: {error}"
-            ) from error
+        handlers = [*handlers_of(logging_config, name, partial(_absolute, server)), *_handlers_of_flags(server)]
         found_in = tuple(dict.fromkeys((str(server.chdir), *(server.pythonpath or "").split(","), *sys.path)))
     except SystemExit as error:
         sentence = next((line for line in reversed(said.getvalue().splitlines()) if line.strip()), "")
@@ -172,21 +120,16 @@ def read_config(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> 
     application = reader.application or getattr(server, "wsgi_app", None)
     return ServerConfig(
         path=name,
+        program="gunicorn",
         server=server,
         logging=logging_config,
-        handlers=handlers,
+        handlers=tuple(handlers),
         application=application,
+        directory=str(server.chdir),
+        environment=server.env,
         search=tuple(filter(None, found_in)),
         given=frozenset(given),
     )
-
-
-def enter(config: ServerConfig) -> None:
-    """Give this process the working directory, environment and module path that gunicorn gives its own."""
-    os.environ.update(config.server.env)
-    time.tzset()
-    os.chdir(config.server.chdir)
-    sys.path[:] = config.search
 
 
 def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,34 +150,9 @@ def _logging_of(server: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]:
-    """The handlers that a logger has."""
-    having: dict[str, list[str]] = {}
-    named = {ROOT: config.get("root") or {}, **(config.get("loggers") or {})}
-    for logger, settings in named.items():
-        for key in settings.get("handlers") or ():
-            having.setdefault(key, []).append(logger)
-    resolve = logging.config.BaseConfigurator({}).resolve
+def _handlers_of_flags(server: Any) -> list[ConfiguredHandler]:
+    """The handlers that gunicorn makes for its flags."""
     found = []
-    for key, options in (config.get("handlers") or {}).items():
-        kind = options.get("()", options.get("class"))
-        if isinstance(kind, str):
-            try:
-                kind = resolve(kind)
-            except (ValueError, ImportError):
-                kind = None
-        if key in having:
-            path = options.get("filename")
-            made_with = {name: value for name, value in options.items() if name not in ("class", "()")}
-            found.append(
-                ConfiguredHandler(
-                    name=key,
-                    kind=kind,
-                    path=_absolute(server, path) if path else None,
-                    options=_with_full_paths(server, made_with),
-                    loggers=tuple(having[key]),
-                )
-            )
     for flag, logger, path in (
         ("accesslog", "gunicorn.access", server.accesslog),
         ("errorlog", "gunicorn.error", server.errorlog),
@@ -248,18 +166,12 @@ def _handlers(server: Any, config: Mapping[str, Any]) -> list[ConfiguredHandler]
                     name=flag,
                     kind=kind,
                     path=_absolute(server, path),
-                    options=_with_full_paths(server, options),
+                    options=with_full_paths(options, partial(_absolute, server)),
                     loggers=(logger,),
                     of_flag=True,
                 )
             )
     return found
-
-
-def _with_full_paths(server: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a handler with the full path of its `archive_dir`."""
-    directory = options.get("archive_dir")
-    return {**options, "archive_dir": os.path.realpath(_absolute(server, directory))} if directory else dict(options)
 
 
 def _absolute(server: Any, path: Any) -> str:

@@ -19,13 +19,16 @@ from typing import Any
 
 from rollsafe._lines.missing import MissingField
 from rollsafe.tools import trials
-from rollsafe.tools.configs import ROOT, ConfiguredHandler, ServerConfig, enter
+from rollsafe.tools.logging_config import ROOT, ConfiguredHandler, LogConfig, enter
 from rollsafe.tools.trials import User
 
 # A filter may pass only one level.
 _LEVELS = (logging.INFO, logging.ERROR, logging.DEBUG)
 _PLAIN = "rollsafe check"
 _ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
+
+# The names of gunicorn's access_log_format (gunicorn.glogging.Logger.atoms), which hypercorn shares.
+_ATOMS = ("h", "l", "u", "t", "r", "s", "m", "U", "q", "H", "b", "B", "f", "a", "T", "D", "M", "L")
 
 
 UNMADE, FIELD, DASH, ENCODING = "unmade", "field", "dash", "encoding"
@@ -36,11 +39,11 @@ Fault = tuple[str, str]
 """One of the four, and a sentence about it."""
 
 
-def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
+def faults(config: LogConfig, user: User | None = None) -> dict[str, Fault]:
     """Name of a handler -> why it would lose or deface a line; only the handlers with such a fault.
 
     Args:
-        config: The configuration of gunicorn.
+        config: The configuration.
         user: The user that the workers become; None is this user.
 
     Raises:
@@ -59,11 +62,11 @@ def faults(config: ServerConfig, user: User | None = None) -> dict[str, Fault]:
     return {name: (kind, text) for name, (kind, text) in found.items()}
 
 
-def loggers_after_import(config: ServerConfig, loggers: Sequence[str], user: User | None = None) -> dict[str, str]:
+def loggers_after_import(config: LogConfig, loggers: Sequence[str], user: User | None = None) -> dict[str, str]:
     """The configured loggers that importing the application changes: name -> "disabled" or "replaced".
 
     Args:
-        config: The configuration of gunicorn; it names an application.
+        config: The configuration; it names an application.
         loggers: Names; "root" is the root logger.
         user: As for `faults`.
 
@@ -99,7 +102,7 @@ def _logger(name: str) -> logging.Logger:
     return logging.getLogger(None if name == ROOT else name)
 
 
-def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
+def _faults(config: LogConfig) -> Iterator[tuple[str, Fault]]:
     """The faults; for a process that may be changed."""
     configurator = logging.config.DictConfigurator(dict(config.logging))
     unmade = dict(_make_parts(configurator))
@@ -110,7 +113,11 @@ def _faults(config: ServerConfig) -> Iterator[tuple[str, Fault]]:
         if handler.kind is None:
             yield handler.name, (UNMADE, f"its class {options.get('()', options.get('class'))!r} cannot be imported")
             continue
-        missing = [unmade[part] for part in _parts_of(options) if part in unmade]
+        missing = [
+            unmade.get(part, f"it names {part[0][:-1]} {part[1]!r}, and the configuration has none of that name")
+            for part in _parts_of(options)
+            if part in unmade or part[1] not in (configurator.config.get(part[0]) or {})
+        ]
         if missing:
             yield handler.name, (UNMADE, missing[0])
             continue
@@ -185,7 +192,17 @@ def _record(logger: str, level: int, text: str, *, failed: bool) -> logging.LogR
         raise RuntimeError(text)
     except RuntimeError:
         error = sys.exc_info() if failed else None
-    return _logger(logger).makeRecord(logger, level, __file__, 0, text, (), error, "check")
+    message, arguments = _contents(logger, text)
+    return _logger(logger).makeRecord(logger, level, __file__, 0, message, arguments, error, "check")
+
+
+def _contents(logger: str, text: str) -> tuple[str, tuple[Any, ...]]:
+    """Message and arguments as the server gives them to its logger, because formatters of access lines read those."""
+    if logger == "uvicorn.access":
+        return '%s - "%s %s HTTP/%s" %d', ("127.0.0.1:8000", "GET", f"/{text}", "1.1", 200)
+    if logger in ("gunicorn.access", "hypercorn.access"):
+        return "%(r)s", ({**dict.fromkeys(_ATOMS, "-"), "r": text},)
+    return text, ()
 
 
 def _passes_logger(record: logging.LogRecord, configurator: Any, logger: str) -> bool:

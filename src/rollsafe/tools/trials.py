@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from rollsafe._backups.scratch import Scratch
 from rollsafe._files.renames import is_mount_point, try_rename
 from rollsafe.locks import FileLock
 
@@ -62,14 +63,11 @@ def user_of(uid: int, gid: int, *, with_groups: bool = True) -> User:
 def user_name(user: User | None) -> str:
     """A user and a group as chown(1) takes them; None is this user."""
     uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
-    try:
+    name, group = str(uid), str(gid)
+    with suppress(KeyError):
         name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    try:
+    with suppress(KeyError):
         group = grp.getgrgid(gid).gr_name
-    except KeyError:
-        group = str(gid)
     return f"{name}:{group}"
 
 
@@ -86,7 +84,7 @@ def append_faults(directory: str, user: User | None = None) -> int:
     """
 
     def attempt() -> int:
-        with _place(directory, "append"):
+        with place_in(directory, "append"):
             _together([partial(_append, "append", number) for number in range(PROCESSES)])
             expected = {_line(number, row) for number in range(PROCESSES) for row in range(_LINES)}
             with open("append", "rb", opener=_only_ours) as file:
@@ -104,7 +102,7 @@ def lock_faults(directory: str, user: User | None = None) -> str | None:
     """
 
     def attempt() -> str | None:
-        with _place(directory, "lock", "count"):
+        with place_in(directory, "lock", "count"):
             with FileLock("lock"):
                 if in_child(lambda: FileLock("lock").acquire(timeout=0.2)):
                     return "two processes had the lock at once"
@@ -130,7 +128,7 @@ def clock_difference(directory: str, user: User | None = None) -> float:
     """
 
     def attempt() -> float:
-        with _place(directory, "now"):
+        with place_in(directory, "now"):
             before = time.time()
             with open("now", "r+b", opener=_only_ours) as file:
                 file.write(b"now")
@@ -185,7 +183,7 @@ def roll_refusal(live: str, directory: str, user: User | None = None) -> str | N
     def attempt() -> str | None:
         if is_mount_point(live):
             return "it is mounted by itself, as by docker run -v FILE:FILE"
-        with _place(directory) as place:
+        with place_in(directory) as place:
             os.mkdir("directory", dir_fd=place)
             try:
                 os.rename(live, "directory", dst_dir_fd=place)
@@ -228,28 +226,29 @@ def _only_ours(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _place(directory: str, *files: str) -> Iterator[int]:
+def place_in(directory: str, *files: str, clear: bool = False) -> Iterator[int]:
     """A temporary directory in `directory` that becomes the working directory; for processes of a trial only.
 
     Its path is used only once, because a user who may write `directory` may move ours away and put another one in its
     place. The process enters it by its descriptor, and only if it is ours and no other user may write in it. It neither
-    writes nor removes a file that is in it already.
+    writes nor removes a file that was in it before.
 
     Args:
         directory: The directory to try.
         files: Names of empty files to make there, removed at the end.
+        clear: Whether to remove all else at the end, too, if the directory was empty at the start.
     """
     path = tempfile.mkdtemp(prefix=".rollsafe-check-", dir=directory)
     place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     made: list[str] = []
+    emptied = False
     try:
         status = os.fstat(place)
         if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o077):
-            raise TrialFailed(
-                f"root has made {path!r}, and it belongs to user {status.st_uid}, who has replaced it, unless the file"
-                " system lets no user be root"
-            )
+            replaced = "who has replaced it, unless the file system lets no user be root"
+            raise TrialFailed(f"root has made {path!r}, and it belongs to user {status.st_uid}, {replaced}")
         os.fchdir(place)
+        emptied = clear and not os.listdir(place)
         for name in files:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=place))
             made.append(name)
@@ -258,6 +257,9 @@ def _place(directory: str, *files: str) -> Iterator[int]:
         for name in made:
             with suppress(OSError):
                 os.unlink(name, dir_fd=place)
+        if emptied:
+            with suppress(OSError):
+                Scratch(path, place).clear()
         os.close(place)
         with suppress(OSError):
             os.rmdir(path)
@@ -315,7 +317,9 @@ def _start(attempt: Callable[[], Any], user: User | None = None, quiet: bool = F
     except BaseException as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     try:
-        os.write(write, json.dumps(answer).encode())
+        rest = memoryview(json.dumps(answer).encode() + b"\n")
+        while rest:
+            rest = rest[os.write(write, rest) :]
     finally:
         os._exit(0)
 
@@ -324,17 +328,22 @@ def _answer(pid: int, read: int, timeout: float = TIMEOUT) -> dict[str, Any]:
     """The answer of a process, which is killed if it takes too long."""
     text = b""
     ready: list[int] = []
+    end = time.monotonic() + timeout
     try:
-        ready, _, _ = select.select([read], [], [], timeout)
-        if ready:
-            text = os.read(read, 1 << 16)
+        # Not until the end of the file, because a program that the process has started may keep its end open.
+        while not text.endswith(b"\n"):
+            ready, _, _ = select.select([read], [], [], max(0.0, end - time.monotonic()))
+            part = os.read(read, 1 << 16) if ready else b""
+            if not part:
+                break
+            text += part
     finally:
         os.close(read)
-        if not text:
+        if not text.endswith(b"\n"):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    if text:
-        answer: dict[str, Any] = json.loads(text)
-        return answer
-    return {"error": "its process ended without an answer" if ready else f"no answer within {timeout:.0f} s"}
+    if not text.endswith(b"\n"):
+        return {"error": "its process ended without an answer" if ready else f"no answer within {timeout:.0f} s"}
+    answer: dict[str, Any] = json.loads(text)
+    return answer

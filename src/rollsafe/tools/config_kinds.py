@@ -1,0 +1,232 @@
+"""Which kind of configuration a path or a name is, and how each kind is read. Some kinds are executed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import logging.config
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from rollsafe._files.lock_files import lock_path
+from rollsafe.errors import ConfigurationError
+from rollsafe.tools.configs import read_config
+from rollsafe.tools.ini_logging import as_dictionary
+from rollsafe.tools.logging_config import LogConfig, config_of
+from rollsafe.tools.python_configs import SETTINGS_VARIABLE, project_of, read_name, read_settings, settings_named_in
+
+UNDERSTOOD = (
+    "a log directory, a live file, a gunicorn.conf.py, a settings module or the manage.py of Django, a logging"
+    " configuration in a file (.json, .yaml, .toml, .ini), or MODULE:NAME of a dictionary for dictConfig"
+)
+
+# Names in Django's settings that no gunicorn.conf.py has.
+_OF_DJANGO = frozenset({"INSTALLED_APPS", "ROOT_URLCONF", "WSGI_APPLICATION", "MIDDLEWARE", "DATABASES"})
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NAMED = re.compile(rf"(?P<module>{_MODULE.pattern}|.+\.py):(?P<name>[^\W\d]\w*)")
+# hypercorn's `logconfig` says of which kind the file is.
+_PREFIXED = re.compile(r"(json|toml):(.+)")
+_INI = (".ini", ".conf", ".cfg", ".config")
+
+
+def read_any(path: str, arguments: Sequence[str] = ()) -> LogConfig | None:
+    """Read a configuration; None if the path is that of a log: of a directory, or of a live file.
+
+    Call it in a process of its own, because it may execute code.
+
+    Args:
+        path: The path or name, as a user gives it.
+        arguments: Arguments of gunicorn.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is none that is understood.
+        LogFileError: It does not exist.
+    """
+    read = _reader_of(path)
+    if read is read_config:
+        return read_config(path, arguments)
+    if arguments:
+        raise ConfigurationError(f"{path!r} is no gunicorn.conf.py, so no arguments may follow it")
+    return None if read is None else read(path)
+
+
+def _reader_of(path: str) -> Callable[[str], LogConfig] | None:
+    """The function that reads a configuration; None for a log."""
+    if os.path.isdir(path):
+        manage = os.path.join(path, "manage.py")
+        return (lambda _: _read_project(manage, path)) if os.path.isfile(manage) else None
+    if not os.path.exists(path):
+        return _reader_of_name(path)
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".py":
+        return _reader_of_python(path)
+    if os.path.lexists(lock_path(path)):
+        return None
+    if ending in _INI:
+        return _read_ini
+    return _read_file if ending in _PARSERS else None
+
+
+def _reader_of_name(name: str) -> Callable[[str], LogConfig] | None:
+    """The function that reads something that is no path of a file; None for a log that may not exist yet."""
+    if _PREFIXED.fullmatch(name):
+        return _read_logconfig
+    if found := _NAMED.fullmatch(name):
+        if found["module"].endswith(".py"):
+            root, module = project_of(found["module"])
+        else:
+            root, module = os.getcwd(), found["module"]
+        member = found["name"]
+        return lambda _: read_name(module, root, member, name)
+    if name.endswith(".py"):
+        return read_config
+    is_module = "." in name or name == os.environ.get(SETTINGS_VARIABLE)
+    if not is_module or not _MODULE.fullmatch(name) or name.endswith(".log") or os.path.lexists(lock_path(name)):
+        return None
+    # The first part of the name of a file, such as app.log, may be that of a module.
+    top = name.partition(".")[0]
+    if not os.path.exists(top) and not os.path.exists(f"{top}.py") and importlib.util.find_spec(top) is None:
+        return None
+    return lambda _: read_settings(name, os.getcwd(), name)
+
+
+def _reader_of_python(path: str) -> Callable[[str], LogConfig]:
+    """The function that reads a Python file, by the names that it sets. It is not executed for that."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            code = file.read()
+        module = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return read_config  # gunicorn says what is wrong with it
+    base = os.path.basename(path)
+    if base == "manage.py" or settings_named_in(code):
+        return lambda _: _read_project(path, path)
+    names = _names_set_in(module)
+    if (
+        base == "settings.py"
+        or names & _OF_DJANGO
+        or os.path.basename(os.path.dirname(os.path.abspath(path))) == ("settings")
+    ):
+        root, name = project_of(path)
+        return lambda _: read_settings(name, root, path)
+    if base.endswith(".conf.py") or base.startswith("gunicorn") or names & _settings_of_gunicorn():
+        return read_config
+    if "LOGGING" in names:
+        root, name = project_of(path)
+        return lambda _: read_settings(name, root, path)
+    if any(isinstance(node, ast.Constant) and node.value == "version" for node in ast.walk(module)):
+        root, name = project_of(path)
+        return lambda _: read_name(name, root, None, path)
+    return read_config
+
+
+def _read_project(path: str, shown: str) -> LogConfig:
+    """Read the settings that a manage.py, wsgi.py or asgi.py names, which is not executed."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        module = settings_named_in(file.read()) or os.environ.get(SETTINGS_VARIABLE)
+    if not module:
+        raise ConfigurationError(
+            f"{path!r} names no settings; give the module of Django's settings, or set {SETTINGS_VARIABLE}"
+        )
+    return read_settings(module, project_of(path)[0], shown)
+
+
+def _names_set_in(module: ast.Module) -> set[str]:
+    """The names that the top level of a module assigns, defines or imports."""
+    names = set()
+    waiting: list[ast.AST] = [module]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            continue
+        waiting += ast.iter_child_nodes(node)
+    return names
+
+
+def _settings_of_gunicorn() -> frozenset[str]:
+    """The names of gunicorn's settings that only its own file sets; none without gunicorn."""
+    try:
+        from gunicorn.config import KNOWN_SETTINGS
+    except ImportError:
+        return frozenset()
+    # Other modules have a `config`, too.
+    return frozenset(setting.name for setting in KNOWN_SETTINGS) - {"config"}
+
+
+def _read_file(path: str, ending: str | None = None) -> LogConfig:
+    """Read a file with a dictionary, or one of hypercorn that names such a file."""
+    parse = _PARSERS[ending or os.path.splitext(path)[1].lower()]
+    with open(path, "rb") as file:
+        text = file.read()
+    try:
+        contents = parse(text.decode())
+    except ConfigurationError:
+        raise
+    except Exception as error:  # each parser has errors of its own
+        raise ConfigurationError(
+            f"{path!r} cannot be read: {' '.join(str(error).split())}; the command understands {UNDERSTOOD}"
+        ) from error
+    if isinstance(contents, dict) and isinstance(contents.get("logconfig"), str) and "version" not in contents:
+        return _read_logconfig(contents["logconfig"])
+    if not isinstance(contents, dict) or not {"version", "handlers", "loggers", "root"} & contents.keys():
+        raise ConfigurationError(f"{path!r} is no logging configuration; the command understands {UNDERSTOOD}")
+    return config_of(path, "", contents)
+
+
+def _read_logconfig(named: str) -> LogConfig:
+    """Read the file that hypercorn's `logconfig` names."""
+    if found := _PREFIXED.fullmatch(named):
+        return _read_file(found[2], f".{found[1]}")
+    return _read_ini(named)
+
+
+def _read_ini(path: str) -> LogConfig:
+    """Read a file for fileConfig, as uvicorn and hypercorn do."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        sections = set(re.findall(r"^\[(\w+)\]", file.read(), re.MULTILINE))
+    if not {"loggers", "handlers"} <= sections:
+        raise ConfigurationError(
+            f"{path!r} is no logging configuration, because it has no [loggers] and [handlers]"
+            + ("; uWSGI itself configures no logging of Python" if "uwsgi" in sections else "")
+            + f"; the command understands {UNDERSTOOD}"
+        )
+    here = {"__file__": path, "here": os.path.dirname(path)}
+    return config_of(path, "", as_dictionary(path, here, logging.config.BaseConfigurator({}).resolve))
+
+
+def _from_yaml(text: str) -> Any:
+    """The contents of a YAML file."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ConfigurationError(
+            "a YAML file cannot be read without PyYAML; install it with: pip install pyyaml"
+        ) from (error)
+    return yaml.safe_load(text)
+
+
+def _from_toml(text: str) -> Any:
+    """The contents of a TOML file."""
+    for name in ("tomllib", "tomli"):
+        with suppress(ImportError):
+            return importlib.import_module(name).loads(text)
+    raise ConfigurationError(
+        "a TOML file cannot be read before Python 3.11 without tomli; install it: pip install tomli"
+    )
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    ".json": json.loads,
+    ".yaml": _from_yaml,
+    ".yml": _from_yaml,
+    ".toml": _from_toml,
+}
