@@ -57,7 +57,10 @@ class BlockHandler(SafeTimedRotatingFileHandler):
                 first = block.find(b"\n") + 1
                 self._append(block[:first], created, self._record)
                 block = block[first:]
-            for part in _parts(block, self._most_at_once()):
+                if not block:
+                    return
+            most = self._most_at_once()
+            for part in [block] if len(block) <= most else _parts(block, int(most)):
                 self._append(part, created, self._record)
 
     def _most_at_once(self) -> float:
@@ -133,12 +136,12 @@ def opened(filename: str, complain: Callable[[str], None], options: dict[str, An
     return BlockHandler(filename, complain, **options, delay=True)
 
 
-def _parts(block: bytes, most: float) -> Iterator[bytes]:
+def _parts(block: bytes, most: int) -> Iterator[bytes]:
     """Cut whole lines into parts of whole lines, of `most` bytes at the most unless one line is longer."""
     start = 0
     while len(block) - start > most:
-        end = block.rfind(b"\n", start, start + int(most)) + 1 or block.index(b"\n", start) + 1
+        end = block.rfind(b"\n", start, start + most) + 1 or block.index(b"\n", start) + 1
         yield block[start:end]
         start = end
     if start < len(block):
-        yield block[start:] if start else block
+        yield block[start:]
