@@ -130,6 +130,61 @@ def test_an_empty_file_is_not_rolled_and_the_next_line_rolls_it(live: Path, make
     assert len(backups(live)) == 2
 
 
+@pytest.mark.parametrize(
+    "duties", [{}, {"compress": "gz"}, {"on_rollover": True}, {"on_rollover": True, "compress": "gz"}]
+)
+def test_after_a_pause_no_backup_without_a_line_stays_and_the_application_hears_of_none(
+    live: Path, make: Make, clock: StandingClock, duties: dict[str, Any]
+) -> None:
+    told = Told()
+    if "on_rollover" in duties:
+        duties = duties | {"on_rollover": told}
+    handler = make(**duties)
+    extension = ".gz" if "compress" in duties else ""
+    name = f"app.log.{suffix_of(log(handler, 'first'), 'H')}{extension}"
+    for _ in range(2):
+        clock.go_on(HOUR)
+        wait_for_looks(handler)
+    wait_until(lambda: names_beside(live) == {"app.log", name}, "the backup is finished")
+    clock.go_on(HOUR)
+    log(handler, "second", time.time())
+    wait_until(lambda: len(backups(live)) == 2, "the line rolls the empty file")
+    wait_until(lambda: names_beside(live) == {"app.log", name}, "the backup without a line is removed")
+    assert live.read_text() == "second\n"
+    assert told.paths == ([str(live.with_name(name))] if "on_rollover" in duties else [])
+
+
+def test_a_late_line_comes_into_a_backup_that_had_none_and_it_stays(
+    live: Path, make: Make, clock: StandingClock
+) -> None:
+    handler = make()
+    log(handler, "first")
+    clock.go_on(HOUR)
+    wait_for_looks(handler)
+    late = time.time()
+    clock.go_on(HOUR)
+    log(handler, "second", time.time())
+    log(handler, "late", late)
+    wait_until(lambda: handler._live.maintenance.is_idle, "the backups are maintained")
+    assert live.with_name(f"app.log.{suffix_of(late, 'H')}").read_text() == "late\n"
+
+
+def test_where_the_application_decides_about_removals_a_backup_without_a_line_stays(
+    live: Path, clock: StandingClock
+) -> None:
+    class Keeping(WatchedHandler):
+        def getFilesToDelete(self) -> list[str]:
+            return []
+
+    handler = Keeping(live, when="H", utc=True)
+    log(handler, "first")
+    for _ in range(2):
+        handler.doRollover()
+    wait_until(lambda: handler._live.maintenance.is_idle, "the backups are maintained")
+    handler.close()
+    assert [path.stat().st_size for path in backups(live)] == [6, 0]
+
+
 def test_the_file_of_a_handler_that_never_logged_is_rolled_and_not_kept_open(
     live: Path, make: Make, clock: StandingClock
 ) -> None:

@@ -1,4 +1,4 @@
-"""The backups on the disk that exceed the limits: this module looks at the files, `retention` decides."""
+"""The backups on the disk that exceed the limits, and those without a line: it looks at files, `retention` decides."""
 
 from __future__ import annotations
 
@@ -68,6 +68,17 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
         status = os.statvfs(listings[0].directory)
         free = status.f_bavail * status.f_frsize
     return Excess(tuple(select_expired(stored, limits, time.time(), free)), doubts_clock)
+
+
+def find_empty(listings: Sequence[Listing], recognisers: Sequence[Names]) -> list[str]:
+    """The paths of the backups without a line, oldest first; no archive is one of them."""
+    extensions = tuple(extension for names in recognisers for extension in names.extensions if extension)
+    return [
+        path
+        for backup in slowly(inventory_of(listings, recognisers).certain)
+        if not any(path.endswith(extensions) for path in backup.paths) and not size_of(backup.paths)
+        for path in backup.paths
+    ]
 
 
 def _times_of(inventory: Inventory, first: Listing) -> Iterator[float]:

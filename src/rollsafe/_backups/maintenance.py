@@ -19,7 +19,7 @@ from rollsafe._backups.attempts import IsElected, NotElected
 from rollsafe._backups.codecs import Codec
 from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.election import PAUSE_S, Election
-from rollsafe._backups.excess import find_excess
+from rollsafe._backups.excess import find_empty, find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.listing import Listing
@@ -210,19 +210,21 @@ class Maintenance:
         return inf if wait is None else time.monotonic() + wait
 
     def make_pass(self, is_elected: IsElected = lambda: True) -> float | None:
-        """Remove expired backups and finish new ones, as far as that can be done now; seconds until the next pass."""
+        """Remove backups and finish new ones, as far as that can be done now; seconds until the next pass."""
         if self._is_disowned():
             return None
         self.looks.begin_pass()
         listings = self.duties.listings()
+        empty: list[str] = []
         if self.duties.removes_more():
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         else:
             expired = self.expired(listings)
+            empty = find_empty(listings, self._naming.recognisers())
         maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self.duties.report, is_elected)
         # A lock of its own: `close` releases the one that the handler holds.
         with closing(FileLock(self._lock_path)) as lock:
-            maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired)
+            maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired, empty)
         self._failures.end_pass()
         return maintenance_pass.wait
 

@@ -68,27 +68,31 @@ class MaintenancePass:
         """Seconds until there is more to do, None if there is nothing."""
         return max(self._attempts.waits, default=None)
 
-    def run(self, duties: Duties, ledger: Ledger, expired: Collection[str]) -> None:
+    def run(self, duties: Duties, ledger: Ledger, expired: Collection[str], empty: Collection[str] = ()) -> None:
         """Do all that can be done now.
 
         Args:
             duties: What the handler wants.
             ledger: Of the log.
             expired: The paths of the files to remove.
+            empty: The paths of the backups without a line, which are removed as well: a log without traffic would have
+                one after each pause, because the line that ends the pause rolls an empty file. They are not compressed,
+                and the application is not called for them.
         """
-        self.remove(expired)
+        gone = {*expired, *empty}
+        self.remove(gone)
         # A backup that is yet to be compressed is not final.
         notify = duties.notify if duties.codec is None else self._await_next_pass
         # Always, and so `release`: a process with other settings may have left something.
         self.recover(ledger, duties.notify)
         if duties.has_rotator():
-            self.rotate(duties.rotate, ledger, notify)
+            self.rotate(duties.rotate, ledger, notify, empty)
         else:
-            self.release(ledger, notify)
+            self.release(ledger, notify, empty)
         # Only now: the application is called for each file once before it is removed.
-        self.remove_unclaimed(expired)
+        self.remove_unclaimed(gone)
         if duties.codec is not None:
-            self.compress(duties.codec, ledger, duties.notify if duties.notifies() else None, expired)
+            self.compress(duties.codec, ledger, duties.notify if duties.notifies() else None, gone)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, except those that a writer may still use, and those that wait for the application.
@@ -119,8 +123,10 @@ class MaintenancePass:
         rolled = (path for path in paths if path.endswith(ROLLED_EXTENSION) and path not in early)
         self._attempts.make("remove unclaimed", rolled, UNUSED_S, unlink)
 
-    def rotate(self, rotate: Callable[[str, str], None], ledger: Ledger, notify: Notify) -> None:
-        """Hand each rolled file to the application's rotator, once.
+    def rotate(
+        self, rotate: Callable[[str, str], None], ledger: Ledger, notify: Notify, without: Collection[str] = ()
+    ) -> None:
+        """Hand each rolled file to the application's rotator, once, except those that are in `without`.
 
         Later than anything else, because a rotator takes no lock: no process may have the file open. It is never called
         with a final name that exists. The rotator may have made that file of this very source before it was killed, or
@@ -141,10 +147,10 @@ class MaintenancePass:
                 _finish_rotated(path, backup, fingerprint, ledger)
                 notify(backup)
 
-        self._attempts.make("rotate", self._rolled(), UNUSED_S, finish)
+        self._attempts.make("rotate", self._rolled(without), UNUSED_S, finish)
 
-    def release(self, ledger: Ledger, notify: Notify) -> None:
-        """Give each rolled file its final name when no process has it open any more.
+    def release(self, ledger: Ledger, notify: Notify, without: Collection[str] = ()) -> None:
+        """Give each rolled file that is not in `without` its final name when no process has it open any more.
 
         Its first name is unlinked after `notify` has returned. So a process that is killed in between leaves both
         names, and the next process notifies again.
@@ -159,7 +165,7 @@ class MaintenancePass:
                 with suppress(FileNotFoundError):
                     remove(path, fingerprint[:2])
 
-        self._attempts.make("release", self._rolled(), UNUSED_S, finish)
+        self._attempts.make("release", self._rolled(without), UNUSED_S, finish)
 
     def recover(self, ledger: Ledger, notify: Notify) -> None:
         """Complete what killed processes have left of archives."""
@@ -221,9 +227,9 @@ class MaintenancePass:
         """Have another pass soon, for a file that has got its name in this one."""
         self._attempts.waits.append(QUIET_S)
 
-    def _rolled(self) -> Iterable[str]:
-        """The paths of the rolled files."""
-        return chain.from_iterable(listing.rolled() for listing in self._listings)
+    def _rolled(self, without: Collection[str]) -> Iterable[str]:
+        """The paths of the rolled files that are not in `without`."""
+        return (path for listing in self._listings for path in listing.rolled() if path not in without)
 
     def _plain(self) -> Iterable[tuple[str, int]]:
         """The paths of the backups that are no archives, each with its inode number."""
