@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rollsafe._backups import looks as looks_module
+from rollsafe._backups import watch
 
 WORKERS_PER_CORE = 4
 """Test processes that `--numprocesses auto` starts for each core: most of them wait for a rollover at any moment."""
@@ -34,10 +34,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def _only_lines_roll(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process and in those that it forks, files are rolled by lines only: tests of one second may take longer.
 
-    The fixture `looks` undoes that. Servers, and programs of their own, always roll without lines, too.
+    The fixture `looks_often` undoes that. Servers, and programs of their own, always roll without lines, too.
     """
-    monkeypatch.setattr(looks_module, "_SHORTEST_PAUSE_S", math.inf)
-    monkeypatch.setattr(looks_module, "_LONGEST_PAUSE_S", math.inf)
+    monkeypatch.setattr(watch, "_SHORTEST_PAUSE_S", math.inf)
+    monkeypatch.setattr(watch, "_LONGEST_PAUSE_S", math.inf)
 
 
 @pytest.fixture

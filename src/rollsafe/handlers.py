@@ -545,7 +545,7 @@ def watch_logs() -> None:
     for them.
     """
     for handler in living_handlers():
-        handler._live.maintenance.watch()
+        handler._live.maintenance.start_watch()
 
 
 os.register_at_fork(after_in_child=end_leases)

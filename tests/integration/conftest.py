@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe._backups import looks as looks_module
-from rollsafe._backups import maintenance_pass
+from rollsafe._backups import maintenance_pass, watch
 from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
@@ -55,10 +54,10 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def looks(_only_lines_roll: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def looks_often(_only_lines_roll: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logs for which no line comes are looked at often."""
-    monkeypatch.setattr(looks_module, "_SHORTEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(looks_module, "_LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(watch, "_SHORTEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(watch, "_LONGEST_PAUSE_S", 0.2)
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
-from rollsafe._backups import looks as looks_module
-from rollsafe._backups import maintenance_thread
+from rollsafe._backups import maintenance_thread, watch
 from rollsafe._backups.listing import Listing
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from rollsafe._live import rollover
@@ -26,7 +25,7 @@ from tests.support.gunicorn_setup import config
 from tests.support.logs import DAY, HOUR, Make, log, suffix_of
 from tests.support.servers import Server, backups, run_program, wait_until
 
-pytestmark = pytest.mark.usefixtures("hurry", "looks")
+pytestmark = pytest.mark.usefixtures("hurry", "looks_often")
 
 
 @pytest.fixture
@@ -66,10 +65,10 @@ def names_beside(live: Path) -> set[str]:
 
 def wait_for_looks(handler: WatchedHandler, count: int = 3) -> None:
     """Wait until the thread has looked so many more times, and has nothing to do."""
-    looks = handler._live.maintenance.looks
+    watched = handler._live.maintenance.watch
     for _ in range(count):
-        planned = looks.look_at
-        wait_until(lambda planned=planned: looks.look_at != planned, "a look")  # type: ignore[misc]
+        planned = watched.look_at
+        wait_until(lambda planned=planned: watched.look_at != planned, "a look")  # type: ignore[misc]
     wait_until(lambda: handler._live.maintenance.is_idle, "nothing is left to do")
 
 
@@ -236,10 +235,10 @@ def test_a_handler_that_wants_nothing_done_has_no_thread_and_is_not_rolled(live:
 import logging, sys, threading, time
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe.handlers import watch_logs
-from rollsafe._backups import looks
+from rollsafe._backups import watch
 from tests.support.constants import set_constants
 
-set_constants(looks, _SHORTEST_PAUSE_S=0.05, _LONGEST_PAUSE_S=0.05)
+set_constants(watch, _SHORTEST_PAUSE_S=0.05, _LONGEST_PAUSE_S=0.05)
 idle = SafeTimedRotatingFileHandler(sys.argv[1], when="S", utc=True)
 limited = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", utc=True, backupCount=3, delay=True)
 assert threading.active_count() == 1, "a handler that is only made starts no thread"
@@ -407,7 +406,7 @@ def hold_election(live: Path) -> None:
 def test_a_process_that_is_elected_and_stopped_keeps_no_other_from_rolling_the_file(
     live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks_module, "_MOST_LOSSES", 1)
+    monkeypatch.setattr(watch, "_MOST_LOSSES", 1)
     handler = make(compress="gz")
     log(handler, "first")
     with Crew() as crew:

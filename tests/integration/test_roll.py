@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rollsafe._backups import looks as looks_module
+from rollsafe._backups import watch
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from rollsafe._files.note import Note, read_note
 from rollsafe._settings import Settings
@@ -155,9 +155,9 @@ def test_the_process_of_the_application_finishes_what_only_it_can(
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "the application calls on_rollover" in ran.stdout
     assert names_beside(live) == {"app.log", name if compress else f"{name}.rolled"}
-    monkeypatch.setattr(looks_module, "_SHORTEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(looks_module, "_LONGEST_PAUSE_S", 0.05)
-    handler._live.maintenance.looks.stop()
+    monkeypatch.setattr(watch, "_SHORTEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(watch, "_LONGEST_PAUSE_S", 0.05)
+    handler._live.maintenance.watch.stop()
     watch_logs()
     final = f"{name}.gz" if compress else name
     wait_until(lambda: names_beside(live) == {"app.log", final}, "it is finished")

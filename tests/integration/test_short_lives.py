@@ -307,11 +307,11 @@ def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Pa
     program = """
 import logging, os, pathlib, sys, time
 from rollsafe import SafeTimedRotatingFileHandler
-from rollsafe._backups import looks
+from rollsafe._backups import watch
 from rollsafe._live import late
 from tests.support.constants import set_constants
 
-set_constants(looks, _SHORTEST_PAUSE_S=0.05)
+set_constants(watch, _SHORTEST_PAUSE_S=0.05)
 set_constants(late, LATE_S=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)

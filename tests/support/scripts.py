@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe._backups import looks, maintenance_pass
+from rollsafe._backups import maintenance_pass, watch
 from rollsafe._backups.codecs import Compress
 from rollsafe._files import renames
 from rollsafe._live import writer
@@ -308,7 +308,7 @@ class Program:
         # A backup may be maintained at once: no other process writes here.
         set_constants(maintenance_pass, QUIET_S=0.0, UNUSED_S=0.0)
         # The thread ends when nothing is left to do.
-        set_constants(looks, _SHORTEST_PAUSE_S=math.inf, _LONGEST_PAUSE_S=math.inf)
+        set_constants(watch, _SHORTEST_PAUSE_S=math.inf, _LONGEST_PAUSE_S=math.inf)
         self._handler = self._kind(
             self._live,
             when="H",
@@ -443,7 +443,7 @@ def _size(program: Program) -> None:
 def _quiet(program: Program) -> None:
     """No line comes: a look rolls the file of a handler that does not have it open."""
     program.open()
-    program.handler._live.maintenance.looks.roll()
+    program.handler._live.maintenance.watch.roll()
     program.close()
 
 

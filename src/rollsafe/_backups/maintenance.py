@@ -23,11 +23,11 @@ from rollsafe._backups.excess import find_empty, find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.listing import Listing
-from rollsafe._backups.looks import Looks
 from rollsafe._backups.maintenance_pass import MaintenancePass
 from rollsafe._backups.maintenance_thread import join, thread_of_this_process
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._backups.quiet import QuietFiles
+from rollsafe._backups.watch import Watch
 from rollsafe._reports import Reports
 from rollsafe.locks import FileLock
 
@@ -44,7 +44,7 @@ class Maintenance:
 
     Attributes:
         duties: What the handler wants done.
-        looks: The looks at the log while no line comes.
+        watch: The watch over the log while no line comes.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Maintenance:
         self._stands_by = False
         self._has_failed = False
         self._next_step_at = inf
-        self.looks = Looks(self._handler, self.duties, self._naming, self._lock_path)
+        self.watch = Watch(self._handler, self.duties, self._naming, self._lock_path)
 
     # For the thread.
 
@@ -111,27 +111,27 @@ class Maintenance:
 
     def look(self, tick: float) -> None:
         """Look at the log, and have a step made if there is something to do; only the thread calls this."""
-        self.looks.look(tick)
-        if self.looks.is_over or self.looks.is_pass_due:
+        self.watch.look(tick)
+        if self.watch.is_over or self.watch.is_pass_due:
             self._is_called = True
 
     # For the handler.
 
-    def watch(self) -> None:
+    def start_watch(self) -> None:
         """Have the thread look at the log, if the handler wants anything done; starts the thread if there is none."""
         thread = thread_of_this_process()
-        if self.looks.start():
+        if self.watch.start():
             thread.call(self)
 
     def reopened(self) -> None:
         """A file was opened for the handler, which was closed before."""
         thread = thread_of_this_process()
-        if self.looks.start(is_open=True):
+        if self.watch.start(is_open=True):
             thread.call(self)
 
     def leased(self) -> None:
         """The live file was leased: do what an earlier process left undone, and what has failed and is due again."""
-        self.watch()
+        self.start_watch()
         is_starting, self._is_starting = self._is_starting, False
         if is_starting and self.duties.after_rollover():
             self.wake()
@@ -155,7 +155,7 @@ class Maintenance:
 
     def closed(self) -> None:
         """The handler has no file open any more."""
-        self.looks.stop()
+        self.watch.stop()
         thread_of_this_process().alarm()
 
     def wake(self) -> None:
@@ -184,18 +184,18 @@ class Maintenance:
 
     def _step(self) -> float:
         """Take part in the election, roll a live file that is over, and make a pass; when to make the next step."""
-        looks = self.looks
+        watch = self.watch
         was_won = self._election.is_won
         if not was_won and not self._election.try_to_win():
-            looks.lose()
-            waits = self._has_work or self._stands_by or looks.is_over
+            watch.lose()
+            waits = self._has_work or self._stands_by or watch.is_over
             return time.monotonic() + self._election.next_pause() if waits else inf
         stands_by, self._stands_by = self._stands_by, False
-        if looks.is_over and looks.roll():
+        if watch.is_over and watch.roll():
             self._has_work = True
-            # The pass comes with the next step, which the rollover has called for.
+            # The pass comes with the next step, for which the rollover has called anyway.
             return time.monotonic()
-        self._has_work = self._has_work or looks.is_pass_due
+        self._has_work = self._has_work or watch.is_pass_due
         if not (was_won or self._has_work or (stands_by and self._is_unfinished())):
             return inf
         self._has_work = False
@@ -213,7 +213,7 @@ class Maintenance:
         """Remove backups and finish new ones, as far as that can be done now; seconds until the next pass."""
         if self._is_disowned():
             return None
-        self.looks.begin_pass()
+        self.watch.begin_pass()
         listings = self.duties.listings()
         empty: list[str] = []
         if self.duties.removes_more():
@@ -239,5 +239,5 @@ class Maintenance:
 
     def _is_unfinished(self) -> bool:
         """Whether a killed process has left something to do."""
-        self.looks.begin_pass()
+        self.watch.begin_pass()
         return any(listing.is_unfinished(self.duties.codec is not None) for listing in self.duties.listings())

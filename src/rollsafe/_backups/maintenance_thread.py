@@ -18,7 +18,7 @@ from math import inf
 from typing import Final, Protocol
 
 from rollsafe._background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
-from rollsafe._backups.looks import Looks
+from rollsafe._backups.watch import Watch
 from rollsafe._timing import GRACE_S, LEASE_S
 
 # Seconds that an exit waits for work that can begin, and for work that has begun.
@@ -34,8 +34,8 @@ class Member(Protocol):
     """The maintenance of one handler, as the thread sees it."""
 
     @property
-    def looks(self) -> Looks:
-        """The looks at the log while no line comes."""
+    def watch(self) -> Watch:
+        """The watch over the log while no line comes."""
 
     @property
     def due(self) -> float:
@@ -207,7 +207,7 @@ class MaintenanceThread:
         # first, because a step may take long.
         tick = time.monotonic()
         for member in _living_members():
-            if not (self._is_to_end or self._is_finishing) and member.looks.are_due(tick):
+            if not (self._is_to_end or self._is_finishing) and member.watch.is_due(tick):
                 member.look(tick)
         for member in sorted(_living_members(), key=lambda member: member.due):
             if self._is_to_end:
@@ -226,7 +226,7 @@ class MaintenanceThread:
     def _next_due(self) -> float:
         """When something is due again; seconds of the monotonic clock."""
         members = _living_members()
-        looks = [] if self._is_finishing else [member.looks.look_at for member in members]
+        looks = [] if self._is_finishing else [member.watch.look_at for member in members]
         return min([*looks, *(member.due for member in members)], default=inf)
 
 

@@ -35,8 +35,8 @@ _AGING_S: Final = 3600.0
 _State = tuple[float, float, Identity | None]
 
 
-class Looks:
-    """The looks at the log of one handler.
+class Watch:
+    """The watch over the log of one handler: when to look, and what a look has found.
 
     Args:
         handler: The handler.
@@ -62,9 +62,9 @@ class Looks:
         self.is_over = False
         self.is_pass_due = False
 
-    def are_due(self, tick: float) -> bool:
+    def is_due(self, tick: float) -> bool:
         """Whether it is time to look at `tick` of the monotonic clock; the first look is planned here."""
-        if self.look_at == inf and self._are_wanted():
+        if self.look_at == inf and self._is_wanted():
             self.look_at = tick + _SHORTEST_PAUSE_S
         return self.look_at <= tick
 
@@ -74,7 +74,7 @@ class Looks:
         Args:
             is_open: Whether the handler is being opened after it was closed.
         """
-        if self.look_at < inf or not self._are_wanted(is_open=is_open):
+        if self.look_at < inf or not self._is_wanted(is_open=is_open):
             return False
         self.look_at = time.monotonic() + _SHORTEST_PAUSE_S
         return True
@@ -87,7 +87,7 @@ class Looks:
         """Close files that were rolled, set `is_over` and `is_pass_due`, and plan the next look."""
         self.look_at = inf
         self.is_pass_due = False
-        if not self._are_wanted():
+        if not self._is_wanted():
             self.is_over = False
             return
         was_over, self.is_over = self.is_over, self._ask(rolls=False)
@@ -125,8 +125,8 @@ class Looks:
         self.is_pass_due = False
         self._passed = self._state(time.time())
 
-    def _are_wanted(self, *, is_open: bool = False) -> bool:
-        """Whether the handler needs them.
+    def _is_wanted(self, *, is_open: bool = False) -> bool:
+        """Whether the handler needs it.
 
         If gevent or eventlet have replaced the handler's lock, no other thread may take it.
         """
