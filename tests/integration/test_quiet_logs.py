@@ -98,12 +98,12 @@ def opened(path: Path) -> list[str]:
     return [each for each in found if path.name in each]
 
 
-@pytest.mark.parametrize("compress", [None, "gz"])
+@pytest.mark.parametrize(("compress", "lock_writes"), [(None, False), ("gz", False), ("gz", True)])
 def test_a_live_file_is_rolled_and_finished_after_its_boundary_although_no_line_comes(
-    live: Path, make: Make, clock: StandingClock, compress: str | None
+    live: Path, make: Make, clock: StandingClock, compress: str | None, lock_writes: bool
 ) -> None:
     told = Told()
-    handler = make(compress=compress, on_rollover=told)
+    handler = make(compress=compress, lock_writes=lock_writes, on_rollover=told)
     name = f"app.log.{suffix_of(log(handler, 'first'), 'H')}" + (".gz" if compress else "")
     clock.go_on(HOUR)
     wait_until(lambda: bool(told.paths), "the backup is finished")
@@ -395,6 +395,34 @@ def test_a_file_that_a_process_without_a_thread_has_rolled_is_compressed(live: P
         crew.start(roll).join()
     wait_until(lambda: bool(list(live.parent.glob("*.gz"))), "it is compressed")
     assert opened(live) == [] or handler.stream is None
+
+
+def test_of_several_processes_that_never_logged_one_rolls_and_the_application_is_called_once(
+    live: Path, tmp_path: Path, make: Make
+) -> None:
+    name = leave_file(live)
+    told, begin = tmp_path / "told", tmp_path / "begin"
+
+    def tell(path: str, interval: Interval) -> None:
+        with told.open("a") as file:
+            file.write(f"{os.path.basename(path)}\n")
+
+    def serve() -> None:
+        handler = make(compress="gz", on_rollover=tell, delay=True)
+        wait_until(begin.exists, "all processes are there")
+        watch_logs()
+        wait_until(told.exists, "one of them has finished the backup")
+        wait_for_looks(handler)
+        assert handler.stream is None
+        assert handler.reported == []
+
+    with Crew() as crew:
+        children = [crew.start(serve) for _ in range(4)]
+        begin.touch()
+        for child in children:
+            child.join()
+    assert told.read_text() == f"{name}.gz\n"
+    assert names_beside(live) == {"app.log", f"{name}.gz"}
 
 
 def hold_election(live: Path) -> None:
