@@ -164,6 +164,29 @@ def test_the_process_of_the_application_finishes_what_only_it_can(
     assert told == [final]
 
 
+@pytest.mark.slow
+def test_a_backup_without_a_line_is_removed_and_not_compressed(live: Path) -> None:
+    suffix = leave_log(live, compress="gz")
+    empty = live.with_name("app.log.2020-01-01_00-00-00")
+    empty.touch()
+    os.utime(empty, (0, 0))
+    ran = run("roll", str(live))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert names_beside(live) == {"app.log", f"app.log.{suffix}.gz"}
+
+
+def test_the_file_is_rolled_even_if_its_compression_cannot_be_made_here(live: Path) -> None:
+    suffix = leave_log(live, compress="gz")
+    note = note_of(live)
+    settings = note.settings.replace(b'"codec":"gz"', b'"codec":"gz","compress_level":99')
+    lock_path(live).write_bytes(note._replace(settings=settings).content())
+    ran = run("roll", str(live))
+    assert ran.returncode == 1
+    assert ran.stdout == f"{live}: rolled to app.log.{suffix}\n"
+    assert "compress_level=99 is no level" in ran.stderr
+    assert live.with_name(f"app.log.{suffix}").read_text() == "first\n"
+
+
 def test_two_commands_at_once_roll_once(live: Path) -> None:
     suffix = leave_log(live, compress="gz")
     commands = [

@@ -469,6 +469,7 @@ IMPORTS: dict[str, set[str]] = {
     "tools.roll": {
         "_backups.attempts",
         "_backups.codecs",
+        "_backups.excess",
         "_backups.failures",
         "_backups.ledger",
         "_backups.maintenance_pass",

@@ -74,7 +74,7 @@ def uncertain(log: Log) -> list[str]:
     Raises:
         ConfigurationError, OSError: As for `removals`.
     """
-    return list(inventory_of([listing_of(log)], _recognisers(log)).uncertain)
+    return list(inventory_of([listing_of(log)], recognisers_for(log)).uncertain)
 
 
 def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
@@ -132,7 +132,7 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
 
 def _excess(log: Log, limits: Limits) -> Excess:
     """The backups that exceed the limits now."""
-    return find_excess([listing_of(log)], _recognisers(log), limits, QuietFiles())
+    return find_excess([listing_of(log)], recognisers_for(log), limits, QuietFiles())
 
 
 def listing_of(log: Log) -> Listing:
@@ -155,7 +155,7 @@ def _names(log: Log) -> Names:
     return Names(_base(log), log.schedule(), extension=log.settings.extension)
 
 
-def _recognisers(log: Log) -> list[Names]:
+def recognisers_for(log: Log) -> list[Names]:
     """The objects that recognise the backups, as for the handler."""
     return recognisers_of(_names(log), _base(log), log.settings.zone(), extension=log.settings.extension)
 

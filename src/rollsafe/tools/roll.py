@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rollsafe._backups.attempts import NotElected
 from rollsafe._backups.codecs import codec_for
+from rollsafe._backups.excess import find_empty
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.maintenance_pass import MaintenancePass
@@ -36,7 +37,7 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import FileLock
 from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
-from rollsafe.tools.prune import LOCK_TIMEOUT, check_owner, limits_of, listing_of, removals
+from rollsafe.tools.prune import LOCK_TIMEOUT, check_owner, limits_of, listing_of, recognisers_for, removals
 from rollsafe.tools.words import plural
 
 Complain = Callable[[str], None]
@@ -128,7 +129,11 @@ def roll(log: Log, complain: Complain, *, now: bool = False) -> Outcome:
             outcome.backup, outcome.reason = _roll(log, now=now)
         except LockBusy as error:
             raise LogFileError(str(error)) from error
-        _finish(log, outcome, complain)
+        try:
+            _finish(log, outcome, complain)
+        except (ConfigurationError, OSError) as error:
+            # A compression that is not installed here, or a directory that cannot be read: the file is rolled.
+            complain(f"the backups of {log.live!r} could not be finished: {error}")
         return outcome
 
 
@@ -216,22 +221,26 @@ def _finish(log: Log, outcome: Outcome, complain: Complain) -> None:
             time.sleep(wait)
             listing = listing_of(log)
             expired = [path for removal in removals(log, limits_of(log)) for path in removal.backup.paths]
-            plain = [path for path, _ in listing.plain()]
+            # As the maintenance of a handler does, if it has anything to do.
+            maintains = limits_of(log).any or settings.compress or is_called
+            empty = find_empty([listing], recognisers_for(log)) if maintains else []
+            gone = {*expired, *empty}
+            plain = [path for path, _ in listing.plain() if path not in gone]
             attempt = MaintenancePass(
                 [listing], quiet, failures, lambda what, error: complain(f"{what}: {error}"), election.excludes
             )
-            attempt.remove(expired)
+            attempt.remove(gone)
             released: list[str] = []
             if not is_called:
                 attempt.recover(ledger, released.append)
                 # No handler waits for these files any more.
-                attempt.release(ledger, released.append)
-                attempt.remove_unclaimed(expired)
+                attempt.release(ledger, released.append, empty)
+                attempt.remove_unclaimed(gone)
             if codec is not None:
-                attempt.compress(codec, ledger, None, expired)
+                attempt.compress(codec, ledger, None, gone)
                 archives = {path: path + codec.extension for path in plain}
                 outcome.compressed += [path for path in plain if _is_replaced(path, archives[path])]
-            outcome.removed += [path for path in expired if not os.path.lexists(path)]
+            outcome.removed += [path for path in gone if not os.path.lexists(path)]
             wait = attempt.wait if not released or codec is None else QUIET_S
     except NotElected:
         outcome.left.append("another process maintains the backups, and does the rest")
