@@ -14,6 +14,7 @@ from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
 from rollsafe._files.places import make_directory, place_of, resolved
 from rollsafe._files.renames import is_mount_point, try_rename
 from rollsafe._files.special_files import is_special, resolve_live_path
+from rollsafe._remedies import READ_ONLY, is_read_only, remedy_for
 from rollsafe.errors import LogFileError, NotOurs
 
 
@@ -53,7 +54,8 @@ def naming_argument(argument: str, place: str = "") -> Iterator[None]:
     except NotOurs as error:
         raise LogFileError(f"{argument} cannot be used: {error}") from error
     except OSError as error:
-        raise LogFileError(f"{argument}{place} cannot be made: {error.strerror}; make it, or give another") from error
+        remedy = remedy_for(error) if error.errno == errno.EROFS else "make it, or give another"
+        raise LogFileError(f"{argument}{place} cannot be made: {error.strerror}; {remedy}") from error
 
 
 def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str | None:
@@ -127,6 +129,8 @@ def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
     if not os.path.isdir(directory):
         raise LogFileError(f"filename={path!r}: the directory {directory!r} does not exist; create it first")
     if not delay and not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        if is_read_only(directory):
+            raise LogFileError(f"filename={path!r} is on a read-only file system; {READ_ONLY}")
         raise LogFileError(
             f"filename={path!r} cannot be written by user {os.geteuid()}; give that user write permission"
             f" on {directory!r} (and on the file if it exists)"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
 
+READ_ONLY = (
+    "log where this process may write: on a volume of the container, or in a directory that LogsDirectory= or"
+    " ReadWritePaths= of the systemd unit names"
+)
+"""The remedy for a read-only file system; a permission would not help."""
+
 
 def remedy_for(error: BaseException) -> str:
     """The remedy for a refused call, by the paths of its error and the files there; empty if none is known."""
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return READ_ONLY
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return ""
     user = f"give user {os.geteuid()} write permission on"
@@ -26,6 +35,14 @@ def remedy_for(error: BaseException) -> str:
             " it; log into a directory of your own"
         )
     return ""
+
+
+def is_read_only(path: str) -> bool:
+    """Whether the file system of a path is mounted read-only here."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _is_sticky(directory: str) -> bool:

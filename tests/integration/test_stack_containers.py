@@ -120,3 +120,23 @@ def test_a_volume_that_the_user_may_not_write_is_named(top: Path) -> None:
     )
     assert ran.returncode != 0
     assert f"directory='{VOLUME}' cannot be written by user {USER}" in ran.stderr
+
+
+@pytest.mark.parametrize("logs", ["logs", "made/logs"])
+def test_a_read_only_place_is_named_with_the_remedy(logs: str, top: Path) -> None:
+    """Also systemd's `ProtectSystem=` makes the file system read-only."""
+    place = top / "one"
+    (place / "logs").mkdir(parents=True)
+    (place / "logs").chmod(0o777)
+    command = [sys.executable, "-c", f"from rollsafe.gunicorn import rotating_logs; rotating_logs({logs!r})"]
+    ran = subprocess.run(
+        container_command(place, "one", volume_in(top), command),
+        cwd=place,
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert "ead-only file system; log where this process may write: on a volume of the container" in ran.stderr

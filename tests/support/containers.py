@@ -100,7 +100,8 @@ def container_command(directory: Path, name: str, volume: Path, command: Sequenc
 class Container(ServerProcess):
     """A gunicorn that is the first process of a container; the end of the block stops it as `docker stop` does.
 
-    After the block, `status` is its exit status.
+    `before` is what the command begins with, such as a program that sets limits. After the block, `status` is the exit
+    status.
     """
 
     status: int | None = None
@@ -115,8 +116,10 @@ class Container(ServerProcess):
         user: int = USER,
         app: str = "tests.support.apps:application",
         ready: str = "/line/ready/0/60",
+        before: Sequence[str] = (),
     ) -> None:
         super().__init__(directory, ready=ready, echo=False)
+        self._before = before
         self._name = name
         self._volume = volume
         self._user = user
@@ -131,7 +134,7 @@ class Container(ServerProcess):
         return int(children[0])
 
     def _command(self, listener: int) -> Sequence[str]:
-        gunicorn = [*GUNICORN, "--bind", f"fd://{listener}", self._app]
+        gunicorn = [*self._before, *GUNICORN, "--bind", f"fd://{listener}", self._app]
         return container_command(self.directory, self._name, self._volume, gunicorn, self._user)
 
     def _stop(self) -> None:

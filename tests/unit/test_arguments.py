@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
+from rollsafe._gunicorn.preset_arguments import checked_paths
 from rollsafe.errors import LogFileError
 
 
@@ -92,3 +93,18 @@ def test_every_when_of_the_standard_library_is_taken(tmp_path: Path, when: str) 
     ours = SafeTimedRotatingFileHandler(tmp_path / "app.log", when, delay=True)
     theirs = logging.handlers.TimedRotatingFileHandler(tmp_path / "app.log", when, delay=True)
     assert (ours.when, ours.interval, ours.suffix) == (theirs.when, theirs.interval, theirs.suffix)
+
+
+def test_a_read_only_file_system_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writable = os.statvfs(tmp_path)
+    read_only = os.statvfs_result([*writable[:8], writable.f_flag | os.ST_RDONLY, writable.f_namemax])
+    monkeypatch.setattr(os, "statvfs", lambda path: read_only)
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: False)
+    for attempt in (
+        lambda: SafeTimedRotatingFileHandler(tmp_path / "app.log"),
+        lambda: checked_paths(tmp_path, {"app": "app.log"}),
+    ):
+        with pytest.raises(
+            LogFileError, match=r"is on a read-only file system; log .* LogsDirectory= or ReadWritePaths="
+        ):
+            attempt()

@@ -85,7 +85,7 @@ IMPORTS: dict[str, set[str]] = {
     "request_ids": {"_requests"},
     "json_lines": {"formatters", "schedule"},
     "__main__": {"cli", "tools.write_command"},
-    "_arguments": {"_files.mounts", "_files.places", "_files.renames", "_files.special_files", "errors"},
+    "_arguments": {"_files.mounts", "_files.places", "_files.renames", "_files.special_files", "_remedies", "errors"},
     "_background": set(),
     "_backups": set(),
     "_backups.archives": {
@@ -216,7 +216,14 @@ IMPORTS: dict[str, set[str]] = {
         "errors",
         "handlers",
     },
-    "_gunicorn.preset_arguments": {"_arguments", "_files.places", "_gunicorn.conflicts", "errors", "handlers"},
+    "_gunicorn.preset_arguments": {
+        "_arguments",
+        "_files.places",
+        "_gunicorn.conflicts",
+        "_remedies",
+        "errors",
+        "handlers",
+    },
     "_gunicorn.reload": {"_options"},
     "_gunicorn.wiring": {"_arguments", "errors", "handlers"},
     "_gunicorn.workers": {

@@ -10,6 +10,7 @@ from typing import Any
 from rollsafe._arguments import checked_path, naming_argument
 from rollsafe._files.places import make_directory
 from rollsafe._gunicorn.conflicts import find_other_writers
+from rollsafe._remedies import READ_ONLY, is_read_only
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
@@ -25,6 +26,8 @@ def checked_paths(directory: str | os.PathLike[str], names: dict[str, str | None
         raise ConfigurationError(f"two of {wanted} are the same file; give each its own name")
     with naming_argument(f"directory={folder!r}"):
         make_directory(folder, None)
+    if is_read_only(folder):
+        raise LogFileError(f"directory={folder!r} is on a read-only file system; {READ_ONLY}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise LogFileError(
             f"directory={folder!r} cannot be written by user {os.geteuid()}; rollover renames files in it,"
