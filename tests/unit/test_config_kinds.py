@@ -98,6 +98,7 @@ THE_HANDLER = [["/srv/logs/app.log", True, 3, "root"]]
     [
         ("log.json", DICT, "log.json"),
         ("log.json", DICT, "json:log.json"),
+        ("all.json", f'{{"logging": {DICT}, "server": {{}}}}', "all.json"),
         ("log.yaml", YAML, "log.yaml"),
         ("log.yml", YAML, "log.yml"),
         ("log.ini", INI, "log.ini"),

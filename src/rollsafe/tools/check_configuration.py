@@ -36,7 +36,7 @@ def check_loggers(config: LogConfig, user: User | None) -> Iterator[Finding]:
             "loggers",
             "disable_existing_loggers",
             "the logging configuration disables every logger that exists and that it does not name"
-            + (f", such as {' and '.join(silenced)} in a process of that server" if silenced else ""),
+            + (f", such as {', '.join(silenced)} in a process of that server" if silenced else ""),
             "loggers that were made before write nothing, and nothing reports that",
             "'disable_existing_loggers': False (without the key, it is True)",
         )
@@ -133,6 +133,10 @@ def check_records(config: LogConfig, user: User | None) -> Iterator[Finding]:
             where = handler.path or handler.name
             level = WARNING if kind == rehearsal.DASH else ERROR
             yield Finding(level, "records", where, f"handler {handler.name}: {what}", *_REMEDIES[kind])
+    if rehearsal.WHOLE in faults and not list(_check_names(config)):
+        what = faults[rehearsal.WHOLE][1]
+        remedy = "correct what the sentence names; the page of logging.config describes all keys"
+        yield Finding(ERROR, "records", config.path, what, "the process does not start with it", remedy)
     if not faults:
         yield Finding(OK, "records", config.path, f"each of {plural(len(config.handlers), 'handler')} took a record")
 

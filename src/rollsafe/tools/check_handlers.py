@@ -105,6 +105,15 @@ def _check_other_handler(config: LogConfig, handler: ConfiguredHandler) -> Itera
                 "lines go into the file of the day on which logrotate comes, and with copytruncate some are lost",
                 f'use "{_OURS}", and remove the file from {rule.source}',
             )
+    if isinstance(stream := handler.options.get("stream"), str):
+        yield Finding(
+            ERROR,
+            "handlers",
+            where,
+            f"stream={stream!r} of handler {handler.name} is a text and no stream",
+            "each line is lost",
+            f'write "stream": "ext://{stream}"' if "." in stream else 'write "stream": "ext://sys.stdout"',
+        )
     if handler.path and not os.path.isdir(directory := os.path.dirname(handler.path)):
         yield Finding(
             ERROR,

@@ -70,10 +70,9 @@ def check_path(path: str, arguments: Sequence[str] = ()) -> list[Finding]:
     if answer["found"] is None:
         try:
             return check_logs(logs_at([path]))
-        except LogFileError:
-            if os.path.lexists(path):
-                raise
-            raise LogFileError(f"{path!r} does not exist; the command understands {UNDERSTOOD}") from None
+        except LogFileError as error:
+            what = str(error) if os.path.lexists(path) else f"{path!r} does not exist"
+            raise LogFileError(f"{what}; the command understands {UNDERSTOOD}") from error
     return [Finding(**each) for each in answer["found"]]
 
 

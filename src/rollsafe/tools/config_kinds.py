@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from rollsafe._files.lock_files import lock_path
-from rollsafe.errors import ConfigurationError
+from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.ini_logging import as_dictionary
 from rollsafe.tools.logging_config import LogConfig, config_of
@@ -83,7 +83,7 @@ def _reader_of_name(name: str) -> Callable[[str], LogConfig] | None:
         member = found["name"]
         return lambda _: read_name(module, root, member, name)
     if name.endswith(".py"):
-        return read_config
+        raise LogFileError(f"{name!r} does not exist; the command understands {UNDERSTOOD}")
     is_module = "." in name or name == os.environ.get(SETTINGS_VARIABLE)
     if not is_module or not _MODULE.fullmatch(name) or name.endswith(".log") or os.path.lexists(lock_path(name)):
         return None
@@ -177,9 +177,19 @@ def _read_file(path: str, ending: str | None = None) -> LogConfig:
         ) from error
     if isinstance(contents, dict) and isinstance(contents.get("logconfig"), str) and "version" not in contents:
         return _read_logconfig(contents["logconfig"])
-    if not isinstance(contents, dict) or not {"version", "handlers", "loggers", "root"} & contents.keys():
+    found = _configurations_in(contents)
+    if len(found) != 1:
         raise ConfigurationError(f"{path!r} is no logging configuration; the command understands {UNDERSTOOD}")
-    return config_of(path, "", contents)
+    return config_of(path, "", found[0])
+
+
+def _configurations_in(contents: Any) -> list[dict[str, Any]]:
+    """The logging configurations in the contents of a file: the whole, or its parts, such as [logging] in TOML."""
+    if not isinstance(contents, dict):
+        return []
+    if {"handlers", "loggers", "root"} & contents.keys():
+        return [contents]
+    return [each for each in contents.values() if isinstance(each, dict) and "handlers" in each and "version" in each]
 
 
 def _read_logconfig(named: str) -> LogConfig:

@@ -135,7 +135,7 @@ def handlers_of(config: Mapping[str, Any], source: str, absolute: Callable[[Any]
     """
     try:
         return list(_handlers(config, absolute))
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the logging configuration of {source!r} is none that dictConfig takes: {error}"
         ) from error
@@ -159,7 +159,9 @@ def enter(config: LogConfig) -> None:
 
 def loggers_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The settings of each logger that a configuration names; "root" is the root logger."""
-    return {ROOT: config.get("root") or {}, **(config.get("loggers") or {})}
+    loggers = dict(config.get("loggers") or {})
+    # "root" among the loggers is the root logger too, and dictConfig configures it last (since Python 3.9).
+    return {**loggers, ROOT: config.get("root") or loggers.get(ROOT) or {}}
 
 
 def _handlers(config: Mapping[str, Any], absolute: Callable[[Any], str]) -> list[ConfiguredHandler]:
@@ -168,6 +170,7 @@ def _handlers(config: Mapping[str, Any], absolute: Callable[[Any], str]) -> list
     for logger, settings in loggers_of(config).items():
         for key in settings.get("handlers") or ():
             having.setdefault(key, []).append(logger)
+    _add_those_behind(config.get("handlers") or {}, having)
     # It reads "ext://" and "cfg://" in values as dictConfig does.
     configurator = logging.config.BaseConfigurator(dict(config))
     found = []
@@ -193,6 +196,19 @@ def _handlers(config: Mapping[str, Any], absolute: Callable[[Any], str]) -> list
                 )
             )
     return found
+
+
+def _add_those_behind(handlers: Mapping[str, Any], having: dict[str, list[str]]) -> None:
+    """Give the handlers behind another one its loggers: those of a QueueHandler, the target of a MemoryHandler."""
+    waiting = [key for key in having if key in handlers]
+    while waiting:
+        front = waiting.pop()
+        behind = handlers[front].get("handlers") or ()
+        target = handlers[front].get("target")
+        for key in [*behind, *([target] if isinstance(target, str) else ())]:
+            if key in handlers and not set(having[front]) <= set(having.setdefault(key, [])):
+                having[key] += [logger for logger in having[front] if logger not in having[key]]
+                waiting.append(key)
 
 
 def _converted(configurator: Any, value: Any) -> Any:

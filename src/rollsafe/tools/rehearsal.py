@@ -35,12 +35,15 @@ UNMADE, FIELD, DASH, ENCODING = "unmade", "field", "dash", "encoding"
 """The faults of a handler: it cannot be made, no record fits its format, it writes a dash for a field that a record
 lacks, its encoding lacks characters."""
 
+WHOLE = ""
+"""The name for a fault of the configuration as a whole."""
+
 Fault = tuple[str, str]
 """One of the four, and a sentence about it."""
 
 
 def faults(config: LogConfig, user: User | None = None) -> dict[str, Fault]:
-    """Name of a handler -> why it would lose or deface a line; only the handlers with such a fault.
+    """Name of a handler -> why it would lose or deface a line; only the handlers with such a fault, and WHOLE.
 
     Args:
         config: The configuration.
@@ -56,7 +59,9 @@ def faults(config: LogConfig, user: User | None = None) -> dict[str, Fault]:
             # `loggers_after_import` reports why it cannot be imported.
             with suppress(BaseException):
                 _import(config.application)
-        return dict(_faults(config))
+        found = dict(_faults(config))
+        refusal = _refusal(config) if config.logging and all(kind != UNMADE for kind, _ in found.values()) else None
+        return {**found, WHOLE: (UNMADE, refusal)} if refusal else found
 
     found = trials.in_child(attempt, user, quiet=True)
     return {name: (kind, text) for name, (kind, text) in found.items()}
@@ -134,6 +139,27 @@ def _faults(config: LogConfig) -> Iterator[tuple[str, Fault]]:
                     yield handler.name, fault
                     break
             made.close()
+
+
+def _refusal(config: LogConfig) -> str | None:
+    """Why dictConfig refuses a configuration, None if it takes it; it is given one whose handlers do nothing."""
+    configurator: Any = logging.config.BaseConfigurator(dict(config.logging))
+    harmless = {}
+    for name, options in (config.logging.get("handlers") or {}).items():
+        kept = {key: options[key] for key in ("level", "formatter", "filters") if key in options}
+        kind = options.get("()", options.get("class"))
+        try:
+            usable = kind is not None and (not isinstance(kind, str) or configurator.resolve(kind) is not None)
+        except (ValueError, ImportError, AttributeError):
+            usable = False
+        # dictConfig itself says what is wrong with a class that it cannot import.
+        harmless[name] = {**kept, "()": logging.NullHandler} if usable else {"class": kind}
+    try:
+        logging.config.DictConfigurator({**config.logging, "handlers": harmless}).configure()
+    except Exception as error:
+        causes = [str(each) for each in (error, error.__cause__) if each is not None]
+        return f"dictConfig refuses the configuration: {': '.join(causes)}"
+    return None
 
 
 def _make_parts(configurator: Any) -> Iterator[tuple[tuple[str, str], str]]:

@@ -94,6 +94,13 @@ def changed(config: dict[str, Any], name: str, **options: Any) -> dict[str, Any]
             "mkdir -p /no/such/directory",
         ),
         (
+            {"class": "logging.StreamHandler", "stream": "sys.stdout"},
+            "handlers",
+            ERROR,
+            "stream='sys.stdout' of handler sql is a text and no stream",
+            'write "stream": "ext://sys.stdout"',
+        ),
+        (
             {"class": "logging.FileHandler", "filename": "sql.log"},
             "handlers",
             WARNING,
@@ -158,8 +165,41 @@ def test_loggers_of_the_server_that_are_silenced_are_named(config: dict[str, Any
     config["loggers"] = {"uvicorn": {"handlers": ["file", "none"]}, "gunicorn.error": {}}
     found = {each.where: each for each in bad(of(config))}
     assert set(found) == {"disable_existing_loggers", "uvicorn"}
-    assert "such as gunicorn.access and django.request in" in found["disable_existing_loggers"].what
+    assert "such as gunicorn.access, django.request in" in found["disable_existing_loggers"].what
     assert "it names the handler 'none'" in found["uvicorn"].what
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"version": 2}, "dictConfig refuses the configuration: Unsupported version: 2"),
+        ({"root": {"handlers": ["file"], "level": "LOUD"}}, "Unable to configure root logger: Unknown level: 'LOUD'"),
+        ({"handlers": {"unused": {"class": "shop.Handler"}}}, "Unable to configure handler 'unused': Cannot resolve"),
+        (
+            {"formatters": {"unused": {"()": "shop.Formatter"}}},
+            "Unable to configure formatter 'unused': Cannot resolve",
+        ),
+    ],
+)
+def test_a_configuration_that_dict_config_refuses_is_found_with_the_cause(
+    wrong: dict[str, Any], words: str, config: dict[str, Any]
+) -> None:
+    for key, value in wrong.items():
+        if key in ("handlers", "formatters"):
+            config[key].update(value)
+        else:
+            config[key] = value
+    (found,) = bad(of(config))
+    assert (found.about, found.level, found.where) == ("records", ERROR, "log.json")
+    assert words in found.what
+
+
+def test_handlers_behind_a_memory_handler_are_checked(config: dict[str, Any]) -> None:
+    config["handlers"]["memory"] = {"class": "logging.handlers.MemoryHandler", "capacity": 100, "target": "file"}
+    config["root"]["handlers"] = ["memory"]
+    findings = of(config)
+    assert bad(findings) == []
+    assert [each.level for each in findings if each.about == "steps"] == [OK]
 
 
 def test_the_configuration_that_uvicorn_documents_needs_only_a_handler_of_ours(config: dict[str, Any]) -> None:
