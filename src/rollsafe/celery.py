@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import signals
 from celery.app.defaults import DEFAULT_PROCESS_LOG_FMT, DEFAULT_TASK_LOG_FMT
-from celery.app.log import TaskFormatter
+from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 
 from rollsafe._arguments import naming_argument
@@ -68,7 +68,8 @@ def install(
         ConfigurationError: An argument cannot work or is unknown; also a `ValueError`.
 
     Warns:
-        RuntimeWarning: A second call has other arguments than the first one, which counts.
+        RuntimeWarning: A second call has other arguments than the first one, which counts; or Celery has set up logging
+            already.
     """
     global _installed
     wanted = _Installed(_checked_filename(filename), format, datefmt, defaults, rotation)
@@ -81,6 +82,13 @@ def install(
             )
         return
     wanted.check()
+    if Logging.already_setup:
+        warnings.warn(
+            "rollsafe.celery.install has no effect, as Celery has set up logging in this process already;"
+            " call it in the module that makes the Celery application",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     _installed = wanted
     signals.after_setup_logger.connect(_follow_logger)
     signals.after_setup_task_logger.connect(_follow_task_logger)
@@ -99,6 +107,8 @@ class _Installed:
     datefmt: str | None
     defaults: Mapping[str, Any] | None
     rotation: dict[str, Any]
+    path: str = field(default="", compare=False)
+    """The path of the file as it was given; that of the handler has links followed."""
     handler: SafeTimedRotatingFileHandler | None = field(default=None, compare=False)
     formatter: logging.Formatter | None = field(default=None, compare=False)
     """The formatter that the handler was given here; a receiver of the application may have given it another."""
@@ -124,12 +134,13 @@ class _Installed:
 
     def handler_for(self, path: str) -> SafeTimedRotatingFileHandler:
         """The handler of this file; another file than before (`%I` in a child of the pool) has another handler."""
+        path = os.path.abspath(path)
         if self.handler is not None:
-            if self.handler.baseFilename == os.path.realpath(path):
+            if self.path == path:
                 return self.handler
             self.handler.close()
             self.handler = None
-        self.handler = TaskHandler(path, **PRESET | self.rotation)
+        self.handler, self.path = TaskHandler(path, **PRESET | self.rotation), path
         self.handler.addFilter(TaskFields())
         return self.handler
 
@@ -248,8 +259,9 @@ def _put(
 
 def _is_of_celery(other: logging.Handler, handler: SafeTimedRotatingFileHandler) -> bool:
     """Whether Celery has made a handler for the same lines: for the file of `-f`, or else for standard error."""
+    assert _installed is not None
     if isinstance(other, logging.FileHandler):
-        return os.path.realpath(other.baseFilename) == handler.baseFilename
+        return _installed.path == other.baseFilename or os.path.realpath(other.baseFilename) == handler.baseFilename
     return type(other) is logging.StreamHandler and isinstance(other.formatter, ColorFormatter)
 
 

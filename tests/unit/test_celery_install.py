@@ -158,6 +158,21 @@ def test_the_file_of_the_command_line_goes_before_that_of_install(tmp_path: Path
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_line_is_not_doubled_in_a_file_that_is_named_by_a_link(tmp_path: Path, live: Path) -> None:
+    (tmp_path / "link.log").symlink_to(live)
+    install(format="%(message)s")
+    set_up(application(), tmp_path / "link.log")
+    own.info("hello")
+    assert live.read_text() == "hello\n"
+
+
+def test_a_line_is_not_doubled_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    install(format="%(message)s")
+    set_up(application(), Path("/dev/stdout"))
+    own.info("hello")
+    assert capfd.readouterr().out == "hello\n"
+
+
 def test_without_any_file_celery_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     install()
     set_up(application())
@@ -278,9 +293,10 @@ def test_a_second_call_does_nothing_more_and_warns_if_it_differs(live: Path) -> 
     assert live.read_text() == "hello\n"
 
 
-def test_a_call_after_celery_has_set_up_logging_changes_nothing(live: Path) -> None:
+def test_a_call_after_celery_has_set_up_logging_changes_nothing_and_says_so(live: Path) -> None:
     set_up(application(), live)
-    install()
+    with pytest.warns(RuntimeWarning, match="has set up logging in this process already"):
+        install()
     assert {type(handler) for handler in handlers()} == {WatchedFileHandler}
 
 
