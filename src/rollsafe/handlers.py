@@ -110,6 +110,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     permissions: int | None
     lock_writes: bool
     _is_made = False
+    _closed = False  # set by `logging`, but not in the first releases of Python 3.10
     _path: str
     _file: OpenFile = NOWHERE
 

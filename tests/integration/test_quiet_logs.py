@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -423,6 +424,39 @@ def test_of_several_processes_that_never_logged_one_rolls_and_the_application_is
             child.join()
     assert told.read_text() == f"{name}.gz\n"
     assert names_beside(live) == {"app.log", f"{name}.gz"}
+
+
+def test_a_child_that_is_forked_in_the_middle_of_a_rollover_by_the_thread_logs_as_any_other(
+    live: Path, make: Make, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    log(handler, "first")
+    forked = threading.Event()
+    is_in_open = threading.Event()
+    open_new = handler._open
+
+    def open_slowly() -> Any:
+        is_in_open.set()
+        forked.wait(120)
+        return open_new()
+
+    def work() -> None:
+        created = log(handler, "of the child")
+        # By the clock of the test, as the parent would not believe the note otherwise.
+        os.utime(live, (created, created))
+        assert (handler._live.is_opening, handler._renewal.rolling_at) == (False, None)
+        assert handler.reported == []
+
+    monkeypatch.setattr(handler, "_open", open_slowly)
+    clock.go_on(HOUR)
+    assert is_in_open.wait(120)
+    with Crew() as crew:
+        monkeypatch.setattr(handler, "_open", open_new)
+        child = crew.start(work)
+        child.join()
+        forked.set()
+    wait_for_looks(handler)
+    assert live.read_text() == "of the child\n"
 
 
 def hold_election(live: Path) -> None:

@@ -238,6 +238,7 @@ class Writer:
             self.pending = PendingLines(PENDING_BYTES)
             self._reports.drop_unseen()
             self._live.after_fork()
+            self._renewal.rolling_at = None
 
     def _flush_stream(self) -> None:
         """Write the text that waits in `stream` for the end of its line, or in a text file that was assigned to it."""
