@@ -80,10 +80,12 @@ def rotating_logs(
         app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
         level: Level of the root logger.
         format: Format (%-style) of the error and app lines.
-        access_format: Format of the access lines around gunicorn's `access_log_format`.
+        access_format: Format of the access lines around gunicorn's `access_log_format`. If it has no time, lines of
+            uvicorn's workers get one, because uvicorn's have none.
         datefmt: As for `logging.Formatter`.
-        defaults: Values for fields of the formats that not every record has, such as `{"otelTraceID": "-"}`: a record
-            without the field would be lost. (With `json`, such a record gets null for the field without them.)
+        defaults: Values for fields of the formats that not every record has, such as `{"otelTraceID": "-"}`: the line
+            of a record without the field would have a dash there, and take longer to make. (With `json`, such a record
+            gets null for the field without them.)
         escape: Escape control characters, so that each record is one line (see `LineFormatter`).
         stamps: End each line with its stream and its number there, so that `rollsafe verify` finds missing lines.
         lean_records: Leave out of each record where it was logged, and the names of its thread, task and process. This
@@ -112,6 +114,10 @@ def rotating_logs(
     check_handlers(paths, rotation)
     for text in formats.values():
         LineFormatter(text, datefmt, defaults=defaults)
+    formatters = {key: {**maker, "fmt": text, "datefmt": datefmt} for key, text in formats.items()}
+    if not json:
+        # It adds the time to the lines of uvicorn's workers.
+        formatters["access"]["()"] = "rollsafe._gunicorn.access.AccessLineFormatter"
     filters: dict[str, Any] = {}
     if lean_records:
         # This is no filter. dictConfig makes it, so that building the dict changes nothing.
@@ -147,7 +153,7 @@ def rotating_logs(
                 for key, path in paths.items()
             },
         },
-        "formatters": {key: {**maker, "fmt": text, "datefmt": datefmt} for key, text in formats.items()},
+        "formatters": formatters,
     }
 
 

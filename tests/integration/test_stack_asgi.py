@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 from tests.support.asgi_servers import DocumentedServer
 from tests.support.gunicorn_setup import suffix_of
 from tests.support.oracle import LINE_FORMAT, audit
-from tests.support.servers import Clients, backups, get, wait_until
+from tests.support.servers import Clients, Server, backups, get, wait_until
 from tests.support.stacks import OTHER_LINES, documented, everything
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,12 @@ ACCESS = {
     "hypercorn": r'127\.0\.0\.1:\d+ "GET /line/\w+/\d+/\d+ [\d.]+" 200 \d+ [\d.]+',
     "granian": r'127\.0\.0\.1 "GET /line/\w+/\d+/\d+ HTTP/1.1" 200 [\d.]+',
 }
+OTHER_ACCESS = re.compile(rb'[\d-]+ [\d:]+,\d{3} \[\d+\] 127\.0\.0\.1:\d+ - "GET /say/ready HTTP/1.1" 200')
+
+
+def local_time(text: bytes) -> float:
+    """The time of a line of `LineFormatter`."""
+    return datetime.datetime.fromisoformat(text.decode().replace(",", ".")).timestamp()
 
 
 @pytest.mark.parametrize("name", ["hypercorn", "granian"])
@@ -70,3 +77,28 @@ def test_several_workers_as_documented(name: str, tmp_path: Path) -> None:
     assert len([line for line in access if timed.fullmatch(line)]) == clients.answered + 1
     assert [line for line in access if not timed.fullmatch(line) and not re.search(r'"GET /(boom|up) ', line)] == []
     assert server.output == ""
+
+
+@pytest.mark.parametrize("way", ["preset", "flags"])
+def test_access_lines_of_uvicorns_workers_have_a_time(way: str, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn_worker", reason="uvicorn-worker is not installed: pip install uvicorn-worker")
+    config = "from rollsafe.gunicorn import post_fork, rotating_logger, rotating_logs\n"
+    config += 'worker_class = "uvicorn_worker.UvicornWorker"\n'
+    config += {
+        "preset": 'logconfig_dict = rotating_logs("logs", when="S")\n',
+        "flags": 'logger_class = rotating_logger(when="S")\naccesslog = "logs/access.log"\n',
+    }[way]
+    live = tmp_path / "logs" / "access.log"
+    live.parent.mkdir()
+    server = Server(tmp_path, config, app="tests.support.apps:asgi", ready="/say/ready")
+    with server, Clients(server) as clients:
+        wait_until(lambda: len(backups(live)) >= ROLLOVERS, f"{ROLLOVERS} rollovers")
+
+    line = re.compile(
+        rb"(?P<created>[\d-]+ [\d:]+,\d{3}) \[\d+\] 127\.0\.0\.1:\d+ - "
+        rb'"GET /line/(?P<stream>\w+)/(?P<number>\d+)/\d+ HTTP/1.1" 200'
+    )
+    report = audit(live, clients.acknowledged, suffix_of, pattern=line, moment=local_time, notices=OTHER_ACCESS)
+    assert clients.refused == []
+    assert report.flawless, report
+    assert report.notices == 1

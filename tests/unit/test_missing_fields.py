@@ -42,6 +42,8 @@ def log(live: Path, formatter: logging.Formatter, *records: dict[str, Any]) -> l
     [
         ("%(trace)s %(message)s", "%", ["- text", "4bf9 text"]),
         ("%(trace)s %(sampled)03d %(took).1f %(message)s", "%", ["- 000 0.0 text", "4bf9 000 0.0 text"]),
+        # Datadog's fields; no attribute has such a name.
+        ("%(dd.trace_id)s %(message)s", "%", ["- text", "- text"]),
         ("{trace:>3} {sampled:03d} {message}", "{", ["  - - text", "4bf9 - text"]),
         ("$trace ${span} $message", "$", ["- - text", "4bf9 - text"]),
     ],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from rollsafe.formatters import escape, has_control
+from rollsafe.formatters import LineFormatter, escape, has_control
 
 Atom = Callable[[Any, Any, Mapping[str, Any], timedelta, float], Any]
 """(response, request, environ, duration, seconds since the epoch) -> the value, before quotes are escaped."""
@@ -23,6 +23,7 @@ Line = Callable[[Any, Any, Mapping[str, Any], timedelta, float], str]
 # "%%", or a conversion that names its atom (printf-style formatting with a mapping). gunicorn handles anything else.
 _CONVERSION = re.compile(r"%(?:%|\((?P<atom>[^()]*)\)(?P<how>[#0\- +]*\d*(?:\.\d*)?[hlL]?[diouxXeEfFgGcrsa]))")
 _HEADER = re.compile(r"\{(?P<name>.*)\}(?P<kind>[ioe])", re.DOTALL)
+_UVICORN = "uvicorn.access"
 _TIME_FORMAT = "[%d/%b/%Y:%H:%M:%S %z]"
 
 
@@ -64,7 +65,25 @@ class AccessFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of `record` as one line."""
-        return one_line(super().format(record))
+        return _start_of(record, self) + one_line(super().format(record))
+
+
+class AccessLineFormatter(LineFormatter):
+    """The formatter of the preset for access lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of `record` as one line."""
+        return _start_of(record, self) + super().format(record)
+
+
+def _start_of(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    """Time and process for a line of uvicorn's workers, which write to the handlers of `gunicorn.access`; else nothing.
+
+    `access_log_format` puts a time into the lines of gunicorn, but uvicorn makes its own, and without a time.
+    """
+    if record.name != _UVICORN or formatter.usesTime() or "created" in (formatter._fmt or ""):
+        return ""
+    return f"{formatter.formatTime(record, formatter.datefmt)} [{record.process}] "
 
 
 def one_line(text: str) -> str:

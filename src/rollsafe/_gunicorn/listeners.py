@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from rollsafe._gunicorn.access import AccessFormatter, one_line
+from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, one_line
 from rollsafe._overrides import is_replaced, original
 from rollsafe.formatters import LineFormatter, escape
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -26,7 +26,10 @@ _CALL_HANDLERS, _FILTER, _HANDLE, _INFO, _IS_ENABLED_FOR, _MAKE_RECORD, _LOG = _
 _HANDLER_HANDLE, _HANDLER_EMIT, _HANDLER_FORMAT = (
     original(SafeTimedRotatingFileHandler, name) for name in ("handle", "emit", "format")
 )
-_FORMATS = {each: original(each, "format") for each in (logging.Formatter, LineFormatter, AccessFormatter)}
+_FORMATS = {
+    each: original(each, "format") for each in (logging.Formatter, LineFormatter, AccessFormatter, AccessLineFormatter)
+}
+_LINE_FORMAT = _FORMATS[LineFormatter]
 _RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
 
 
@@ -66,6 +69,8 @@ def is_customized(handler: SafeTimedRotatingFileHandler) -> bool:
             and handler.emit.__func__ is _HANDLER_EMIT  # type: ignore[attr-defined]
             and handler.format.__func__ is _HANDLER_FORMAT  # type: ignore[attr-defined]
             and (formatter is None or formatter.format.__func__ is _FORMATS.get(type(formatter)))  # type: ignore[attr-defined]
+            # The formatter of the preset calls it.
+            and LineFormatter.format is _LINE_FORMAT
         )
     except AttributeError:
         return True
@@ -75,7 +80,7 @@ def finish_of(formatter: logging.Formatter | None) -> Callable[[str], str] | Non
     """The function that does to a message what the formatter does; None if the formatter adds text or is not known."""
     if formatter is None:
         return str
-    if type(formatter) not in (logging.Formatter, LineFormatter, AccessFormatter) or formatter._fmt != MESSAGE_ONLY:
+    if type(formatter) not in _FORMATS or formatter._fmt != MESSAGE_ONLY:
         return None
     for finish in (str, one_line, escape):
         if all(finish(text) == formatter.format(logging.makeLogRecord({"msg": text})) for text in PROBES):
