@@ -80,7 +80,7 @@ def test_the_end_of_the_input_ends_it_though_the_program_was_killed_in_a_line(li
 
 
 def test_sigterm_writes_what_is_in_the_pipe_and_ends_it_with_0_though_the_program_goes_on(live: Path) -> None:
-    with writing(live) as program:
+    with writing(live, setup="write.STOP_S = 0") as program:
         program.send(b"first\n")
         program.wait_until_live_is(b"first\n")
         # Both are there before it can heed one of them.
@@ -118,7 +118,7 @@ def test_sighup_writes_what_is_in_the_pipe_looks_at_the_path_again_and_goes_on(l
 
 
 def test_an_interrupt_of_the_pipeline_ends_only_the_program(live: Path) -> None:
-    with writing(live) as program:
+    with writing(live, setup="write.STOP_S = 0") as program:
         program.wait_until_it_handles_signals()
         program.process.send_signal(signal.SIGINT)
         program.send(b"interrupted\n")
@@ -138,8 +138,9 @@ def test_a_signal_that_the_parent_has_had_ignored_stays_ignored(live: Path, numb
         ours.stdin.write(b"one\n")
         ours.stdin.flush()
         wait_until(lambda: live.exists() and live.read_bytes() == b"one\n", "the line")
-        for _ in range(3):
-            ours.send_signal(number)
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{ours.pid}/status").read_text().splitlines())
+        assert int(status["SigIgn"], 16) >> (number - 1) & 1
+        ours.send_signal(number)
         ours.stdin.write(b"two\n")
         ours.stdin.close()
         assert ours.wait(LIMIT_S) == 0
@@ -299,6 +300,33 @@ def test_special_files_are_written_and_left_alone(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert write_all(Path("/dev/null"), data).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+
+
+@pytest.mark.slow
+def test_two_writers_of_a_fifo_keep_their_lines_whole(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    streams = {name: b"".join(b"%s %06d %s\n" % (name, n, name * 80) for n in range(40_000)) for name in (b"a", b"b")}
+    # Held open: a FIFO without reader is not opened, and its reader ends when no writer has it open.
+    held = os.open(fifo, os.O_RDWR)
+    target = tmp_path / "target"
+    writers: list[subprocess.Popen[bytes]] = []
+    for name, data in streams.items():
+        source = tmp_path / name.decode()
+        source.write_bytes(data)
+        with source.open("rb") as file:
+            writers.append(subprocess.Popen([*COMMAND, str(fifo)], env=server_environment(), stdin=file))
+    for writer in writers:
+        # Both are inside a write that waits for room.
+        wchan = Path(f"/proc/{writer.pid}/wchan")
+        wait_until(lambda wchan=wchan: "pipe_write" in wchan.read_text(), "it waits")  # type: ignore[misc]
+    with target.open("wb") as output, subprocess.Popen(["cat", str(fifo)], stdout=output):
+        assert [writer.wait(LIMIT_S) for writer in writers] == [0, 0]
+        os.close(held)
+    found = target.read_bytes().splitlines(keepends=True)
+    for name, data in streams.items():
+        assert b"".join(line for line in found if line.startswith(name)) == data
+    assert len(found) == 80_000
 
 
 def test_the_directory_is_made_and_the_host_is_named(tmp_path: Path) -> None:

@@ -59,15 +59,9 @@ class BlockHandler(SafeTimedRotatingFileHandler):
                 block = block[first:]
                 if not block:
                     return
-            most = self._most_at_once()
-            for part in [block] if len(block) <= most else _parts(block, int(most)):
+            is_special = file.interval is None and not file.stream.closed
+            for part in _parts(block, _ATOMIC) if is_special else [block]:
                 self._append(part, created, self._record)
-
-    def _most_at_once(self) -> float:
-        """The most bytes for one write(2): an empty file takes a text of any size, whatever its bound."""
-        if self.maxBytes:
-            return self.maxBytes
-        return inf if self._file.interval is not None or self._file.stream.closed else _ATOMIC
 
     @property
     def waiting(self) -> tuple[int, int]:

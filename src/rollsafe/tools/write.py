@@ -29,7 +29,7 @@ LONGEST: Final = 256 << 20
 STOP_S: Final = 2.0
 """Seconds that a SIGTERM leaves the program to end, too, when both have got it, as from systemd."""
 
-# A poll(2) of a year, for a wait without an end: its argument is an int of milliseconds.
+# The longest poll(2), whose argument is an int of milliseconds.
 _LONG_S: Final = 86400.0
 
 
@@ -86,7 +86,8 @@ def handled_signals(source: int) -> Iterator[Signals]:
         yield signals
     finally:
         for number, former in before.items():
-            signal.signal(number, former)
+            if former is not None:
+                signal.signal(number, former)
         signal.set_wakeup_fd(before_waker)
         os.close(wakes)
         os.close(waker)
@@ -269,7 +270,7 @@ class Transfer:
             left = struct.unpack("i", answer)[0] if self._signals.stop_at < inf else 0
         except OSError:
             return True
-        while left > 0 and self._ready.poll(0):
+        while left > 0 and self._source in dict(self._ready.poll(0)):
             data = self._read(min(left, BLOCK))
             if not data:
                 return True
