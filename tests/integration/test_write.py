@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 import pty
@@ -81,16 +82,18 @@ def test_the_end_of_the_input_ends_it_though_the_program_was_killed_in_a_line(li
 
 def test_sigterm_writes_what_is_in_the_pipe_and_ends_it_with_0_though_the_program_goes_on(live: Path) -> None:
     with writing(live, setup="write.STOP_S = 0") as program:
+        # More than it reads at once.
+        fcntl.fcntl(program.pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
         program.send(b"first\n")
         program.wait_until_live_is(b"first\n")
         # Both are there before it can heed one of them.
         program.process.send_signal(signal.SIGSTOP)
-        program.send(b"second\nhalf")
+        program.send(BLOCKS + b"half")
         program.process.send_signal(signal.SIGTERM)
         program.process.send_signal(signal.SIGCONT)
         assert program.ended() == (0, "")
         assert program.unread == 0
-    assert live.read_bytes() == b"first\nsecond\nhalf\n"
+    assert live.read_bytes() == b"first\n" + BLOCKS + b"half\n"
 
 
 @pytest.mark.slow

@@ -167,6 +167,12 @@ def test_a_variable_means_what_the_option_means(option: str) -> None:
     assert options_in({variable_of(option): text}.get, {option}) == options_in({variable_of(option): ""}.get, ()) == {}
 
 
+@pytest.mark.parametrize("option", ["maxBytes", "max_total_bytes", "min_free_bytes"])
+def test_a_variable_of_a_size_may_be_a_number_of_bytes(option: str) -> None:
+    assert options_in({variable_of(option): "1048576"}.get, ()) == {option: 1 << 20}
+    assert OPTIONS[option].check(option, 1 << 20) == 1 << 20
+
+
 def test_the_environment_has_exactly_the_options_that_a_text_can_give() -> None:
     assert list(ENVIRONMENT) == [name for name, (_, _, text) in GIVEN.items() if text]
     assert variable_of("backupCount") == ENVIRONMENT["backupCount"][0] == "ROLLSAFE_BACKUP_COUNT"
