@@ -6,10 +6,12 @@ working directory which process it runs in, and after each logging call that the
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,11 @@ BROKER = "CELERY_TEST_BROKER"
 ACKNOWLEDGED = Path("acknowledged")
 RUNS_IN = Path("runs-in")
 SIZES = (60, 200, 1000, 9000)
-ENDLESS = 10**9
-"""More lines than a task can log."""
+SHORT = (60,)
+LAST = 10**9
+"""The number of the line that `endless` logs at its soft time limit."""
+LONGEST = 300.0
+"""Seconds after which `endless` ends by itself, because a test that is killed leaves its worker behind."""
 
 
 def settings_of(broker: str, directory: Path) -> dict[str, Any]:
@@ -52,14 +57,14 @@ own = logging.getLogger("shop.orders")
 of_tasks = get_task_logger("shop.tasks")
 
 
-def log_lines(task: Any, numbers: range, pause: float = 0.0) -> None:
+def log_lines(task: Any, numbers: Iterable[int], pause: float = 0.0, sizes: Sequence[int] = SIZES) -> None:
     """Log a line for each number, by turns with a logger of a library and with one of Celery's for tasks."""
     stream = task.request.id
     (RUNS_IN / stream).write_text(str(os.getpid()), encoding="ascii")
     descriptor = os.open(ACKNOWLEDGED / stream, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         for number in numbers:
-            (own, of_tasks)[number % 2].info(make_line(stream, number, SIZES[number % len(SIZES)]))
+            (own, of_tasks)[number % 2].info(make_line(stream, number, sizes[number % len(sizes)]))
             os.write(descriptor, b"%d\n" % number)
             if pause:
                 time.sleep(pause)
@@ -74,12 +79,13 @@ def lines(self: Task[Any, Any], count: int, pause: float = 0.0) -> None:
 
 
 @app.task(bind=True, name="endless")  # type: ignore[untyped-decorator]
-def endless(self: Task[Any, Any]) -> None:
+def endless(self: Task[Any, Any], pause: float = 0.0) -> None:
     """Log lines until a soft time limit ends that, and then one more."""
     try:
-        log_lines(self, range(ENDLESS))
+        end = time.monotonic() + LONGEST
+        log_lines(self, itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()), pause, SHORT)
     except SoftTimeLimitExceeded:
-        log_lines(self, range(ENDLESS, ENDLESS + 1))
+        log_lines(self, [LAST])
 
 
 @app.task(bind=True, name="nested")  # type: ignore[untyped-decorator]
@@ -96,13 +102,6 @@ def nested(self: Task[Any, Any]) -> None:
 def told(text: str) -> None:
     """Log a text."""
     own.info(text)
-
-
-@app.task(bind=True, name="idle")  # type: ignore[untyped-decorator]
-def idle(self: Task[Any, Any]) -> None:
-    """Log a line, and wait for a time limit."""
-    log_lines(self, range(1))
-    time.sleep(600)
 
 
 @app.task(name="tick")  # type: ignore[untyped-decorator]

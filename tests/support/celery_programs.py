@@ -87,6 +87,11 @@ class Project:
             for path in (self.directory / ACKNOWLEDGED).iterdir()
         }
 
+    def have_logged(self, number: int) -> bool:
+        """Whether the last line of each task that was sent has this number."""
+        paths = [self.directory / ACKNOWLEDGED / task for task in self.sent]
+        return all(path.exists() and path.read_bytes().endswith(b"\n%d\n" % number) for path in paths)
+
     def process_of(self, task: str) -> int:
         """The process id of the worker process that runs a task; waits for its first line."""
         wait_until(lambda: bool(self.acknowledged().get(task)), "a line of the task")
