@@ -29,8 +29,8 @@ LONGEST: Final = 256 << 20
 STOP_S: Final = 2.0
 """Seconds that a SIGTERM leaves the program to end, too, when both have got it, as from systemd."""
 
-# The longest poll(2), whose argument is an int of milliseconds.
-_LONG_S: Final = 86400.0
+# The longest wait. The clock of the intervals may be set meanwhile, or stand still with a suspended machine.
+_LONG_S: Final = 60.0
 
 
 class Signals:
