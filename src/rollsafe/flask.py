@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import sys
@@ -44,6 +45,7 @@ def init_app(app: Flask) -> None:
     - ROLLSAFE_WHEN ("midnight"), ROLLSAFE_BACKUP_COUNT, ROLLSAFE_TZ, ...: every other parameter of
       `SafeTimedRotatingFileHandler`, in upper case with underscores.
     - ROLLSAFE_FORMAT, ROLLSAFE_DATEFMT, ROLLSAFE_DEFAULTS: as for `LineFormatter`, with the fields of `RequestFields`.
+      The times of the lines are in the zone of ROLLSAFE_TZ or ROLLSAFE_UTC.
     - ROLLSAFE_LEVEL: the level of the root logger, by default "INFO" if a file is opened. If several applications set
       it, the lowest level counts.
     - ROLLSAFE_REQUEST_ID_HEADER: the header of the request's id, "X-Request-ID".
@@ -131,14 +133,15 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
         make_directory(os.path.dirname(path), None)
     arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
     given = settings.get(_DEFAULTS, {})
-    formatter = LineFormatter(
-        settings.get(_FORMAT, LINE_FORMAT),
-        settings.get(_DATEFMT),
-        defaults={**dict.fromkeys(FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
-    )
     of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL, HEADER_KEY)}
     same, gone = other_files(app, os.path.realpath(path), of_file)
     try:
+        formatter = LineFormatter(
+            settings.get(_FORMAT, LINE_FORMAT),
+            settings.get(_DATEFMT),
+            defaults={**dict.fromkeys(FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
+            tz=datetime.timezone.utc if arguments.get("utc") else arguments.get("tz"),
+        )
         new = SafeTimedRotatingFileHandler(**PRESET | arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"app.config, {VARIABLE_PREFIX}*: {error}") from error

@@ -95,6 +95,15 @@ def test_the_ids_of_a_trace_are_on_each_line_of_its_request(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "offset"), [({"ROLLSAFE_TZ": "Asia/Kolkata"}, "+0530"), ({"ROLLSAFE_UTC": True}, "+0000")]
+)
+def test_the_zone_of_the_rollovers_is_that_of_the_lines(tmp_path: Path, settings: dict[str, Any], offset: str) -> None:
+    app = shop(ROLLSAFE_FILENAME=tmp_path / "app.log", ROLLSAFE_FORMAT="%(asctime)s", ROLLSAFE_DATEFMT="%z", **settings)
+    app.logger.warning("here")
+    assert (tmp_path / "app.log").read_text() == f"{offset}\n"
+
+
 def test_the_header_of_the_id_may_be_another_one() -> None:
     app = shop(ROLLSAFE_REQUEST_ID_HEADER="X-Correlation-ID")
     answer = app.test_client().get("/orders/1", headers={"X-Correlation-ID": "abc-1", "X-Request-ID": "other"})
