@@ -384,6 +384,16 @@ def test_a_formatter_that_does_not_escape_is_obeyed(tmp_path: Path, formatter: l
     assert written(tmp_path / "access.log") == ["/a", "b"]
 
 
+def test_a_method_that_is_replaced_in_the_class_of_the_presets_formatter_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Logger(configured(logconfig_dict=rotating_logs(tmp_path), access_log_format="%(U)s"))
+    request("/shop").to(ours)
+    monkeypatch.setattr(LineFormatter, "format", lambda self, record: "redacted")
+    request("/secret").to(ours)
+    assert written(tmp_path / "access.log") == ["/shop", "redacted"]
+
+
 @pytest.mark.parametrize("off", ["level", "disabled", "logging.disable", "handler level"])
 def test_lines_that_are_switched_off_stay_off(tmp_path: Path, off: str) -> None:
     ours = Logger(configured(accesslog=str(tmp_path / "access.log")))
