@@ -116,6 +116,14 @@ def test_a_configuration_becomes_its_handlers_whatever_file_it_is_in(name: str, 
     assert (found.get("program"), found.get("handlers")) == ("", THE_HANDLER), found
 
 
+def test_settings_that_call_file_config_are_read_and_configure_nothing(tmp_path: Path) -> None:
+    Path("log.ini").write_text(INI)
+    call = "import logging.config\nlogging.config.fileConfig('log.ini', disable_existing_loggers=False)\n"
+    Path("settings.py").write_text(f"SECRET_KEY = 'k'\nLOGGING_CONFIG = None\n{call}")
+    found = read("settings.py")
+    assert (found["handlers"], found["read"]) == (THE_HANDLER, True)
+
+
 @pytest.mark.parametrize("given", ["log.toml", "toml:log.toml", "hypercorn.toml"])
 def test_a_toml_file_is_read_and_so_is_the_one_that_hypercorn_is_given(given: str) -> None:
     try:
@@ -186,6 +194,7 @@ def test_a_log_is_no_configuration_whatever_its_name(tmp_path: Path) -> None:
         ("a.json", "[1]", "'a.json' is no logging configuration; the command understands"),
         ("a.yaml", "a: [", "'a.yaml' cannot be read"),
         ("a.ini", "[uwsgi]\n", r"no \[loggers\] and \[handlers\]; uWSGI itself configures no logging of Python; the"),
+        ("app.py", "print('executed')", "'app.py' has no setting of gunicorn or Django, .*; the command understands"),
         ("manage.py", "", "'manage.py' names no settings; .*DJANGO_SETTINGS_MODULE"),
         ("orchard_a.py", f"A = {DICT}\nB = {DICT}\n", "several dictionaries .* A and B; name one: orchard_a.py:A"),
         ("orchard_b.py", "key = 'version'\n", "has no dictionary for dictConfig, .* MODULE:NAME"),

@@ -470,7 +470,7 @@ IMPORTS: dict[str, set[str]] = {
         "tools.authority",
         "tools.catalog",
     },
-    "tools.python_configs": {"errors", "tools.logging_config"},
+    "tools.python_configs": {"errors", "tools.ini_logging", "tools.logging_config"},
     "tools.reading": {"errors"},
     "tools.rehearsal": {"_lines.missing", "tools.logging_config", "tools.trials"},
     "tools.roll": {

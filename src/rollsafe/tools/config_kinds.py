@@ -47,7 +47,7 @@ def read_any(path: str, arguments: Sequence[str] = ()) -> LogConfig | None:
         LogFileError: It does not exist.
     """
     read = _reader_of(path)
-    if read is read_config:
+    if read is read_config or (arguments and read is _refuse):
         return read_config(path, arguments)
     if arguments:
         raise ConfigurationError(f"{path!r} is no gunicorn.conf.py, so no arguments may follow it")
@@ -121,7 +121,15 @@ def _reader_of_python(path: str) -> Callable[[str], LogConfig]:
     if any(isinstance(node, ast.Constant) and node.value == "version" for node in ast.walk(module)):
         root, name = project_of(path)
         return lambda _: read_name(name, root, None, path)
-    return read_config
+    return read_config if "*" in names or not _settings_of_gunicorn() else _refuse
+
+
+def _refuse(path: str) -> LogConfig:
+    """Refuse a Python file of no kind that is understood."""
+    raise ConfigurationError(
+        f"{path!r} has no setting of gunicorn or Django, and no dictionary for dictConfig; the command understands"
+        f" {UNDERSTOOD}"
+    )
 
 
 def _read_project(path: str, shown: str) -> LogConfig:

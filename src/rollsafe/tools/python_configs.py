@@ -1,7 +1,7 @@
 """Logging configurations in Python code: the settings of Django, and a dictionary in a module. The code is executed.
 
 Call these functions in a process of its own. They leave the module path, the environment and the time zone as the code
-has set them. If the code gives a dictionary to `logging.config.dictConfig`, nothing is configured: no log is opened.
+has set them. If the code calls `dictConfig` or `fileConfig`, nothing is configured: no log is opened.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rollsafe.errors import ConfigurationError
+from rollsafe.tools.ini_logging import as_dictionary
 from rollsafe.tools.logging_config import LogConfig, config_of
 
 SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
@@ -123,14 +124,23 @@ def _search(root: str) -> None:
 
 @contextmanager
 def _collected() -> Iterator[list[Mapping[str, Any]]]:
-    """Collect the dictionaries that code gives to dictConfig, which would open the logs."""
+    """Collect what code gives to dictConfig and fileConfig, which would open the logs."""
     configured: list[Mapping[str, Any]] = []
-    real = logging.config.dictConfig
+    configurator = logging.config.BaseConfigurator({})
+
+    def take_file(
+        fname: Any, defaults: Any = None, disable_existing_loggers: bool = True, encoding: str | None = None
+    ) -> None:
+        config = as_dictionary(os.fspath(fname), defaults or {}, configurator.resolve)
+        configured.append({**config, "disable_existing_loggers": disable_existing_loggers})
+
+    real = logging.config.dictConfig, logging.config.fileConfig
     logging.config.dictConfig = lambda config: configured.append(dict(config))
+    logging.config.fileConfig = take_file
     try:
         yield configured
     finally:
-        logging.config.dictConfig = real
+        logging.config.dictConfig, logging.config.fileConfig = real
 
 
 @contextmanager
