@@ -23,11 +23,10 @@ from types import ModuleType
 
 from bench.access import ask, cpu_of, serve
 from bench.measuring import parser_of, shuffled, write
+from rollsafe import _listeners, formatters, handlers, locks
 from rollsafe import _reports as reports
-from rollsafe import formatters, handlers, locks
 from rollsafe._backups import naming
 from rollsafe._gunicorn import access
-from rollsafe._gunicorn import listeners as gunicorn_listeners
 from rollsafe._gunicorn import logger as gunicorn_logger
 from rollsafe._lines import encoder, formats
 from rollsafe._live import (
@@ -107,7 +106,7 @@ LINE_MODULES = (
 PARTS = {
     "the fields of the access line": (
         r".*",
-        rf"gunicorn/glogging\.py|{files_of(gunicorn_logger, gunicorn_listeners, access)}",
+        rf"gunicorn/glogging\.py|{files_of(gunicorn_logger, _listeners, access)}",
     ),
     "making the record: caller, thread, process": (
         r"makeRecord|LogRecord\.__init__|findCaller|_is_internal_frame|currentframe|<lambda>",

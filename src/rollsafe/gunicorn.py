@@ -6,155 +6,34 @@ gunicorn takes a name in gunicorn.conf.py for a setting if there is a setting of
 
 from __future__ import annotations
 
-import datetime
 import os
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rollsafe._backups.codecs import Compress
 from rollsafe._files.lock_handles import renew_handles
-from rollsafe._gunicorn.preset_arguments import check_handlers, checked_level, checked_paths, json_formatter
+from rollsafe._gunicorn.conflicts import find_other_writers
 from rollsafe._gunicorn.reload import on_reload as on_reload
 from rollsafe._gunicorn.workers import hand_over_files, is_first, warn_of_faults
-from rollsafe._lines.records import needless_switches
-from rollsafe._lines.stamps import FIELD
-from rollsafe._options import OPTIONS
+from rollsafe._preset import Server, logging_config, with_parameters_of
 from rollsafe.errors import ConfigurationError
-from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, watch_logs
-from rollsafe.schedule import Interval
 
 if TYPE_CHECKING:
     from rollsafe._gunicorn.logger import Logger
 
 __all__ = ["Logger", "post_fork", "rotating_logger", "rotating_logs"]
 
-LINE_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+
+_SERVER = Server("gunicorn", find_other_writers, "rollsafe._gunicorn.access.AccessLineFormatter")
 
 
-def rotating_logs(
-    directory: str | os.PathLike[str],
-    *,
-    when: str = "midnight",
-    interval: int = 1,
-    backupCount: int = 0,
-    utc: bool = False,
-    atTime: datetime.time | None = None,
-    tz: str | datetime.tzinfo | None = None,
-    encoding: str = "utf-8",
-    maxBytes: int | str = 0,
-    suffix: str | None = None,
-    archive_dir: str | os.PathLike[str] | None = None,
-    compress: str | Compress | None = None,
-    compress_level: int | None = None,
-    on_rollover: Callable[[str, Interval], object] | None = None,
-    max_age: str | datetime.timedelta | None = None,
-    max_total_bytes: int | str | None = None,
-    min_free_bytes: int | str | None = None,
-    permissions: int | None = None,
-    lock_writes: bool | None = None,
-    access: str | None = "access.log",
-    error: str | None = "error.log",
-    app: str | None = "app.log",
-    level: int | str = "INFO",
-    format: str = LINE_FORMAT,
-    access_format: str = "%(message)s",
-    datefmt: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    escape: bool = True,
-    stamps: bool = False,
-    lean_records: bool = False,
-    json: bool = False,
-) -> dict[str, Any]:
+@with_parameters_of(logging_config)
+def rotating_logs(*arguments: Any, **options: Any) -> dict[str, Any]:
     """A complete `logconfig_dict` for gunicorn: three files in `directory` that rotate safely.
 
-    gunicorn's `--log-level` and `--access-logformat` keep their meaning.
-
-    Args:
-        directory: Where the files go; made if it is missing. A relative path is relative to where gunicorn starts.
-        when, interval, backupCount, utc, atTime, tz, encoding: As for `SafeTimedRotatingFileHandler`.
-        maxBytes, suffix, archive_dir, compress, compress_level, on_rollover, max_age: The same, for each of the files.
-        max_total_bytes, min_free_bytes, permissions, lock_writes: The same.
-        access: File name for gunicorn's access lines; None for no access lines.
-        error: File name for gunicorn's own messages; None leaves them on standard error.
-        app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
-        level: Level of the root logger.
-        format: Format (%-style) of the error and app lines.
-        access_format: Format of the access lines around gunicorn's `access_log_format`. If it has no time, lines of
-            uvicorn's workers get one, because uvicorn's have none.
-        datefmt: As for `logging.Formatter`.
-        defaults: Values for fields of the formats that not every record has, such as `{"otelTraceID": "-"}`: the line
-            of a record without the field would have a dash there, and take longer to make. (With `json`, such a record
-            gets null for the field without them.)
-        escape: Escape control characters, so that each record is one line (see `LineFormatter`).
-        stamps: End each line with its stream and its number there, so that `rollsafe verify` finds missing lines.
-        lean_records: Leave out of each record where it was logged, and the names of its thread, task and process. This
-            sets the switches of `logging` that make each line cheaper, in the whole process, for every handler.
-            `stack_info` gives nothing then. Only a restart of gunicorn undoes it, not a reload (HUP).
-        json: Write each line as a JSON object with the fields of the format, by python-json-logger (extra `json`);
-            the fields of an access line are `asctime` and `message`.
-
-    Raises:
-        ConfigurationError: An argument cannot work; also a `ValueError`.
-        LogFileError: The directory or a file in it cannot be written; also an `OSError`.
+    gunicorn's `--log-level` and `--access-logformat` keep their meaning. If `access_format` has no time, lines of
+    uvicorn's workers get one, because uvicorn's have none.
     """
-    given = locals()
-    rotation = {name: given[name] for name, option in OPTIONS.items() if option.in_preset}
-    names = {"access": access, "error": error, "app": app}
-    formats = {"access": access_format, "error": format, "app": format}
-    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape, "defaults": defaults}
-    if json:
-        maker = {"()": json_formatter()}
-        if access_format == "%(message)s":
-            formats["access"] = "%(asctime)s %(message)s"
-    if stamps:
-        # Standard output and standard error, where a file is not wanted, have no numbers.
-        formats = {key: f"{text} %({FIELD})s" if names[key] else text for key, text in formats.items()}
-    paths = checked_paths(directory, names)
-    check_handlers(paths, rotation)
-    for text in formats.values():
-        LineFormatter(text, datefmt, defaults=defaults)
-    formatters = {key: {**maker, "fmt": text, "datefmt": datefmt} for key, text in formats.items()}
-    if not json:
-        # It adds the time to the lines of uvicorn's workers.
-        formatters["access"]["()"] = "rollsafe._gunicorn.access.AccessLineFormatter"
-    filters: dict[str, Any] = {}
-    if lean_records:
-        # This is no filter. dictConfig makes it, so that building the dict changes nothing.
-        switches = needless_switches(formats.values())
-        filters["lean_records"] = {"()": "rollsafe._lines.records.LeanRecords", "switches": switches}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "filters": filters,
-        # gunicorn merges this dict shallowly onto its defaults, so it has to be whole.
-        "root": {"level": checked_level(level), "handlers": ["app" if app else "console"]},
-        "loggers": {
-            # No level: gunicorn sets --log-level before it applies this dict, and a level here would undo that.
-            "gunicorn.error": {"handlers": ["error" if error else "error_console"], "propagate": False},
-            "gunicorn.access": (
-                {"handlers": ["access"], "propagate": False}
-                if access
-                else {"handlers": [], "propagate": False, "level": "CRITICAL"}
-            ),
-        },
-        "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "app", "stream": "ext://sys.stdout"},
-            "error_console": {"class": "logging.StreamHandler", "formatter": "error", "stream": "ext://sys.stderr"},
-            **{
-                key: {
-                    "class": "rollsafe.SafeTimedRotatingFileHandler",
-                    "formatter": key,
-                    "filename": path,
-                    # The arbiter logs only to the error log, and would keep the first file of another one open.
-                    "delay": key != "error",
-                    **rotation,
-                }
-                for key, path in paths.items()
-            },
-        },
-        "formatters": formatters,
-    }
+    return logging_config(_SERVER, *arguments, **options)
 
 
 def rotating_logger(**rotation: Any) -> type[Logger]:

@@ -1,4 +1,4 @@
-"""For applications under uWSGI: prepare each process that it forks, and keep our threads out of the master.
+"""For applications under uWSGI: three files that rotate safely, and processes that are prepared when it forks them.
 
 uWSGI forks in C, and calls no at-fork callback of Python unless `--py-call-uwsgi-fork-hooks` is set. So a lock that a
 thread of the master holds at that moment is never released in the worker, and the same is true of the interpreter's own
@@ -10,23 +10,81 @@ lacks those variables (https://github.com/unbit/uwsgi/issues/1980), and this mod
 
 from __future__ import annotations
 
+import atexit
 import logging
+import logging.config
 import os
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rollsafe._backups.maintenance_thread import forbid_thread
 from rollsafe._environment import unseen_variables
 from rollsafe._files.lock_handles import renew_handles
+from rollsafe._preset import Server, logging_config, with_parameters_of
+from rollsafe._uwsgi.contradictions import contradictions, may_read_messages, may_read_requests
+from rollsafe._uwsgi.exit import finish_logs
+from rollsafe._uwsgi.loggers import ACCESS, ERROR, MessageLogger, RequestLogger, make_logger
 from rollsafe.handlers import end_leases, watch_logs
 
-__all__ = ["install"]
+__all__ = ["install", "set_up_logs"]
 
 _HOOK = "post_fork_hook"
 
 _prepared_in = os.getpid()
+_is_set_up = False
+
+
+@with_parameters_of(logging_config)
+def set_up_logs(*arguments: Any, **options: Any) -> bool:
+    """Set up three files in `directory` that rotate safely: uWSGI's request log, its messages, and the root logger.
+
+    Call it in a module of its own, and have uWSGI import that module and use its loggers:
+
+        shared-pyimport = that_module
+        req-logger = python:uwsgi.access
+        logger = python:uwsgi.error
+
+    It calls `install()`. Outside uWSGI it does nothing and returns False.
+
+    uWSGI's `log-format` and its options that choose requests keep their meaning. An option of uWSGI that contradicts
+    these files gets a warning in the error log, and uWSGI starts all the same. The two loggers ignore `disabled`, which
+    a `dictConfig` of the application sets. A record of theirs has level INFO, whatever it says. With `error=None`,
+    leave the line `logger` out; uWSGI's messages then go where they went before.
+    """
+    global _is_set_up
+    if not install():
+        return False
+    config = logging_config(Server("uwsgi"), *arguments, **options)
+    requests, messages = make_logger(ACCESS, RequestLogger), make_logger(ERROR, MessageLogger)
+    files = {key: config["handlers"][key]["filename"] for key in ("access", "error") if key in config["handlers"]}
+    if "error" not in files:
+        # Standard error leads back to this logger.
+        config["loggers"][ERROR] |= {"handlers": [], "level": "CRITICAL"}
+    for logger in config["loggers"].values():
+        logger.setdefault("level", "INFO")
+    logging.config.dictConfig(config)
+    import uwsgi
+
+    requests.may_read, messages.may_read = may_read_requests(uwsgi.opt), may_read_messages(uwsgi.opt)
+    if not _is_set_up:
+        atexit.register(finish_logs)
+    for sentence in _faults(uwsgi, files):
+        logging.getLogger(ERROR if "error" in files else None).warning("%s", sentence)
+    _is_set_up = True
+    return True
+
+
+def _faults(uwsgi: Any, files: Mapping[str, str]) -> Iterator[str]:
+    """What keeps the files from getting all that they should; said by one process."""
+    if not _is_forked(uwsgi):
+        yield from contradictions(uwsgi.opt, files)
+    elif not _is_set_up and uwsgi.worker_id() == 1:
+        yield (
+            "set_up_logs was called in a worker, and the master, which logs, has no files (lazy-apps); call it in a"
+            " module of its own, and name that in shared-pyimport"
+        )
 
 
 def install() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rollsafe.gunicorn import LINE_FORMAT
+from rollsafe._preset import LINE_FORMAT
 from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
 from tests.support.commands import run
 from tests.support.hosts import require_rsyslog

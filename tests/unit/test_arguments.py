@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rollsafe import ConfigurationError, SafeTimedRotatingFileHandler
-from rollsafe._gunicorn.preset_arguments import checked_paths
+from rollsafe._preset import checked_paths
 from rollsafe.errors import LogFileError
 
 

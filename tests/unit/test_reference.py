@@ -17,6 +17,7 @@ from rollsafe._files.note import parse_note
 from rollsafe._options import ENVIRONMENT
 from rollsafe._settings import Settings
 from rollsafe.gunicorn import rotating_logs
+from rollsafe.uwsgi import set_up_logs
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
@@ -27,7 +28,12 @@ PUBLIC_MODULES = [
     *(f"rollsafe.{name}" for name in ("gunicorn", "uwsgi", "flask", "celery", "request_ids", "json_lines", "metrics")),
 ]
 PUBLIC_NAMES = [f"{module}.{name}" for module in PUBLIC_MODULES for name in importlib.import_module(module).__all__]
-WITH_PARAMETERS: list[Callable[..., Any]] = [rollsafe.SafeTimedRotatingFileHandler, rollsafe.FileLock, rotating_logs]
+WITH_PARAMETERS: list[Callable[..., Any]] = [
+    rollsafe.SafeTimedRotatingFileHandler,
+    rollsafe.FileLock,
+    rotating_logs,
+    set_up_logs,
+]
 
 
 def documented_parameters(docstring: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rollsafe import ConfigurationError, LineFormatter
-from rollsafe.gunicorn import LINE_FORMAT
+from rollsafe._preset import LINE_FORMAT
 from rollsafe.tools.catch_up import unread
 from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
 

@@ -16,15 +16,23 @@ from typing import Any
 from gunicorn import glogging
 from gunicorn.instrument import statsd
 
-from rollsafe._gunicorn.access import AccessFormatter, Line, compile_format
+from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, Line, compile_format, one_line
 from rollsafe._gunicorn.conflicts import find_other_writers
-from rollsafe._gunicorn.listeners import finish_of, is_customized, is_observed
+from rollsafe._listeners import FINISHES, FORMATS, finish_of, is_customized, is_observed
 from rollsafe._options import PRESET, options_in
+from rollsafe._overrides import original
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
 # The methods that make gunicorn's lines; a subclass that has its own gets gunicorn's way.
 OVERRIDABLE = ("atoms", "now", "atoms_wrapper_class")
+# The formatters of an access log whose work can be done without a record.
+KNOWN_FORMATS: dict[type, Any] = {
+    **FORMATS,
+    AccessFormatter: original(AccessFormatter, "format"),
+    AccessLineFormatter: original(AccessLineFormatter, "format"),
+}
+KNOWN_FINISHES = (*FINISHES, one_line)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no types
@@ -132,10 +140,10 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         handler = log.handlers[0]
         if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
             return None
-        if is_customized(handler):
+        if is_customized(handler, KNOWN_FORMATS):
             return None
         if self._direct is None or self._direct[0] is not handler or self._direct[1] is not handler.formatter:
-            finish = finish_of(handler.formatter)
+            finish = finish_of(handler.formatter, KNOWN_FORMATS, KNOWN_FINISHES)
             if finish is None:
                 return None
             self._direct = (handler, handler.formatter, finish)

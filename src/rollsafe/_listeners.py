@@ -1,14 +1,15 @@
 """Whether anything but our file wants the record of an access line; if not, the line is written without a record.
 
-Every access line asks this, because an application may add a listener at any time.
+Every access line asks this, or every few lines that come together, because an application may add a listener at any
+time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, one_line
 from rollsafe._overrides import is_replaced, original
 from rollsafe.formatters import LineFormatter, escape
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -26,10 +27,11 @@ _CALL_HANDLERS, _FILTER, _HANDLE, _INFO, _IS_ENABLED_FOR, _MAKE_RECORD, _LOG = _
 _HANDLER_HANDLE, _HANDLER_EMIT, _HANDLER_FORMAT = (
     original(SafeTimedRotatingFileHandler, name) for name in ("handle", "emit", "format")
 )
-_FORMATS = {
-    each: original(each, "format") for each in (logging.Formatter, LineFormatter, AccessFormatter, AccessLineFormatter)
-}
-_LINE_FORMAT = _FORMATS[LineFormatter]
+FORMATS: Final[Mapping[type, Any]] = {each: original(each, "format") for each in (logging.Formatter, LineFormatter)}
+"""The formatters whose work `finish_of` knows, with their methods."""
+FINISHES: Final[tuple[Callable[[str], str], ...]] = (str, escape)
+"""What one of them may do to a message."""
+_LINE_FORMAT = FORMATS[LineFormatter]
 _RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
 
 
@@ -60,7 +62,7 @@ def is_observed(log: logging.Logger) -> bool:
     return any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
 
 
-def is_customized(handler: SafeTimedRotatingFileHandler) -> bool:
+def is_customized(handler: SafeTimedRotatingFileHandler, formats: Mapping[type, Any] = FORMATS) -> bool:
     """Whether the application has replaced a method that makes or writes the text of this handler."""
     formatter = handler.formatter
     try:
@@ -68,21 +70,25 @@ def is_customized(handler: SafeTimedRotatingFileHandler) -> bool:
             handler.handle.__func__ is _HANDLER_HANDLE  # type: ignore[attr-defined]  # of a bound method
             and handler.emit.__func__ is _HANDLER_EMIT  # type: ignore[attr-defined]
             and handler.format.__func__ is _HANDLER_FORMAT  # type: ignore[attr-defined]
-            and (formatter is None or formatter.format.__func__ is _FORMATS.get(type(formatter)))  # type: ignore[attr-defined]
-            # The formatter of the preset calls it.
+            and (formatter is None or formatter.format.__func__ is formats.get(type(formatter)))  # type: ignore[attr-defined]
+            # The formatter of a preset may call it.
             and LineFormatter.format is _LINE_FORMAT
         )
     except AttributeError:
         return True
 
 
-def finish_of(formatter: logging.Formatter | None) -> Callable[[str], str] | None:
+def finish_of(
+    formatter: logging.Formatter | None,
+    formats: Mapping[type, Any] = FORMATS,
+    finishes: tuple[Callable[[str], str], ...] = FINISHES,
+) -> Callable[[str], str] | None:
     """The function that does to a message what the formatter does; None if the formatter adds text or is not known."""
     if formatter is None:
         return str
-    if type(formatter) not in _FORMATS or formatter._fmt != MESSAGE_ONLY:
+    if type(formatter) not in formats or formatter._fmt != MESSAGE_ONLY:
         return None
-    for finish in (str, one_line, escape):
+    for finish in finishes:
         if all(finish(text) == formatter.format(logging.makeLogRecord({"msg": text})) for text in PROBES):
             return finish
     return None
