@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from rollsafe.tools.write import BLOCK
 from tests.support.needs import require_command, require_file
 from tests.support.servers import server_environment, wait_until
 from tests.support.snippets import snippets_in
@@ -132,6 +133,38 @@ def test_supervisor(tmp_path: Path, environment: dict[str, str]) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(LIMIT_S)
         wait_until(lambda: live.read_bytes() == b"hello\ngoodbye\n", "the last line", LIMIT_S)
+
+
+def test_runit_starts_a_killed_logger_again_and_the_service_goes_on(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    runsv = require_command("runsv", package="runit")
+    service, live = tmp_path / "service", tmp_path / "logs" / "shop.log"
+    (service / "log").mkdir(parents=True)
+    program = "import itertools, time\nfor number in itertools.count(): print(number, flush=True); time.sleep(0.01)\n"
+    (tmp_path / "shop.py").write_text(program)
+    (service / "run").write_text(f"#!/bin/sh\nexec 2>&1\nexec {sys.executable} {tmp_path}/shop.py\n")
+    (service / "log" / "run").write_text(SNIPPETS["log/run"].replace("/var/log/shop", str(live.parent)))
+    for script in (service / "run", service / "log" / "run"):
+        script.chmod(0o755)
+
+    def numbers() -> list[int]:
+        return [*map(int, live.read_text().split())] if live.exists() else []
+
+    with running(tmp_path, environment, runsv, str(service)) as process:
+        for _ in range(3):
+            before = len(numbers())
+            wait_until(lambda before=before: len(numbers()) > before + 10, "lines", LIMIT_S)  # type: ignore[misc]
+            os.kill(int((service / "log" / "supervise" / "pid").read_text()), signal.SIGKILL)
+        before = len(numbers())
+        wait_until(lambda: len(numbers()) > before + 10, "lines of the last logger", LIMIT_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+    found = numbers()
+    assert found == sorted(set(found))
+    # A kill may come between the read of a block and its write.
+    lost = {*range(found[-1])} - {*found}
+    assert sum(len(f"{number}\n") for number in lost) <= 3 * BLOCK
 
 
 def test_the_pipe_of_uwsgi_is_logged_across_a_reload(tmp_path: Path, environment: dict[str, str]) -> None:
