@@ -114,6 +114,20 @@ def test_all_waiting_requests_are_written_with_one_write(
     assert len(texts) == 1
 
 
+def test_requests_gather_only_while_many_come(pipe: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    logger = logger_of(RequestLogger, Kept())
+    logger.may_read = True
+    logger.error("one\n")
+    assert slept == []
+    pipe.send(b"two\n")
+    logger.error("one\n")
+    logger.error("one\n")
+    logger.error("one\n")
+    assert slept == [loggers_module._GATHER_S]
+
+
 def test_a_second_handler_gets_a_record_of_each_waiting_request(pipe: socket.socket) -> None:
     kept = Kept()
     logger = logger_of(RequestLogger, kept, logging.NullHandler())

@@ -23,6 +23,9 @@ ERROR: Final = "uwsgi.error"
 
 # Requests that are taken at a time, so that the master also gets to its other work. The socket has some 280 of them.
 _AT_ONCE: Final = 500
+# While requests come faster than they are taken, the master lets some gather for so long: to be woken for each of them
+# costs more than to write it. A full socket holds the workers up.
+_GATHER_S: Final = 0.005
 
 
 class MessageLogger(logging.Logger):
@@ -75,6 +78,8 @@ class MessageLogger(logging.Logger):
 class RequestLogger(MessageLogger):
     """Logs requests: all that wait at a time, and with one write if only a file of ours wants them."""
 
+    _are_many = False
+    """Whether further requests waited when the last one came."""
     _pipes: LogPipes | None = None
     _pipes_of = 0
     _direct: tuple[logging.Handler, logging.Formatter | None, Callable[[str], str]] | None = None
@@ -103,7 +108,11 @@ class RequestLogger(MessageLogger):
                 wait_when_full(self._pipes.requests_end)
         if self._pipes is None:
             return []
-        return [text_of(packet) for packet in packets(self._pipes.requests, _AT_ONCE)]
+        if self._are_many:
+            time.sleep(_GATHER_S)
+        texts = [text_of(packet) for packet in packets(self._pipes.requests, _AT_ONCE)]
+        self._are_many = bool(texts)
+        return texts
 
     def _direct_handler(self) -> SafeTimedRotatingFileHandler | None:
         """The handler that alone listens, if it is ours and its formatter adds nothing."""
