@@ -81,6 +81,13 @@ def is_mastered(outcome: Outcome) -> bool:
     )
 
 
+@pytest.mark.parametrize("script", ["quiet", "by hand"])
+def test_without_a_fault_a_file_is_rolled_without_a_line_and_by_hand(lab: Laboratory, script: str) -> None:
+    outcome = lab.run(script)
+    # The next process rolls once more.
+    assert (outcome.status, outcome.reports, outcome.backups) == (0, 0, 2)
+
+
 @pytest.mark.parametrize("script", QUICK)
 def test_whichever_call_fails_once_all_lines_come_once_and_in_order(lab: Laboratory, script: str) -> None:
     """Nor is any log file more open than the first. Each call fails with one of the errors that it may give in turn."""

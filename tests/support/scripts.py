@@ -368,6 +368,8 @@ class Script:
     """Whether the application is told of final backups."""
     rotator: Callable[[str, str], None] | None = None
     traced: str = "main"
+    owner: int = 65534
+    """Of the first files, if this is root."""
 
     def prepare(self, logs: Path, now: float) -> None:
         """Make the files; their lines are of the stream "seed", the live file's is number 0."""
@@ -379,7 +381,7 @@ class Script:
             # Another mode and, where possible, another owner than a new file has: the rollover must keep them.
             path.chmod(SEED_MODE)
             if os.geteuid() == 0:
-                os.chown(path, 65534, 65534)
+                os.chown(path, self.owner, self.owner)
             os.utime(path, (created, created))
 
 
@@ -449,14 +451,20 @@ def _quiet(program: Program) -> None:
 
 def _by_hand(program: Program) -> None:
     """The command rolls the file, after the process that wrote it has ended."""
+
+    def refuse(sentence: str) -> None:
+        # Not a second time what the handler has reported.
+        if not program.tally.reports + program.tally.farewells:
+            program.tally.report(sentence, False)
+
     program.open()
     program.line(-1)
     program.close()
     try:
         for log in logs_at([program.handler.baseFilename]):
-            roll(log, lambda sentence: program.tally.report(sentence, False))
+            roll(log, refuse)
     except (OSError, ConfigurationError) as error:
-        program.tally.report(repr(error), False)
+        refuse(repr(error))
 
 
 def carry_on(program: Program) -> None:
@@ -484,7 +492,8 @@ SCRIPTS = {
     "telling of archives": Script(_rollover, compress="gz", tells=True, traced="maintenance"),
     "size": Script(_size, max_bytes=3 * (LINE_SIZE + 22), live=0),
     "quiet": Script(_quiet),
-    "by hand": Script(_by_hand),
+    # Root then acts as root: the directory is not one that another user may enter.
+    "by hand": Script(_by_hand, owner=0),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
 }

@@ -141,7 +141,10 @@ def _roll(log: Log, *, now: bool) -> tuple[str | None, str]:
     """Roll the live file, if that is to be done; returns the path of the backup, or the reason that there is none."""
     note = read_note(log.live)
     if note is None:
-        raise LogFileError(f"the note in {log.lock_path!r} has just changed; try again")
+        raise LogFileError(
+            f"the note in {log.lock_path!r} cannot be read as user {os.geteuid()}, or has just changed; let that user"
+            " enter the directory if the log is theirs"
+        )
     rollover = _rollover_of(log, note)
     try:
         try:
