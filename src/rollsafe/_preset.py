@@ -41,6 +41,10 @@ class Server(NamedTuple):
     """Called with a handler of each file, before any handler opens it."""
     access_formatter: str = "rollsafe.LineFormatter"
     """The class of the formatter of the access lines, unless they are JSON."""
+    access_fields: tuple[str, ...] = ()
+    """The fields that `access_filter` gives the record of an access line; the JSON line has them."""
+    access_filter: str = ""
+    """The class of that filter, which takes `names` and `missing`."""
 
 
 def logging_config(
@@ -91,8 +95,10 @@ def logging_config(
         app: File name for the root logger, where applications and libraries log; None leaves it on standard output.
         level: Level of the root logger.
         format: Format (%-style) of the error and app lines.
-        access_format: Format of the access lines around what the server's own format makes.
-        datefmt: As for `logging.Formatter`.
+        access_format: Format of the access lines around what the server's own format makes, which is the message. For
+            gunicorn, it may also name single fields of a request: `remote_addr`, `method`, `path`, `query`, `protocol`,
+            `status`, `bytes`, `duration` (seconds), `referer`, `user_agent`, `request_id`, `trace_id`.
+        datefmt: As for `logging.Formatter`. The times are in the zone of `tz` or `utc`.
         defaults: Values for fields of the formats that not every record has, such as `{"otelTraceID": "-"}`: the line
             of a record without the field would have a dash there, and take longer to make. (With `json`, such a record
             gets null for the field without them.)
@@ -101,8 +107,9 @@ def logging_config(
         lean_records: Leave out of each record where it was logged, and the names of its thread, task and process. This
             sets the switches of `logging` that make each line cheaper, in the whole process, for every handler.
             `stack_info` gives nothing then. Only a restart of the server undoes it, not a reload of gunicorn (HUP).
-        json: Write each line as a JSON object with the fields of the format, by python-json-logger (extra `json`);
-            the fields of an access line are `asctime` and `message`.
+        json: Write each line as a JSON object with the fields of the format, by python-json-logger (extra `json`).
+            `asctime` is ISO 8601 with the offset. An access line of gunicorn has `asctime` and the fields of the
+            request, one of uWSGI `asctime` and `message`, unless `access_format` names others.
 
     Raises:
         ConfigurationError: An argument cannot work; also a `ValueError`.
@@ -112,11 +119,12 @@ def logging_config(
     rotation = {name: given[name] for name, option in OPTIONS.items() if option.in_preset}
     names = {"access": access, "error": error, "app": app}
     formats = {"access": access_format, "error": format, "app": format}
-    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape, "defaults": defaults}
+    maker: dict[str, Any] = {"()": "rollsafe.LineFormatter", "escape": escape}
     if json:
         maker = {"()": _json_formatter()}
         if access_format == "%(message)s":
-            formats["access"] = "%(asctime)s %(message)s"
+            formats["access"] = " ".join(f"%({name})s" for name in ("asctime", *(server.access_fields or ["message"])))
+    maker |= {"defaults": defaults, "tz": datetime.timezone.utc if utc else tz}
     if stamps:
         # Standard output and standard error, where a file is not wanted, have no numbers.
         formats = {key: f"{text} %({FIELD})s" if names[key] else text for key, text in formats.items()}
@@ -132,6 +140,9 @@ def logging_config(
         # This is no filter. dictConfig makes it, so that building the dict changes nothing.
         switches = needless_switches(formats.values())
         filters["lean_records"] = {"()": "rollsafe._lines.records.LeanRecords", "switches": switches}
+    named = [name for name in server.access_fields if f"({name})" in formats["access"]]
+    if named:
+        filters["access_fields"] = {"()": server.access_filter, "names": named, "missing": None if json else "-"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -157,6 +168,7 @@ def logging_config(
                     "filename": path,
                     # The first process logs only to the error log, and would keep the first file of another one open.
                     "delay": key != "error",
+                    "filters": ["access_fields"] if named and key == "access" else [],
                     **rotation,
                 }
                 for key, path in paths.items()
@@ -236,7 +248,7 @@ def _json_formatter() -> str:
         raise ConfigurationError(
             "json=True needs python-json-logger; install it with: pip install 'rollsafe[json]'"
         ) from error
-    return "pythonjsonlogger.json.JsonFormatter"
+    return "rollsafe.json_lines.JSONFormatter"
 
 
 def _checked_level(level: int | str) -> int | str:

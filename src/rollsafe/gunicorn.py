@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rollsafe._files.lock_handles import renew_handles
+from rollsafe._gunicorn.access_fields import FIELDS
 from rollsafe._gunicorn.conflicts import find_other_writers
 from rollsafe._gunicorn.reload import on_reload as on_reload
 from rollsafe._gunicorn.workers import hand_over_files, is_first, warn_of_faults
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["Logger", "post_fork", "rotating_logger", "rotating_logs"]
 
 
-_SERVER = Server("gunicorn", find_other_writers, "rollsafe._gunicorn.access.AccessLineFormatter")
+_SERVER = Server(
+    "gunicorn",
+    find_other_writers,
+    access_formatter="rollsafe._gunicorn.access.AccessLineFormatter",
+    access_fields=FIELDS,
+    access_filter="rollsafe._gunicorn.access_fields.AccessFields",
+)
 
 
 @with_parameters_of(logging_config)

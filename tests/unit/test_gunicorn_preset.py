@@ -15,9 +15,16 @@ import pytest
 
 import rollsafe.gunicorn
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
+from rollsafe._gunicorn.access_fields import FIELDS
 from rollsafe._lines.stamps import STAMP
 from rollsafe.errors import LogFileError
 from rollsafe.gunicorn import rotating_logs
+
+ATOMS = {
+    **{"h": "203.0.113.7", "m": "GET", "U": "/orders", "q": "", "H": "HTTP/1.1", "s": "200", "B": 12},
+    **{"L": "0.250000", "f": "-", "a": "curl", "{rollsafe.request_id}e": "abc-1"},
+}
+"""Some of gunicorn's atoms."""
 
 
 @pytest.mark.usefixtures("restored_logging")
@@ -42,7 +49,7 @@ def test_defaults_fill_fields_that_not_every_record_has(tmp_path: Path, as_json:
     lines = (tmp_path / "app.log").read_text().splitlines()
     if as_json:
         lines = ["{otelTraceID} {message}".format(**json.loads(line)) for line in lines]
-    assert lines == ["None without" if as_json else "none without", "4bf9 with"]
+    assert lines == ["none without", "4bf9 with"]
 
 
 def compress_nothing(source: str, target: str) -> None:
@@ -175,10 +182,40 @@ def test_stamps_end_the_lines_of_files_and_of_nothing_else(tmp_path: Path) -> No
 def test_json_is_one_object_a_line_with_the_fields_of_the_format(tmp_path: Path) -> None:
     logging.config.dictConfig(rotating_logs(tmp_path, json=True, stamps=True))
     logging.getLogger("shop").warning("two\nlines, \u2028 \u00e9")
-    logging.getLogger("gunicorn.access").info("GET /")
+    logging.getLogger("gunicorn.access").info("%(m)s", ATOMS)
     (text,) = (tmp_path / "app.log").read_text(encoding="utf-8").splitlines()
     record = json.loads(text)
     assert list(record) == ["asctime", "process", "levelname", "name", "message", "stamp"]
     assert record["message"] == "two\nlines, \u2028 \u00e9"
     assert STAMP.fullmatch(record["stamp"].encode())
-    assert list(json.loads((tmp_path / "access.log").read_text(encoding="utf-8"))) == ["asctime", "message", "stamp"]
+    access = json.loads((tmp_path / "access.log").read_text(encoding="utf-8"))
+    assert list(access) == ["asctime", *FIELDS, "stamp"]
+    assert datetime.datetime.fromisoformat(access["asctime"]).tzinfo is not None
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_access_format_may_name_fields_of_the_request(tmp_path: Path, as_json: bool) -> None:
+    logging.config.dictConfig(
+        rotating_logs(tmp_path, access_format="%(status)s %(duration)s %(referer)s %(request_id)s", json=as_json)
+    )
+    logging.getLogger("gunicorn.access").info("%(m)s", ATOMS)
+    (line,) = (tmp_path / "access.log").read_text(encoding="utf-8").splitlines()
+    if as_json:
+        assert json.loads(line) == {"status": 200, "duration": 0.25, "referer": None, "request_id": "abc-1"}
+    else:
+        assert line == "200 0.25 - abc-1"
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("zone", "offset"), [({"tz": "Asia/Kolkata"}, "+05:30"), ({"utc": True}, "+00:00")])
+def test_the_zone_of_the_rollovers_is_that_of_the_lines(
+    tmp_path: Path, zone: dict[str, Any], offset: str, as_json: bool
+) -> None:
+    logging.config.dictConfig(
+        rotating_logs(tmp_path, format="%(asctime)s", datefmt=None if as_json else "%z", json=as_json, **zone)
+    )
+    logging.getLogger("shop").warning("here")
+    text = (tmp_path / "app.log").read_text(encoding="utf-8").strip()
+    assert (json.loads(text)["asctime"] if as_json else f"{text[:3]}:{text[3:]}").endswith(offset)

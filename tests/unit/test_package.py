@@ -67,6 +67,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "gunicorn": {
         "_files.lock_handles",
+        "_gunicorn.access_fields",
         "_gunicorn.conflicts",
         "_gunicorn.logger",
         "_gunicorn.reload",
@@ -202,6 +203,7 @@ IMPORTS: dict[str, set[str]] = {
     "_flask.files": {"_options", "handlers"},
     "_gunicorn": set(),
     "_gunicorn.access": {"formatters"},
+    "_gunicorn.access_fields": {"_requests"},
     "_gunicorn.conflicts": {
         "_files.identity",
         "_files.note",

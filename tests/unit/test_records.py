@@ -14,7 +14,7 @@ from rollsafe import ConfigurationError
 from rollsafe._lines.records import SWITCHES, LeanRecords, needless_switches
 from rollsafe.gunicorn import rotating_logs
 
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.]\d{3}")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,11 @@ def test_archives_of_the_applications_own_function_are_excluded_too() -> None:
     log = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT, archive=".lz4")
     for engine in ("vector", "otel", "filebeat"):
         assert files_of(configuration(engine, [log]))["excludes"]("/srv/logs/app.log.2026-11-25.lz4")
+
+
+def test_the_time_of_a_line_in_a_zone_of_its_own_is_not_taken_for_that_of_the_machine() -> None:
+    local = ShippedLog("app", "/srv/logs/app.log", "%(asctime)s %(message)s")
+    assert (local.timed, replace(local, local_time=False).timed) == (True, False)
 
 
 @pytest.mark.parametrize(

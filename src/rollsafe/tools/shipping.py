@@ -59,6 +59,7 @@ class ShippedLog:
         path: The live file.
         fmt: The %-style format of its lines; None if that is not known.
         default_time: Whether `asctime` has the form that `logging` gives it without a `datefmt`.
+        local_time: Whether `asctime` is in the zone of the machine, as shippers read it.
         is_json: Whether each line is a JSON object.
         archive: The extension of archives that a function of the application makes; "" if there is none.
         by_size: Whether it is rolled over for its size too, which may be several times a second.
@@ -69,6 +70,7 @@ class ShippedLog:
     path: str
     fmt: str | None = None
     default_time: bool = True
+    local_time: bool = True
     is_json: bool = False
     archive: str = ""
     by_size: bool = False
@@ -81,8 +83,9 @@ class ShippedLog:
 
     @property
     def timed(self) -> bool:
-        """Whether the field `asctime` gives the time of a line."""
-        return not self.is_json and not self.combined and self.default_time and "%(asctime)s" in (self.fmt or "")
+        """Whether a shipper can take the time of a line from its field `asctime`."""
+        has_form = self.default_time and self.local_time and "%(asctime)s" in (self.fmt or "")
+        return has_form and not self.is_json and not self.combined
 
     def pattern(self, group: str = "(?P<{}>{})") -> str | None:
         """A regular expression (syntax of RE2) for its lines, with a group for each field; None if there is none."""
@@ -130,6 +133,7 @@ def logs_of(config: ServerConfig) -> list[ShippedLog]:
                 handler.path,
                 fmt if isinstance(fmt, str) and formatter.get("style", "%") == "%" else None,
                 default_time=formatter.get("datefmt") is None,
+                local_time=formatter.get("tz") is None,
                 is_json="json" in maker.lower(),
                 archive=getattr(handler.options.get("compress"), "extension", ""),
                 by_size=bool(handler.options.get("maxBytes")),
