@@ -21,6 +21,11 @@ from rollsafe.errors import ConfigurationError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
 ROOT = "root"
+LATER_WORK = (
+    *("backupCount", "max_age", "max_total_bytes", "min_free_bytes"),
+    *("compress", "compress_level", "on_rollover"),
+)
+"""The options for which a handler of ours has a thread that works on its backups later."""
 
 
 @dataclass(frozen=True, kw_only=True)

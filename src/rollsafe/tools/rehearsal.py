@@ -19,7 +19,7 @@ from typing import Any
 
 from rollsafe._lines.missing import MissingField
 from rollsafe.tools import trials
-from rollsafe.tools.logging_config import ROOT, ConfiguredHandler, LogConfig, enter
+from rollsafe.tools.logging_config import LATER_WORK, ROOT, ConfiguredHandler, LogConfig, enter
 from rollsafe.tools.trials import User
 
 # A filter may pass only one level.
@@ -183,7 +183,13 @@ def _made(configurator: Any, handler: ConfiguredHandler, options: Any, path: str
     """A handler of ours as configured, but with another file; for any other handler, one that formats and filters."""
     if handler.is_ours:
         elsewhere = {**options, "filename": path, "archive_dir": None, "delay": True}
-        made: logging.Handler = configurator.configure_handler(elsewhere)
+        made: logging.Handler = configurator.configure_handler(dict(elsewhere))
+        # The thread of a handler that takes records would make its lock file again after the temporary directory is
+        # removed. A subclass may insist on an option.
+        with suppress(Exception):
+            idle = {name: value for name, value in elsewhere.items() if name not in LATER_WORK}
+            made, full = configurator.configure_handler(idle), made
+            full.close()
         return made
     made = logging.Handler()
     if options.get("formatter"):

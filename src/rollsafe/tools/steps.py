@@ -24,7 +24,7 @@ from rollsafe._files.places import place_of
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.locks import FileLock
 from rollsafe.tools import trials
-from rollsafe.tools.logging_config import ConfiguredHandler, LogConfig, enter
+from rollsafe.tools.logging_config import LATER_WORK, ConfiguredHandler, LogConfig, enter
 from rollsafe.tools.trials import User
 
 APPEND, LOCK, RENAME, NEW_FILE, COMPRESS, REMOVE = "append", "lock", "rename", "new live file", "compress", "remove"
@@ -32,11 +32,8 @@ APPEND, LOCK, RENAME, NEW_FILE, COMPRESS, REMOVE = "append", "lock", "rename", "
 
 _NAME = "probe.log"
 _LINES = ("rollsafe check: before the rollover", "rollsafe check: after the rollover")
-# Options that would start work of the maintenance thread, or call the application; and what only lines need.
-_LEFT_OUT = (
-    *("archive_dir", "backupCount", "max_age", "max_total_bytes", "min_free_bytes", "delay"),
-    *("compress", "compress_level", "on_rollover", "formatter", "filters", "class", "()"),
-)
+# Also what only records need.
+_LEFT_OUT = (*LATER_WORK, "archive_dir", "delay", "formatter", "filters", "class", "()")
 _OF_APPLICATION = ("on_rollover", "compress", "rotator")
 
 

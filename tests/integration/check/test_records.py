@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_a_format_with_a_field_that_records_lack_is_found_for_each_handler_that_
     ]
     assert all("'otelTraceID'" in each.what and "defaults" in each.remedy for each in found)
     assert not any(file.stat().st_size for file in Path("logs").iterdir())
+
+
+def test_nothing_of_the_handlers_that_took_a_record_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert bad(of_config(PRESET.replace("backupCount=7", "backupCount=7, compress='gz', max_age='9 days'"))) == []
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 @pytest.mark.parametrize(
