@@ -9,6 +9,7 @@ lines of the request logs are counted. It writes docs/figures/uwsgi.md, and take
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import platform
 import re
@@ -67,6 +68,8 @@ class Served:
                 stderr=subprocess.DEVNULL,
                 pass_fds=[listener.fileno()],
             )
+        # A failure must not leave it running.
+        atexit.register(self._process.terminate)
 
     def ask(self, wrk: str, seconds: float) -> tuple[float, float]:
         """Requests a second, and microseconds of processor time of all its processes for each."""
@@ -106,6 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--program", default=PYUWSGI, help="the uwsgi to run (default: that of pyuwsgi)")
     options = parser.parse_args(arguments)
     wrk = shutil.which("wrk")
+    # The servers run in other directories.
+    options.program = os.path.abspath(options.program) if options.program else None
     if wrk is None or options.program is None:
         print("wrk is missing: apt-get install wrk" if wrk is None else NO_PYUWSGI, file=sys.stderr)
         return 2
