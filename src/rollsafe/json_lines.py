@@ -10,6 +10,7 @@ from rollsafe.formatters import ZoneClock
 from rollsafe.schedule import checked_tz
 
 try:
+    from pythonjsonlogger.core import RESERVED_ATTRS
     from pythonjsonlogger.json import JsonFormatter
 except ImportError as error:
     raise ImportError(
@@ -23,7 +24,7 @@ class JSONFormatter(JsonFormatter):
     """A `pythonjsonlogger.json.JsonFormatter` whose times are ISO 8601 with their offset, in a zone of your choice.
 
     It takes the arguments of that class, among them `rename_fields`, `static_fields` and `defaults`. With a `datefmt`,
-    `asctime` has that format.
+    `asctime` has that format. uvicorn's `color_message` is left out, unless you give `reserved_attrs`.
 
     A field of `fmt` that a record lacks has the value of `defaults`, else null. (In python-json-logger up to 4.2 it is
     null in both cases.)
@@ -38,6 +39,8 @@ class JSONFormatter(JsonFormatter):
     """
 
     def __init__(self, *args: Any, tz: str | datetime.tzinfo | None = None, **options: Any) -> None:
+        # uvicorn gives its records a second message, with the colours of a terminal.
+        options.setdefault("reserved_attrs", [*RESERVED_ATTRS, "color_message"])
         super().__init__(*args, **options)
         self._zone = checked_tz(tz)
         if self._zone is not None:

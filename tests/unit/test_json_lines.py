@@ -105,6 +105,11 @@ def test_control_characters_and_values_that_are_no_json_lose_no_line() -> None:
     assert made["day"] == "2026-11-29"
 
 
+def test_the_coloured_message_of_uvicorn_is_left_out_and_other_extras_are_not() -> None:
+    made = line_of(JSONFormatter("%(message)s"), color_message="\x1b[1mtext\x1b[0m", order=7)
+    assert made == {"message": "text", "order": 7}
+
+
 def test_an_unknown_zone_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="tz='Europe/Nowhere' is not a zone"):
         JSONFormatter(FORMAT, tz="Europe/Nowhere")
