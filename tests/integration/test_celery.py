@@ -21,9 +21,14 @@ BEAT = {"beat_schedule": {"tick": {"task": "tick", "schedule": 0.2}}}
 TICK = re.compile(r"^\d+\.\d+ tick\[(?P<id>[\w-]{36})\] tick$", re.MULTILINE)
 
 
-def wait_for_successes(live: Path, count: int) -> None:
-    """Wait until Celery has logged the success of so many tasks."""
-    wait_until(lambda: live.exists() and text_of(live).count(" succeeded in ") >= count, f"{count} tasks succeeded")
+def wait_for_successes(celery: Project, live: Path) -> None:
+    """Wait until Celery has logged the success of each task that was sent."""
+
+    def have_succeeded() -> bool:
+        text = text_of(live) if live.exists() else ""
+        return all(f"[{task}] succeeded in " in text for task in celery.sent)
+
+    wait_until(have_succeeded, f"{len(celery.sent)} tasks succeeded")
 
 
 def test_a_worker_writes_each_line_once_with_name_and_id_of_its_task(tmp_path: Path) -> None:
@@ -32,7 +37,7 @@ def test_a_worker_writes_each_line_once_with_name_and_id_of_its_task(tmp_path: P
         for _ in range(2):
             celery.send("lines", 55, 0.02)
         with celery.worker("-l", "INFO") as worker:
-            wait_for_successes(live, 2)
+            wait_for_successes(celery, live)
             assert len(worker.children) == 2
             worker.kill()
         report = celery.audit(live)
@@ -54,7 +59,7 @@ def test_no_line_is_lost_with_any_pool(tmp_path: Path, pool: str) -> None:
             celery.send("lines", 400, 0.01)
         nested = [celery.send("nested") for _ in range(3)]
         with celery.worker("-l", "INFO", pool=pool, processes=3) as worker:
-            wait_for_successes(live, 9)
+            wait_for_successes(celery, live)
             assert worker.stop() == 0
         report = celery.audit(live)
     assert report.flawless, report
@@ -82,7 +87,7 @@ def test_beat_and_several_workers_write_one_file(tmp_path: Path, embedded: bool)
         first = celery.worker(*common, *(["-B"] if embedded else []), name="w1")
         beat = celery.worker(*common, name="w3") if embedded else celery.program("beat", *common, name="beat")
         with first, celery.worker(*common, name="w2"), beat:
-            wait_for_successes(live, 8)
+            wait_for_successes(celery, live)
             wait_until(lambda: len(backups(live)) >= 4 and len(TICK.findall(text_of(live))) >= 8, "rollovers and ticks")
         report = celery.audit(live)
     assert report.flawless, report
@@ -149,11 +154,11 @@ def test_a_worker_that_is_restarted_by_a_signal_goes_on_in_the_same_file(tmp_pat
     with project(tmp_path, ROTATING) as celery:
         celery.send("lines", 200, 0.01)
         with celery.worker("-l", "INFO", "-f", "celery.log") as worker:
-            wait_for_successes(live, 1)
+            wait_for_successes(celery, live)
             worker.signal(signal.SIGHUP)
             wait_until(lambda: text_of(live).count("worker@localhost ready.") == 2, "the new start")
             celery.send("lines", 200, 0.01)
-            wait_for_successes(live, 2)
+            wait_for_successes(celery, live)
         report = celery.audit(live)
     assert report.flawless, report
     assert report.lines == 400
@@ -177,7 +182,7 @@ def test_programs_that_detach_themselves_log_to_the_file(tmp_path: Path) -> None
         with celery.worker(*common, "--pidfile", "worker.pid") as worker:
             assert worker.wait() == 0
         try:
-            wait_for_successes(live, 1)
+            wait_for_successes(celery, live)
             wait_until(lambda: len(TICK.findall(text_of(live))) >= 5, "ticks")
         finally:
             for name in ("beat", "worker"):
@@ -196,11 +201,11 @@ def test_celery_multi_restarts_workers_that_write_one_file(tmp_path: Path) -> No
         try:
             for _ in range(4):
                 celery.send("lines", 150, 0.01)
-            wait_for_successes(live, 4)
+            wait_for_successes(celery, live)
             multi(celery, "restart", *common)
             for _ in range(4):
                 celery.send("lines", 150, 0.01)
-            wait_for_successes(live, 8)
+            wait_for_successes(celery, live)
         finally:
             multi(celery, "stopwait", *common)
         report = celery.audit(live)

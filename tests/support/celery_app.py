@@ -57,10 +57,19 @@ own = logging.getLogger("shop.orders")
 of_tasks = get_task_logger("shop.tasks")
 
 
+def is_first(task: Any) -> bool:
+    """Whether this task has not run before: a worker that ends may hand a task back that it has finished."""
+    try:
+        with (RUNS_IN / task.request.id).open("x", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
+
+
 def log_lines(task: Any, numbers: Iterable[int], pause: float = 0.0, sizes: Sequence[int] = SIZES) -> None:
     """Log a line for each number, by turns with a logger of a library and with one of Celery's for tasks."""
     stream = task.request.id
-    (RUNS_IN / stream).write_text(str(os.getpid()), encoding="ascii")
     descriptor = os.open(ACKNOWLEDGED / stream, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         for number in numbers:
@@ -75,12 +84,15 @@ def log_lines(task: Any, numbers: Iterable[int], pause: float = 0.0, sizes: Sequ
 @app.task(bind=True, name="lines")  # type: ignore[untyped-decorator]
 def lines(self: Task[Any, Any], count: int, pause: float = 0.0) -> None:
     """Log some lines."""
-    log_lines(self, range(count), pause)
+    if is_first(self):
+        log_lines(self, range(count), pause)
 
 
 @app.task(bind=True, name="endless")  # type: ignore[untyped-decorator]
 def endless(self: Task[Any, Any], pause: float = 0.0) -> None:
     """Log lines until a soft time limit ends that, and then one more."""
+    if not is_first(self):
+        return
     try:
         end = time.monotonic() + LONGEST
         log_lines(self, itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()), pause, SHORT)
