@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
+from kombu.transport.filesystem import Channel
+from kombu.utils.json import dumps
 
 import rollsafe.celery
 from tests.support.oracle import make_line
@@ -33,6 +36,21 @@ LAST = 10**9
 """The number of the line that `endless` logs at its soft time limit."""
 LONGEST = 300.0
 """Seconds after which `endless` ends by itself, because a test that is killed leaves its worker behind."""
+
+
+def put_whole(self: Channel, queue: str, payload: Any, **_: Any) -> None:
+    """Put a message into the folder of a queue, whole.
+
+    kombu's own method writes the file under the name by which workers look for it, and a worker that reads it meanwhile
+    ends ("Unrecoverable error: JSONDecodeError").
+    """
+    path = Path(self.data_folder_out) / f"{time.monotonic_ns()}_{uuid.uuid4()}.{queue}.msg"
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(dumps(payload), encoding="utf-8")  # type: ignore[no-untyped-call]
+    draft.rename(path)
+
+
+Channel._put = put_whole  # type: ignore[method-assign]
 
 
 def settings_of(broker: str, directory: Path) -> dict[str, Any]:
