@@ -98,23 +98,25 @@ def test_sigterm_on_a_full_disk_says_how_much_is_lost_and_leaves_the_rest_in_the
             program.process.send_signal(signal.SIGTERM)
             code, sentence = program.ended()
             match = re.fullmatch(
-                r"rollsafe: (\d+) lines, (\d+) bytes, that were read .* could not be written to .*\n", sentence
+                r"rollsafe: what was read .* could not be written to .*, and is lost: (\d+) lines, ([\d,]+) bytes\n",
+                sentence,
             )
             assert (code, bool(match)) == (1, True), sentence
             assert match
+            lost = int(match[2].replace(",", ""))
             # It has read no more than a block, however often it has tried again since.
-            assert int(match[2]) <= BLOCK + 100
+            assert lost <= BLOCK + 100
             kept = written(live)
             assert data.startswith(kept)
-            assert len(kept) + int(match[2]) + program.unread == sender.sent
-            assert int(match[1]) == -(-int(match[2]) // 100)
+            assert len(kept) + lost + program.unread == sender.sent
+            assert int(match[1]) == -(-lost // 100)
             disk.release()
             # The next writer reads what is left in the pipe.
             with writing(live, ends=(program.source, program.pipe)) as following:
                 sender.join()
                 assert following.end() == (0, "")
                 program.pipe = -1
-        lost = int(match[2])
+        lost = lost
         rest = written(live)[len(kept) :]
         assert rest.endswith(data[len(kept) + lost :].partition(b"\n")[2])
 

@@ -566,7 +566,7 @@ IMPORTS: dict[str, set[str]] = {
         "tools.words",
     },
     "tools.words": set(),
-    "tools.write": {"_live.writer", "tools.blocks"},
+    "tools.write": {"_live.writer", "tools.blocks", "tools.words"},
     "tools.write_command": {
         "_arguments",
         "_files.places",

@@ -21,6 +21,7 @@ from typing import Final
 
 from rollsafe._live.writer import RETRY_S
 from rollsafe.tools.blocks import BlockHandler
+from rollsafe.tools.words import plural
 
 BLOCK: Final = 1 << 16
 """Bytes that are read at once; a pipe holds so many (pipe(7))."""
@@ -305,6 +306,6 @@ class Transfer:
         begun = self._lines.begun
         self._handler.give_up()
         self._complain(
-            f"{lines + bool(begun)} lines, {size + begun} bytes, that were read from the program could not be written"
-            f" to {self._handler.baseFilename!r}, and are lost"
+            f"what was read from the program could not be written to {self._handler.baseFilename!r}, and is lost:"
+            f" {plural(lines + bool(begun), 'line')}, {plural(size + begun, 'byte')}"
         )
