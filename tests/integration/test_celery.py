@@ -181,8 +181,11 @@ def test_programs_that_detach_themselves_log_to_the_file(tmp_path: Path) -> None
         common = ("--detach", "-l", "INFO", "-f", "celery.log")
         with celery.program("beat", *common, "--pidfile", "beat.pid", name="beat") as beat:
             assert beat.wait() == 0
+            # Until it has a session of its own, the end of the block would kill it.
+            wait_until((tmp_path / "beat.pid").exists, "the pid file of beat")
         with celery.worker(*common, "--pidfile", "worker.pid") as worker:
             assert worker.wait() == 0
+            wait_until((tmp_path / "worker.pid").exists, "the pid file of the worker")
         try:
             wait_for_successes(celery, live)
             wait_until(lambda: len(TICK.findall(text_of(live))) >= 5, "ticks")
