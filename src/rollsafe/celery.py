@@ -6,6 +6,7 @@ Celery's own signals. Everything else stays Celery's: levels, redirected standar
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import re
@@ -62,7 +63,7 @@ def install(
         datefmt: As for `logging.Formatter`. None is `worker_log_datefmt`, where Celery has that.
         defaults: Values for fields of the format that not every record has, as for `LineFormatter`.
         rotation: Options of `SafeTimedRotatingFileHandler`; the default of `when` is "midnight", that of `encoding`
-            "utf-8".
+            "utf-8". The times of the lines are in the zone of `tz` or `utc`.
 
     Raises:
         ConfigurationError: An argument cannot work or is unknown; also a `ValueError`.
@@ -130,7 +131,8 @@ class _Installed:
 
     def line_formatter(self, fmt: str, datefmt: str | None) -> LineFormatter:
         """A formatter for this format."""
-        return LineFormatter(fmt, self.datefmt or datefmt, defaults=self.defaults)
+        zone = datetime.timezone.utc if self.rotation.get("utc") else self.rotation.get("tz")
+        return LineFormatter(fmt, self.datefmt or datefmt, defaults=self.defaults, tz=zone)
 
     def handler_for(self, path: str) -> SafeTimedRotatingFileHandler:
         """The handler of this file; another file than before (`%I` in a child of the pool) has another handler."""

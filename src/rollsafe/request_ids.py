@@ -78,17 +78,18 @@ class WSGIMiddleware:
                 headers = [*headers, (header, fields["request_id"])]
             return start_response(status, headers, *exc_info)
 
-        before = _fields.get()
-        _fields.set(fields)
-        try:
-            body = self._application(environ, start)
-        except BaseException:
-            _fields.set(before)
-            raise
-        if _is_complete(body, environ.get("wsgi.file_wrapper")):
-            _fields.set(before)
-            return body
-        return _Body(body, before)
+        body: Iterable[bytes] = _within(fields, self._application, environ, start)
+        return body if _is_complete(body, environ.get("wsgi.file_wrapper")) else _Body(body, fields)
+
+
+def _within(fields: Mapping[str, str], call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function with these fields."""
+    before = _fields.get()
+    _fields.set(fields)
+    try:
+        return call(*arguments)
+    finally:
+        _fields.set(before)
 
 
 def _is_complete(body: Iterable[bytes], file_wrapper: object) -> bool:
@@ -101,16 +102,19 @@ def _is_complete(body: Iterable[bytes], file_wrapper: object) -> bool:
 
 
 class _Body:
-    """The body of a response that is made while it is sent; its end is the end of the request.
+    """The body of a response that is made while it is sent.
+
+    The fields are set for each part anew: a server may ask for the parts of several responses by turns in one thread,
+    or for those of one in several threads, and may not call `close`.
 
     Args:
         body: The application's.
-        before: The fields of the request around this one.
+        fields: The fields of its request.
     """
 
-    def __init__(self, body: Iterable[bytes], before: Mapping[str, str]) -> None:
+    def __init__(self, body: Iterable[bytes], fields: Mapping[str, str]) -> None:
         self._body = body
-        self._before = before
+        self._fields = fields
         self._parts: Iterator[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -120,17 +124,15 @@ class _Body:
     def __next__(self) -> bytes:
         """The next part."""
         if self._parts is None:
-            self._parts = iter(self._body)
-        return next(self._parts)
+            self._parts = _within(self._fields, iter, self._body)
+        part: bytes = _within(self._fields, next, self._parts)
+        return part
 
     def close(self) -> None:
         """Close the application's body; the server calls it in any case (PEP 3333)."""
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            _fields.set(self._before)
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            _within(self._fields, close)
 
 
 class ASGIMiddleware:

@@ -318,6 +318,14 @@ def test_what_cannot_work_is_refused_at_once(arguments: dict[str, Any], sentence
     assert rollsafe.celery._installed is None
 
 
+@pytest.mark.parametrize(("zone", "offset"), [({"tz": "Asia/Kolkata"}, "+0530"), ({"utc": True}, "+0000")])
+def test_the_zone_of_the_rollovers_is_that_of_the_lines(live: Path, zone: dict[str, Any], offset: str) -> None:
+    install(format="%(asctime)s %(message)s", datefmt="%z", **zone)
+    set_up(application(), live)
+    own.warning("here")
+    assert f"{offset} here\n" in live.read_text()
+
+
 def test_a_setup_of_the_applications_own_is_left_alone_and_a_warning_says_so(live: Path) -> None:
     def set_up_otherwise(**_: Any) -> None:
         logging.getLogger().addHandler(logging.FileHandler(live))

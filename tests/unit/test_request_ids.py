@@ -171,6 +171,26 @@ def test_a_body_that_is_made_while_it_is_sent_belongs_to_the_request(lines: list
     assert [line.split()[0] for line in lines] == ["abc-1", "abc-1", "abc-1", "-"]
 
 
+def test_responses_that_are_sent_by_turns_in_one_thread_keep_their_ids(lines: list[str]) -> None:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        for part in b"1", b"2":
+            log("a part")
+            yield part
+
+    bodies = []
+    for number in "first", "second":
+        environ: dict[str, Any] = {"HTTP_X_REQUEST_ID": number}
+        setup_testing_defaults(environ)
+        bodies.append(iter(WSGIMiddleware(application)(environ, lambda *_: None)))
+    for _ in range(2):
+        for body in bodies:
+            next(body)
+    assert [line.split()[0] for line in lines] == ["first", "second", "first", "second"]
+    # No one has closed them.
+    assert request_id() == "-"
+
+
 def test_an_application_that_raises_ends_its_request(lines: list[str]) -> None:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         raise ZeroDivisionError
