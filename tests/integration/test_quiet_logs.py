@@ -89,14 +89,14 @@ def leave_lock(live: Path) -> None:
 
 
 def opened(path: Path) -> list[str]:
-    """The descriptors that this process has of files with that name or a longer one."""
+    """The descriptors that this process has of files beside `path` with its name or a longer one."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
             found.append(os.readlink(f"/proc/self/fd/{name}"))
         except FileNotFoundError:
             continue
-    return [each for each in found if path.name in each]
+    return [each for each in found if path.name in each and os.path.dirname(each) == str(path.parent)]
 
 
 @pytest.mark.parametrize(("compress", "lock_writes"), [(None, False), ("gz", False), ("gz", True)])
