@@ -107,7 +107,9 @@ def test_whatever_error_whichever_call_gives_all_lines_come_once_and_in_order(la
     assert not bad, explain(bad, outcomes)
 
 
-@pytest.mark.parametrize("script", [*QUICK, *(pytest.param(script, marks=pytest.mark.slow) for script in LONG)])
+@pytest.mark.parametrize(
+    "script", ["rotator", *(pytest.param(script, marks=pytest.mark.slow) for script in ("rollover", *LONG))]
+)
 def test_whichever_call_fails_for_ever_nothing_is_raised_and_no_loss_is_silent(lab: Laboratory, script: str) -> None:
     outcomes = lab.enumerate(script, eio, when="{}+")
     bad = [
