@@ -449,8 +449,6 @@ def test_a_server_that_forgets_each_file_is_an_error_and_no_endless_loop(
 
 @needs_proc
 def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> None:
-    gc.collect()
-    before = sorted(descriptors())
     for number in range(20):
         handler = SafeTimedRotatingFileHandler(tmp_path / f"job{number}.log")
         handler.handle(logging.makeLogRecord({"msg": "line"}))
@@ -461,7 +459,8 @@ def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> N
             warnings.simplefilter("ignore", ResourceWarning)  # of the live file, as of the standard library's
             del handler, lock
             gc.collect()
-    assert sorted(descriptors()) == before
+    # Only those of this test: the thread of a handler of a test before may be at work.
+    assert not [path for path in descriptors() if path.startswith(str(tmp_path))]
     assert not [path for path in lock_handles.handles._by_path if path.startswith(str(tmp_path))]
 
 
