@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -344,15 +345,22 @@ def test_a_soft_time_limit_waits_until_the_line_is_written(live: Path, monkeypat
     set_up(app, live)
     monkeypatch.setattr(time_limits, "_limit", None)
     before = signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
+    factory = logging.getLogRecordFactory()
     try:
         app.tasks["order"].apply(args=["first"])
         with pytest.raises(SoftTimeLimitExceeded):
             own.info("%s", Interrupting())
         own.info("after it")
+        with monkeypatch.context() as patch:
+            patch.setattr(multiprocessing, "current_process", Interrupting)
+            # `logging` swallows what is raised here.
+            with pytest.raises(SoftTimeLimitExceeded):
+                own.info("not logged")
         with pytest.raises(SoftTimeLimitExceeded):
             os.kill(os.getpid(), signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
+        logging.setLogRecordFactory(factory)
     assert [line for line in live.read_text().splitlines() if "Task" not in line] == [
         "first",
         "by the logger of tasks",
@@ -363,6 +371,11 @@ def test_a_soft_time_limit_waits_until_the_line_is_written(live: Path, monkeypat
 
 class Interrupting:
     """What is logged while the time limit comes."""
+
+    @property
+    def name(self) -> str:
+        """The name of the process, where this stands for it."""
+        return str(self)
 
     def __str__(self) -> str:
         os.kill(os.getpid(), signal.SIGUSR1)

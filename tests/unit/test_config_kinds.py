@@ -68,6 +68,7 @@ def project(tmp_path: Path) -> Path:
     (site / "__init__.py").touch()
     (site / "base.py").write_text("LEVEL = 'INFO'\n")
     (site / "settings.py").write_text(SETTINGS)
+    (site / "production.py").write_text("from .settings import *\nDEBUG = False\n")
     return tmp_path
 
 
@@ -136,7 +137,10 @@ def test_a_toml_file_is_read_and_so_is_the_one_that_hypercorn_is_given(given: st
 
 @pytest.mark.parametrize(
     "given",
-    [".", "manage.py", "orchard/wsgi.py", "orchard/settings.py", "orchard.settings", "orchard.settings:LOGGING"],
+    [
+        *(".", "manage.py", "orchard/wsgi.py", "orchard.wsgi", "orchard/settings.py", "orchard.settings"),
+        *("orchard.settings:LOGGING", "orchard/production.py", "orchard.production"),
+    ],
 )
 def test_django_is_read_by_whatever_names_its_settings(given: str, project: Path) -> None:
     found = read(given)
@@ -147,8 +151,8 @@ def test_django_is_read_by_whatever_names_its_settings(given: str, project: Path
 def test_the_variable_of_django_counts_before_the_settings_that_manage_py_names(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project / "orchard" / "production.py").write_text(SETTINGS.replace("app.log", "live.log"))
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "orchard.production")
+    (project / "orchard" / "live.py").write_text(SETTINGS.replace("app.log", "live.log"))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "orchard.live")
     assert read("manage.py")["handlers"][0][0] == "/srv/logs/live.log"
     assert read("orchard/settings.py")["handlers"] == THE_HANDLER
 

@@ -3,7 +3,9 @@
 In a child of the prefork pool, a signal handler of billiard raises the exception wherever the task is. Inside a logging
 call, every handler (ours, and those of the standard library) takes it for a failure of its own. The line is written all
 the same, but the task would never learn of the limit, and run on until the hard one
-(https://github.com/celery/celery/issues/6873, https://github.com/getsentry/raven-python/issues/80).
+(https://github.com/celery/celery/issues/6873, https://github.com/getsentry/raven-python/issues/80). `logging` itself
+swallows any exception while it asks for the names of the process and of the task of asyncio (LogRecord.__init__ of
+CPython 3.10 to 3.14), so the making of a record is a part of the line here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -37,6 +40,17 @@ class _SoftLimit:
         """The lines that are being written: more than one if a signal handler logs."""
         self._handler = handler
         self._waiting: tuple[int, FrameType | None] | None = None
+
+    def hold(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Do a part of a line by a call, and then raise a limit that has come meanwhile."""
+        # Signal handlers run in the main thread, and so do the tasks of such a child.
+        if threading.get_ident() != self.thread:
+            return call(*arguments, **named)
+        self.lines += 1
+        try:
+            return call(*arguments, **named)
+        finally:
+            self.end_line()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Raise, or have the line that is being written raise at its end."""
@@ -68,6 +82,7 @@ def hold_back(**_: Any) -> None:
     if handler is soft_timeout_sighandler:
         _limit = _SoftLimit(handler)
         signal.signal(_SIGNAL, _limit.on_signal)
+        logging.setLogRecordFactory(partial(_limit.hold, logging.getLogRecordFactory()))
 
 
 class TaskHandler(SafeTimedRotatingFileHandler):
@@ -76,11 +91,4 @@ class TaskHandler(SafeTimedRotatingFileHandler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter and emit `record`, and then raise a soft time limit that has come meanwhile."""
         limit = _limit
-        # Signal handlers run in the main thread, and so do the tasks of such a child.
-        if limit is None or threading.get_ident() != limit.thread:
-            return super().handle(record)
-        limit.lines += 1
-        try:
-            return super().handle(record)
-        finally:
-            limit.end_line()
+        return super().handle(record) if limit is None else limit.hold(super().handle, record)

@@ -158,5 +158,6 @@ def _check_relative_paths(config: LogConfig) -> Iterator[Finding]:
                 f"filename={os.fspath(given)!r} of handler {handler.name} is relative to the directory in which the"
                 " process starts",
                 "a server, a cron job and a shell write different files, or do not start",
-                "give the full path, such as BASE_DIR / 'logs' / 'app.log' in the settings of Django",
+                "give the full path"
+                + (f", such as BASE_DIR / {os.fspath(given)!r}" if config.program == "Django" else f": {handler.path}"),
             )

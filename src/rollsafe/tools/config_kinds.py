@@ -87,6 +87,10 @@ def _reader_of_name(name: str) -> Callable[[str], LogConfig] | None:
     is_module = "." in name or name == os.environ.get(SETTINGS_VARIABLE)
     if not is_module or not _MODULE.fullmatch(name) or name.endswith(".log") or os.path.lexists(lock_path(name)):
         return None
+    # A module of a project that names the settings, such as shop.wsgi.
+    source = f"{name.replace('.', os.sep)}.py"
+    if os.path.isfile(source) and settings_named_in(_code_of(source)):
+        return lambda _: _read_project(source, name)
     # The first part of the name of a file, such as app.log, may be that of a module.
     top = name.partition(".")[0]
     if not os.path.exists(top) and not os.path.exists(f"{top}.py") and importlib.util.find_spec(top) is None:
@@ -96,9 +100,8 @@ def _reader_of_name(name: str) -> Callable[[str], LogConfig] | None:
 
 def _reader_of_python(path: str) -> Callable[[str], LogConfig]:
     """The function that reads a Python file, by the names that it sets. It is not executed for that."""
+    code = _code_of(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            code = file.read()
         module = ast.parse(code)
     except (SyntaxError, ValueError):
         return read_config  # gunicorn says what is wrong with it
@@ -106,11 +109,8 @@ def _reader_of_python(path: str) -> Callable[[str], LogConfig]:
     if base == "manage.py" or settings_named_in(code):
         return lambda _: _read_project(path, path)
     names = _names_set_in(module)
-    if (
-        base == "settings.py"
-        or names & _OF_DJANGO
-        or os.path.basename(os.path.dirname(os.path.abspath(path))) == ("settings")
-    ):
+    directory = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    if "settings" in (directory, base.removesuffix(".py")) or names & _OF_DJANGO or _continues_another(module):
         root, name = project_of(path)
         return lambda _: read_settings(name, root, path)
     if base.endswith(".conf.py") or base.startswith("gunicorn") or names & _settings_of_gunicorn():
@@ -134,13 +134,24 @@ def _refuse(path: str) -> LogConfig:
 
 def _read_project(path: str, shown: str) -> LogConfig:
     """Read the settings that a manage.py, wsgi.py or asgi.py names, which is not executed."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        module = settings_named_in(file.read()) or os.environ.get(SETTINGS_VARIABLE)
+    module = settings_named_in(_code_of(path)) or os.environ.get(SETTINGS_VARIABLE)
     if not module:
         raise ConfigurationError(
             f"{path!r} names no settings; give the module of Django's settings, or set {SETTINGS_VARIABLE}"
         )
     return read_settings(module, project_of(path)[0], shown)
+
+
+def _code_of(path: str) -> str:
+    """The text of a Python file."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _continues_another(module: ast.Module) -> bool:
+    """Whether a module takes over all of a neighbour, as split settings do; gunicorn.conf.py is in no package."""
+    imports = (node for node in module.body if isinstance(node, ast.ImportFrom) and node.level)
+    return any(alias.name == "*" for node in imports for alias in node.names)
 
 
 def _names_set_in(module: ast.Module) -> set[str]:

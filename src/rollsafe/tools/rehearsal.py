@@ -27,8 +27,8 @@ _LEVELS = (logging.INFO, logging.ERROR, logging.DEBUG)
 _PLAIN = "rollsafe check"
 _ANY_CHARACTER = "rollsafe check: \u00e9 \u20ac \U0001f600"
 
-# The names of gunicorn's access_log_format (gunicorn.glogging.Logger.atoms), which hypercorn shares.
-_ATOMS = ("h", "l", "u", "t", "r", "s", "m", "U", "q", "H", "b", "B", "f", "a", "T", "D", "M", "L")
+# The names of the access log formats of gunicorn (gunicorn.glogging.Logger.atoms) and hypercorn (AccessLogAtoms).
+_ATOMS = (*"hlutrRsSmUqHbBfaTDMLp", "st")
 
 
 UNMADE, FIELD, DASH, ENCODING = "unmade", "field", "dash", "encoding"

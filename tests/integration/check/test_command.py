@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from rollsafe.tools import trials
 from rollsafe.tools.findings import WARNING
 from tests.support.commands import run
 from tests.support.findings import PRESET, bad, of_config, of_log, with_backups_of
@@ -64,6 +67,22 @@ def test_arguments_of_gunicorn_follow_after_two_dashes(tmp_path: Path) -> None:
     assert [reported["what"] for reported in json.loads(ran.stdout) if reported["level"] == WARNING] == [
         "--access-logfile a.log together with a logging configuration"
     ]
+
+
+def test_an_answer_of_a_process_may_be_larger_than_a_pipe() -> None:
+    assert trials.in_child(lambda: "x" * 300_000) == "x" * 300_000
+
+
+def test_a_program_that_a_process_has_started_does_not_hold_up_its_answer() -> None:
+    def attempt() -> int:
+        child = os.fork()
+        if child == 0:
+            time.sleep(300)
+            os._exit(0)
+        return child
+
+    child = trials.in_child(attempt, timeout=200)
+    os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

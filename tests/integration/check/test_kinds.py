@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.tools import logrotate
 from rollsafe.tools.checks import check_path
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding
 from tests.support.commands import run
 from tests.support.findings import bad
+from tests.support.stacks import documented
 
 OURS = "rollsafe.SafeTimedRotatingFileHandler"
 
@@ -211,6 +213,39 @@ def test_the_configuration_that_uvicorn_documents_needs_only_a_handler_of_ours(c
     findings = of(documented)
     assert bad(findings) == []
     assert [each.what for each in findings if each.about == "records"] == ["each of 2 handlers took a record"]
+
+
+@pytest.mark.parametrize("page", ["fastapi.md", "asgi-servers.md"])
+def test_the_documented_configurations_of_asgi_servers_are_sound_but_for_their_relative_paths(page: str) -> None:
+    Path("logs").mkdir()
+    Path("log_config.json").write_text(documented(page, "json log_config.json"))
+    findings = check_path("log_config.json")
+    assert {each.what.partition("' of handler ")[0] for each in bad(findings)} == {
+        "filename='logs/app.log",
+        "filename='logs/access.log",
+    }
+    assert len([each for each in findings if each.about == "steps" and each.level == OK]) == 2
+
+
+def test_the_documented_settings_of_django_are_sound(tmp_path: Path) -> None:
+    start = f"from pathlib import Path\nBASE_DIR = Path({str(tmp_path)!r})\nTIME_ZONE = 'UTC'\nSECRET_KEY = 'k'\n"
+    Path("settings.py").write_text(start + documented("django.md", "python settings.py"))
+    findings = check_path("settings.py")
+    assert bad(findings) == []
+    assert [each.where for each in findings if each.about == "steps"] == [str(tmp_path / "logs" / "app.log")]
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("*.log", 1), ("*.txt", 0)])
+def test_a_watched_file_that_logrotate_rotates_is_found(
+    pattern: str, found: int, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rules").write_text(f"{tmp_path}/other/{pattern} {{\n daily\n}}\n")
+    Path("other").mkdir()
+    monkeypatch.setattr(logrotate, "PLACES", (str(tmp_path / "rules"),))
+    watched = {"class": "logging.handlers.WatchedFileHandler", "filename": str(tmp_path / "other" / "sql.log")}
+    faults = bad(of(changed(config, "sql", **watched)))
+    assert [each.about for each in faults] == ["handlers"] * found
+    assert all("is a WatchedFileHandler, and" in each.what and OURS in each.remedy for each in faults)
 
 
 def test_django_that_reads_no_logging_is_found_by_the_command(config: dict[str, Any], tmp_path: Path) -> None:
