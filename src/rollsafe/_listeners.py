@@ -35,6 +35,42 @@ _LINE_FORMAT = FORMATS[LineFormatter]
 _RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
 
 
+class Shortcut:
+    """The way of a line past its record, to the handler that alone wants it.
+
+    Args:
+        formats: The formatters that are known, with their methods.
+        finishes: What one of them may do to a message.
+
+    Attributes:
+        finish: What the formatter of the last handler that was found does to a message.
+    """
+
+    def __init__(
+        self, formats: Mapping[type, Any] = FORMATS, finishes: tuple[Callable[[str], str], ...] = FINISHES
+    ) -> None:
+        self.finish: Callable[[str], str] = str
+        self._formats = formats
+        self._finishes = finishes
+        self._known: tuple[logging.Handler, logging.Formatter | None] | None = None
+
+    def find(self, log: logging.Logger) -> SafeTimedRotatingFileHandler | None:
+        """The handler that alone listens to a logger, if it is ours and its formatter adds nothing to a message."""
+        if len(log.handlers) != 1 or log.filters or log.propagate or is_observed(log):
+            return None
+        handler = log.handlers[0]
+        if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
+            return None
+        if is_customized(handler, self._formats):
+            return None
+        if self._known is None or self._known[0] is not handler or self._known[1] is not handler.formatter:
+            finish = finish_of(handler.formatter, self._formats, self._finishes)
+            if finish is None:
+                return None
+            self.finish, self._known = finish, (handler, handler.formatter)
+        return handler
+
+
 def is_observed(log: logging.Logger) -> bool:
     """Whether a part of `logging` that handles a record was replaced, on the logger, its class or the record class."""
     factory = logging.getLogRecordFactory()
@@ -62,7 +98,7 @@ def is_observed(log: logging.Logger) -> bool:
     return any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
 
 
-def is_customized(handler: SafeTimedRotatingFileHandler, formats: Mapping[type, Any] = FORMATS) -> bool:
+def is_customized(handler: SafeTimedRotatingFileHandler, formats: Mapping[type, Any]) -> bool:
     """Whether the application has replaced a method that makes or writes the text of this handler."""
     formatter = handler.formatter
     try:
@@ -79,9 +115,7 @@ def is_customized(handler: SafeTimedRotatingFileHandler, formats: Mapping[type, 
 
 
 def finish_of(
-    formatter: logging.Formatter | None,
-    formats: Mapping[type, Any] = FORMATS,
-    finishes: tuple[Callable[[str], str], ...] = FINISHES,
+    formatter: logging.Formatter | None, formats: Mapping[type, Any], finishes: tuple[Callable[[str], str], ...]
 ) -> Callable[[str], str] | None:
     """The function that does to a message what the formatter does; None if the formatter adds text or is not known."""
     if formatter is None:

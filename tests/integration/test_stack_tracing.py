@@ -55,7 +55,7 @@ def application(environ, start_response):
 # Whether the access line of a worker's next request is made without a record.
 SHOW_FAST_PATH = """
 def pre_request(worker, req):
-    fast = worker.log._direct_handler() is not None
+    fast = worker.log._shortcut.find(worker.log.access_log) is not None
     Path(f"fast-{worker.pid}-{fast}").touch()
 """
 FASTER_ACCESS = 'logger_class = "rollsafe.gunicorn.Logger"\n'

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from gunicorn.instrument import statsd
 
 from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, Line, compile_format, one_line
 from rollsafe._gunicorn.conflicts import find_other_writers
-from rollsafe._listeners import FINISHES, FORMATS, finish_of, is_customized, is_observed
+from rollsafe._listeners import FINISHES, FORMATS, Shortcut
 from rollsafe._options import PRESET, options_in
 from rollsafe._overrides import original
 from rollsafe.errors import ConfigurationError, LogFileError
@@ -68,7 +68,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         self._access_log_enabled = bool(cfg.accesslog or configured or to_syslog)
         self._line: Line | None = None
         self._line_of: str | None = None
-        self._direct: tuple[logging.Handler, logging.Formatter | None, Callable[[str], str]] | None = None
+        self._shortcut = Shortcut(KNOWN_FORMATS, KNOWN_FINISHES)
         before = [handler for handler in self._handlers() if getattr(handler, "_gunicorn", False)]
         super().setup(cfg)
         for handler in before:
@@ -83,7 +83,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         """
         if not self._access_log_enabled or not self.access_log.isEnabledFor(logging.INFO):
             return
-        handler = self._direct_handler()
+        handler = self._shortcut.find(self.access_log)
         line = None if handler is None else self._compiled_line()
         if handler is None or line is None:
             # Not `super()`, which is Statsd in the subclass with metrics, and would measure the request twice.
@@ -96,8 +96,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
             # The format does not fit its values, and gunicorn reports that in its own way.
             glogging.Logger.access(self, resp, req, environ, request_time)
             return
-        assert self._direct is not None
-        handler.write_line(self._direct[2](text), now)
+        handler.write_line(self._shortcut.finish(text), now)
 
     def _handlers(self) -> list[logging.Handler]:
         """The handlers of gunicorn's two loggers."""
@@ -131,23 +130,6 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         """Whether gunicorn redirects the standard streams to that file; they would stay on its backup."""
         captured = self.cfg.capture_output and self.cfg.errorlog != "-"
         return bool(captured) and os.path.realpath(output) == os.path.realpath(self.cfg.errorlog)
-
-    def _direct_handler(self) -> SafeTimedRotatingFileHandler | None:
-        """The handler that alone listens to the access log, if it is ours and its formatter adds nothing."""
-        log = self.access_log
-        if len(log.handlers) != 1 or log.filters or log.propagate or is_observed(log):
-            return None
-        handler = log.handlers[0]
-        if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
-            return None
-        if is_customized(handler, KNOWN_FORMATS):
-            return None
-        if self._direct is None or self._direct[0] is not handler or self._direct[1] is not handler.formatter:
-            finish = finish_of(handler.formatter, KNOWN_FORMATS, KNOWN_FINISHES)
-            if finish is None:
-                return None
-            self._direct = (handler, handler.formatter, finish)
-        return handler
 
     def _compiled_line(self) -> Line | None:
         """The function that makes the lines of the present format; None if only gunicorn can make them."""

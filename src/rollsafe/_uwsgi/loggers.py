@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rollsafe._listeners import finish_of, is_customized, is_observed
+from rollsafe._listeners import Shortcut
 from rollsafe._uwsgi.pipes import LogPipes, find_pipes, packets, wait_when_full
-from rollsafe.handlers import SafeTimedRotatingFileHandler
 
 ACCESS: Final = "uwsgi.access"
 ERROR: Final = "uwsgi.error"
@@ -82,21 +81,21 @@ class RequestLogger(MessageLogger):
     """Whether further requests waited when the last one came."""
     _pipes: LogPipes | None = None
     _pipes_of = 0
-    _direct: tuple[logging.Handler, logging.Formatter | None, Callable[[str], str]] | None = None
+    # Of the class, because a logger is given this class when it exists already, and there is only one.
+    _shortcut = Shortcut()
 
     def log_messages(self, texts: Iterable[str]) -> None:
         """Log requests, each without the newline at its end, and those that wait in the socket."""
         if not self.isEnabledFor(logging.INFO):
             return
         lines = [text for text in (*texts, *self.waiting()) if text]
-        handler = self._direct_handler()
+        handler = self._shortcut.find(self)
         if handler is None:
             for line in lines:
                 self.info(line)
         elif lines:
-            assert self._direct is not None
             # All of them in one write: it is as whole as that of one line.
-            handler.write_line(handler.terminator.join(map(self._direct[2], lines)), time.time())
+            handler.write_line(handler.terminator.join(map(self._shortcut.finish, lines)), time.time())
 
     def waiting(self) -> list[str]:
         """The requests that wait in the socket."""
@@ -113,22 +112,6 @@ class RequestLogger(MessageLogger):
         texts = [text_of(packet) for packet in packets(self._pipes.requests, _AT_ONCE)]
         self._are_many = bool(texts)
         return texts
-
-    def _direct_handler(self) -> SafeTimedRotatingFileHandler | None:
-        """The handler that alone listens, if it is ours and its formatter adds nothing."""
-        if len(self.handlers) != 1 or self.filters or self.propagate or is_observed(self):
-            return None
-        handler = self.handlers[0]
-        if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
-            return None
-        if is_customized(handler):
-            return None
-        if self._direct is None or self._direct[0] is not handler or self._direct[1] is not handler.formatter:
-            finish = finish_of(handler.formatter)
-            if finish is None:
-                return None
-            self._direct = (handler, handler.formatter, finish)
-        return handler
 
 
 def text_of(packet: bytes) -> str:
