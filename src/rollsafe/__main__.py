@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-MISSING = "rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'"
+from rollsafe.tools.words import MISSING_PACKAGES
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     try:
         from rollsafe.tools.write_command import main as main_of_write
     except ImportError:
-        sys.exit(MISSING)
+        sys.exit(MISSING_PACKAGES)
     main_of_write(sys.argv[2:])
 
 

@@ -58,6 +58,16 @@ def naming_argument(argument: str, place: str = "") -> Iterator[None]:
         raise LogFileError(f"{argument}{place} cannot be made: {error.strerror}; {remedy}") from error
 
 
+def make_directory_of(path: str, argument: str) -> None:
+    """Make the directory of a live file, if it is missing; an error names `argument`.
+
+    Raises:
+        LogFileError: It cannot be made.
+    """
+    with naming_argument(argument, ": its directory"):
+        make_directory(os.path.dirname(os.path.abspath(path)), None)
+
+
 def checked_archive_dir(value: str | os.PathLike[str] | None, live: str) -> str | None:
     """The absolute path of the directory of the backups of `live`, made if it is missing, or None.
 

@@ -170,6 +170,11 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() in ("1", "true")
 
 
+def zone_of(tz: Any, utc: object) -> Any:
+    """The zone that the options `tz` and `utc` name; None is the local one."""
+    return datetime.timezone.utc if utc else tz
+
+
 def number_or_text(text: str) -> int | str:
     """A number of bytes, if the text is one; more than 19 digits are none."""
     return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else text
@@ -264,8 +269,7 @@ class Options:
 
     def schedule(self, suffix: str | None) -> Schedule:
         """The intervals, with backups of that suffix; a ConfigurationError if the options do not fit together."""
-        zone = datetime.timezone.utc if self.utc else self.tz
-        return Schedule(self.when, self.interval, self.atTime, zone, suffix)
+        return Schedule(self.when, self.interval, self.atTime, zone_of(self.tz, self.utc), suffix)
 
     def line_codec(self) -> tuple[str, str]:
         """The codec and the error handler to encode lines with, or a ConfigurationError."""

@@ -19,7 +19,7 @@ from rollsafe._backups.codecs import Compress
 from rollsafe._files.places import make_directory
 from rollsafe._lines.records import needless_switches
 from rollsafe._lines.stamps import FIELD
-from rollsafe._options import OPTIONS
+from rollsafe._options import OPTIONS, zone_of
 from rollsafe._remedies import READ_ONLY, is_read_only
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
@@ -124,7 +124,7 @@ def logging_config(
         maker = {"()": _json_formatter()}
         if access_format == "%(message)s":
             formats["access"] = " ".join(f"%({name})s" for name in ("asctime", *(server.access_fields or ["message"])))
-    maker |= {"defaults": defaults, "tz": datetime.timezone.utc if utc else tz}
+    maker |= {"defaults": defaults, "tz": zone_of(tz, utc)}
     if stamps:
         # Standard output and standard error, where a file is not wanted, have no numbers.
         formats = {key: f"{text} %({FIELD})s" if names[key] else text for key, text in formats.items()}

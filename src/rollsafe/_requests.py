@@ -83,6 +83,10 @@ def fields_of(environ: Mapping[str, Any], header: str) -> dict[str, str]:
 
 
 def path_of(environ: Mapping[str, Any]) -> str:
-    """The path of a WSGI request, with that of its application. PEP 3333 has each byte as one character."""
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
+    """The path of a WSGI request, with that of its application."""
+    return decoded_path(f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}") or "/"
+
+
+def decoded_path(path: str) -> str:
+    """The text of a path in a WSGI environ, which has each byte as one character (PEP 3333)."""
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")

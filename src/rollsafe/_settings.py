@@ -25,10 +25,10 @@ UNNAMED = "unnamed"
 
 # Seconds; longer than the calendar.
 _LONGEST_AGE: Final = 1e12
-# A key as zoneinfo takes it. No control characters: the tools show it.
 # The built-in ways to compress, and the bound of their levels.
 _CODECS: Final = ("gz", "zst", "xz")
 _MOST_LEVEL: Final = 1 << 20
+# A key as zoneinfo takes it. No control characters: the tools show it.
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+./-]{1,255}")
 
 

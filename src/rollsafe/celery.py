@@ -6,7 +6,6 @@ Celery's own signals. Everything else stays Celery's: levels, redirected standar
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import re
@@ -20,11 +19,10 @@ from celery.app.defaults import DEFAULT_PROCESS_LOG_FMT, DEFAULT_TASK_LOG_FMT
 from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 
-from rollsafe._arguments import naming_argument
+from rollsafe._arguments import make_directory_of
 from rollsafe._celery.task_fields import ByTask, TaskFields
 from rollsafe._celery.time_limits import TaskHandler, hold_back
-from rollsafe._files.places import make_directory
-from rollsafe._options import OPTIONS, PRESET
+from rollsafe._options import OPTIONS, PRESET, zone_of
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.formatters import LineFormatter
 from rollsafe.handlers import SafeTimedRotatingFileHandler, watch_logs
@@ -131,7 +129,7 @@ class _Installed:
 
     def line_formatter(self, fmt: str, datefmt: str | None) -> LineFormatter:
         """A formatter for this format."""
-        zone = datetime.timezone.utc if self.rotation.get("utc") else self.rotation.get("tz")
+        zone = zone_of(self.rotation.get("tz"), self.rotation.get("utc"))
         return LineFormatter(fmt, self.datefmt or datefmt, defaults=self.defaults, tz=zone)
 
     def handler_for(self, path: str) -> SafeTimedRotatingFileHandler:
@@ -176,8 +174,7 @@ def _follow_logger(
     former = _installed.handler
     try:
         if not logfile:
-            with naming_argument(f"filename={path!r}", ": its directory"):
-                make_directory(os.path.dirname(os.path.abspath(path)), None)
+            make_directory_of(path, f"filename={path!r}")
         handler = _installed.handler_for(os.fspath(path))
     except (ConfigurationError, LogFileError, TypeError) as error:
         # Celery would only log what a receiver raises, with its traceback.

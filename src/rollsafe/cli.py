@@ -21,7 +21,7 @@ from rollsafe.tools.roll import roll as roll_log
 from rollsafe.tools.shipping import ENGINES, configuration, logs_of
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.verify import verify as verify_logs
-from rollsafe.tools.words import DOUBTED_CLOCK, printable, uncertain_words
+from rollsafe.tools.words import DOUBTED_CLOCK, MISSING_PACKAGES, printable, uncertain_words
 
 try:
     import click
@@ -34,7 +34,7 @@ try:
     from rollsafe.tools.running import HELP_OPTIONS, run_command, sentence_of, spelling
     from rollsafe.tools.write_command import write
 except ImportError:
-    sys.exit("rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'")
+    sys.exit(MISSING_PACKAGES)
 
 
 def _spelled(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import sys
@@ -13,12 +12,11 @@ from typing import Any
 from flask import Flask
 from flask.logging import default_handler
 
-from rollsafe._arguments import naming_argument
+from rollsafe._arguments import make_directory_of
 from rollsafe._environment import unseen_variables
-from rollsafe._files.places import make_directory
 from rollsafe._flask.fields import FIELDS, HEADER_KEY, RequestFields, answer_id, request_id
 from rollsafe._flask.files import FILENAME, HANDLER_NAME, OwnLines, open_files, other_files
-from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of
+from rollsafe._options import OPTIONS, PRESET, VARIABLE_PREFIX, variable_of, zone_of
 from rollsafe._requests import HEADER, OUTSIDE, checked_header
 from rollsafe.errors import ConfigurationError
 from rollsafe.formatters import LineFormatter
@@ -129,8 +127,7 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
                     stacklevel=3,
                 )
             return
-    with naming_argument(f"{FILENAME}={path!r}", ": its directory"):
-        make_directory(os.path.dirname(path), None)
+    make_directory_of(path, f"{FILENAME}={path!r}")
     arguments = {_HANDLER_KEYS[key]: value for key, value in settings.items() if key in _HANDLER_KEYS}
     given = settings.get(_DEFAULTS, {})
     of_file = {key: value for key, value in settings.items() if key not in (FILENAME, _LEVEL, HEADER_KEY)}
@@ -140,7 +137,7 @@ def _log_to_file(app: Flask, logger: logging.Logger, settings: Mapping[str, Any]
             settings.get(_FORMAT, LINE_FORMAT),
             settings.get(_DATEFMT),
             defaults={**dict.fromkeys(FIELDS, OUTSIDE), **given} if isinstance(given, Mapping) else given,
-            tz=datetime.timezone.utc if arguments.get("utc") else arguments.get("tz"),
+            tz=zone_of(arguments.get("tz"), arguments.get("utc")),
         )
         new = SafeTimedRotatingFileHandler(**PRESET | arguments)
     except ConfigurationError as error:

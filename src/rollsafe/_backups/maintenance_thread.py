@@ -1,8 +1,8 @@
 """The thread that maintains the backups of all handlers of one process.
 
 It lives as long as there is something to do, or a log to look at: one of a handler that has a limit for its backups,
-compresses them, or wants to be called for them, and that was not closed. Unless it is at work, it ends
-for each fork, and it ends at the exit of the process.
+compresses them, or wants to be called for them, and that was not closed. Unless it is at work, it ends for each fork,
+and it ends at the exit of the process.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rollsafe._requests import ENVIRON_KEY, OUTSIDE, trace_of
+from rollsafe._requests import ENVIRON_KEY, OUTSIDE, decoded_path, trace_of
 
 FIELDS = (
     "remote_addr", "method", "path", "query", "protocol", "status", "bytes", "duration", "referer", "user_agent",
@@ -72,8 +72,7 @@ def _of_atoms(atoms: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "remote_addr": text("h"),
         "method": text("m"),
-        # PEP 3333 has each byte as one character.
-        "path": path and path.encode("latin-1", "replace").decode("utf-8", "replace"),
+        "path": path and decoded_path(path),
         "query": text("q"),
         "protocol": text("H"),
         "status": _number(int, atoms.get("s")),

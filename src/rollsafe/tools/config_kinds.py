@@ -239,7 +239,7 @@ def _from_yaml(text: str) -> Any:
     except ImportError as error:
         raise ConfigurationError(
             "a YAML file cannot be read without PyYAML; install it with: pip install pyyaml"
-        ) from (error)
+        ) from error
     return yaml.safe_load(text)
 
 

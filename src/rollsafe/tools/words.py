@@ -75,6 +75,7 @@ def plural(number: int, noun: str, ending: str = "s") -> str:
     return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
+MISSING_PACKAGES = "rollsafe: the command needs click, Jinja2 and rich; install them with: pip install 'rollsafe[cli]'"
 DOUBTED_CLOCK = (
     "none is removed for its age: all files were last written longer ago than max_age, or only a moment ago, so the"
     " clock may be wrong; a process that logs removes them when its clock has been right for ten minutes"

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rollsafe._arguments import naming_argument
-from rollsafe._files.places import make_directory
+from rollsafe._arguments import make_directory_of
 from rollsafe._options import ENVIRONMENT, PRESET
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.tools.blocks import opened
@@ -89,8 +88,7 @@ def write(file: str, tee: bool, **texts: Any) -> int:
     options = PRESET | _read(texts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with naming_argument(f"FILE={path!r}", ": its directory"):
-            make_directory(os.path.dirname(path), None)
+        make_directory_of(path, f"FILE={path!r}")
         handler = opened(path, complain, options)
     for warning in caught:
         complain(str(warning.message))
