@@ -19,10 +19,12 @@ from rollsafe._files.identity import Identity, identity_of
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """The backups that exceed the limits."""
+    """The backups that exceed the limits, and those without a line."""
 
     removals: tuple[Removal, ...] = ()
     """Each with the reason, oldest first."""
+    empty: tuple[str, ...] = ()
+    """The paths of the backups without a line, oldest first; no archive is one of them."""
     doubts_clock: bool = False
     """Whether backups are left out that are too old by a clock which the files do not bear out."""
 
@@ -45,7 +47,7 @@ def inventory_of(listings: Sequence[Listing], recognisers: Sequence[Names]) -> I
 
 
 def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limits: Limits, quiet: QuietFiles) -> Excess:
-    """The backups that exceed the limits.
+    """The backups that exceed the limits, and those without a line.
 
     Args:
         listings: Of all directories of a log, first the one in which new backups go.
@@ -54,11 +56,16 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
         quiet: Whether this process believes the wall clock.
     """
     inventory = inventory_of(listings, recognisers)
+    archived = tuple(extension for names in recognisers for extension in names.extensions if extension)
     has_too_many = 0 < limits.count < len(inventory.certain)
-    stored = []
+    stored: list[Stored] = []
+    empty: list[str] = []
     for backup in slowly(inventory.certain):
-        size = size_of(backup.paths) if limits.need_sizes or has_too_many else 0
+        is_plain = not any(path.endswith(archived) for path in backup.paths)
+        size = size_of(backup.paths) if limits.need_sizes or has_too_many or is_plain else 0
         stored.append(Stored(backup.paths, backup.end, size, has_too_many and not size))
+        if is_plain and not size:
+            empty += backup.paths
     doubts_clock = False
     if limits.max_age and select_expired(stored, Limits(max_age=limits.max_age), time.time()):
         doubts_clock = not quiet.believes_clock(_times_of(inventory, listings[0]), limits.max_age)
@@ -67,18 +74,7 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
     if limits.min_free_bytes:
         status = os.statvfs(listings[0].directory)
         free = status.f_bavail * status.f_frsize
-    return Excess(tuple(select_expired(stored, limits, time.time(), free)), doubts_clock)
-
-
-def find_empty(listings: Sequence[Listing], recognisers: Sequence[Names]) -> list[str]:
-    """The paths of the backups without a line, oldest first; no archive is one of them."""
-    extensions = tuple(extension for names in recognisers for extension in names.extensions if extension)
-    return [
-        path
-        for backup in slowly(inventory_of(listings, recognisers).certain)
-        if not any(path.endswith(extensions) for path in backup.paths) and not size_of(backup.paths)
-        for path in backup.paths
-    ]
+    return Excess(tuple(select_expired(stored, limits, time.time(), free)), tuple(empty), doubts_clock)
 
 
 def _times_of(inventory: Inventory, first: Listing) -> Iterator[float]:

@@ -19,7 +19,7 @@ from rollsafe._backups.attempts import IsElected, NotElected
 from rollsafe._backups.codecs import Codec
 from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.election import PAUSE_S, Election
-from rollsafe._backups.excess import find_empty, find_excess
+from rollsafe._backups.excess import Excess, find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.listing import Listing
@@ -172,13 +172,13 @@ class Maintenance:
         self._is_called = True
         thread.call(self)
 
-    def expired(self, listings: Sequence[Listing] | None = None) -> list[str]:
+    def expired(self) -> list[str]:
         """The paths of the files that exceed the limits, oldest first."""
-        limits = self.duties.limits()
-        if not limits.any:
-            return []
-        listings = self.duties.listings() if listings is None else listings
-        return find_excess(listings, self._naming.recognisers(), limits, self._quiet).paths
+        return self._excess(self.duties.listings()).paths if self.duties.limits().any else []
+
+    def _excess(self, listings: Sequence[Listing]) -> Excess:
+        """The backups that exceed the limits, and those without a line."""
+        return find_excess(listings, self._naming.recognisers(), self.duties.limits(), self._quiet)
 
     # A step.
 
@@ -215,12 +215,12 @@ class Maintenance:
             return None
         self.watch.begin_pass()
         listings = self.duties.listings()
-        empty: list[str] = []
+        empty: tuple[str, ...] = ()
         if self.duties.removes_more():
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         else:
-            expired = self.expired(listings)
-            empty = find_empty(listings, self._naming.recognisers())
+            excess = self._excess(listings)
+            expired, empty = excess.paths, excess.empty
         maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self.duties.report, is_elected)
         # A lock of its own: `close` releases the one that the handler holds.
         with closing(FileLock(self._lock_path)) as lock:

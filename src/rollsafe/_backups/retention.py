@@ -44,7 +44,7 @@ class Stored:
     end: float | None
     """The end of its interval, seconds since the epoch; None if that is not known."""
     size: int = 0
-    """Bytes of its files; 0 unless `Limits.need_sizes`."""
+    """Bytes of its files; may be 0 unless `Limits.need_sizes`."""
     is_empty: bool = False
     """Whether no line is in it; False unless the backups are more than `Limits.count`."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rollsafe._backups.attempts import NotElected
 from rollsafe._backups.codecs import codec_for
-from rollsafe._backups.excess import find_empty
+from rollsafe._backups.excess import find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.maintenance_pass import MaintenancePass
@@ -37,7 +37,7 @@ from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.locks import FileLock
 from rollsafe.tools.authority import acting_for
 from rollsafe.tools.catalog import Log
-from rollsafe.tools.prune import LOCK_TIMEOUT, check_owner, limits_of, listing_of, recognisers_for, removals
+from rollsafe.tools.prune import LOCK_TIMEOUT, check_owner, limits_of, listing_of, recognisers_for
 from rollsafe.tools.words import plural
 
 Complain = Callable[[str], None]
@@ -218,16 +218,16 @@ def _finish(log: Log, outcome: Outcome, complain: Complain) -> None:
             outcome.left.append("another process maintains the backups, and does the rest")
             return
         ledger = Ledger(rollover_lock, _is_shared(read_note(log.live)))
-        quiet, failures = QuietFiles(), Failures()
+        limits, quiet, failures = limits_of(log), QuietFiles(), Failures()
         wait: float | None = 0.0
         while wait is not None:
             time.sleep(wait)
             listing = listing_of(log)
-            expired = [path for removal in removals(log, limits_of(log)) for path in removal.backup.paths]
+            check_owner(log)
+            excess = find_excess([listing], recognisers_for(log), limits, quiet)
             # As the maintenance of a handler does, if it has anything to do.
-            maintains = limits_of(log).any or settings.compress or is_called
-            empty = find_empty([listing], recognisers_for(log)) if maintains else []
-            gone = {*expired, *empty}
+            empty = excess.empty if limits.any or settings.compress or is_called else ()
+            gone = {*excess.paths, *empty}
             plain = [path for path, _ in listing.plain() if path not in gone]
             attempt = MaintenancePass(
                 [listing], quiet, failures, lambda what, error: complain(f"{what}: {error}"), election.excludes
