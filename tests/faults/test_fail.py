@@ -10,8 +10,9 @@ import pytest
 from tests.support.scripts import REFUSED_TO_START
 from tests.support.syscalls import Fault, Laboratory, Outcome, explain, laboratory
 
-QUICK = ("rollover", "rotator")
+QUICK = ("rotator",)
 LONG = (
+    "rollover",
     "retention",
     "stale start",
     "late lines",
@@ -88,7 +89,7 @@ def test_without_a_fault_a_file_is_rolled_without_a_line_and_by_hand(lab: Labora
     assert (outcome.status, outcome.reports, outcome.backups) == (0, 0, 2)
 
 
-@pytest.mark.parametrize("script", QUICK)
+@pytest.mark.parametrize("script", [*QUICK, pytest.param("rollover", marks=pytest.mark.slow)])
 def test_whichever_call_fails_once_all_lines_come_once_and_in_order(lab: Laboratory, script: str) -> None:
     """Nor is any log file more open than the first. Each call fails with one of the errors that it may give in turn."""
     outcomes = lab.each(script, errors_of)
@@ -107,9 +108,7 @@ def test_whatever_error_whichever_call_gives_all_lines_come_once_and_in_order(la
     assert not bad, explain(bad, outcomes)
 
 
-@pytest.mark.parametrize(
-    "script", ["rotator", *(pytest.param(script, marks=pytest.mark.slow) for script in ("rollover", *LONG))]
-)
+@pytest.mark.parametrize("script", [*QUICK, *(pytest.param(script, marks=pytest.mark.slow) for script in LONG)])
 def test_whichever_call_fails_for_ever_nothing_is_raised_and_no_loss_is_silent(lab: Laboratory, script: str) -> None:
     outcomes = lab.enumerate(script, eio, when="{}+")
     bad = [
