@@ -152,7 +152,9 @@ class Watch:
     def _report(self, error: BaseException) -> None:
         """Report that a look has failed, once until one succeeds."""
         if not self._has_failed:
-            self._duties.report(f"the log beside {self._lock_path} could not be rolled without a line", error)
+            self._duties.report(
+                f"the check whether the log beside {self._lock_path} is to be rolled over has failed", error
+            )
         self._has_failed = True
 
     def _state(self, now: float) -> _State:
