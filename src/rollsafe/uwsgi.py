@@ -26,6 +26,7 @@ from rollsafe._preset import Server, logging_config, with_parameters_of
 from rollsafe._uwsgi.contradictions import contradictions, may_read_messages, may_read_requests
 from rollsafe._uwsgi.exit import finish_logs
 from rollsafe._uwsgi.loggers import ACCESS, ERROR, MessageLogger, RequestLogger, make_logger
+from rollsafe._uwsgi.pipes import find_pipes, wait_when_full
 from rollsafe.handlers import end_leases, watch_logs
 
 __all__ = ["install", "set_up_logs"]
@@ -68,6 +69,9 @@ def set_up_logs(*arguments: Any, **options: Any) -> bool:
     import uwsgi
 
     requests.may_read, messages.may_read = may_read_requests(uwsgi.opt), may_read_messages(uwsgi.opt)
+    pipes = find_pipes()
+    if requests.may_read and pipes is not None:
+        wait_when_full(pipes.requests_end)
     if not _is_set_up:
         atexit.register(finish_logs)
     for sentence in _faults(uwsgi, files):

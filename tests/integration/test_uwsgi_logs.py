@@ -265,7 +265,6 @@ CONTRADICTIONS = [
     (["--log-maxsize", "1000000"], "log-maxsize does nothing"),
     (["--touch-logrotate", "touched"], "touch-logrotate does nothing"),
     (["--disable-logging"], "disable-logging leaves"),
-    (["--threaded-logger"], "threaded-logger keeps"),
     (["--log-master-req-stream"], "log-master-req-stream joins and cuts"),
     (["--log-req-encoder", "gzip"], "log-req-encoder = gzip makes bytes"),
 ]
@@ -280,6 +279,12 @@ def test_an_option_that_contradicts_gets_one_sentence(tmp_path: Path, arguments:
         uwsgi.get("/own/a/0/60")
     assert len([line for line in lines_of(tmp_path, "error.log") if words in line]) == 1
     assert len([line for line in lines_of(tmp_path, "app.log") if " a 0 " in line]) == 1
+
+
+@pytest.mark.slow
+def test_threaded_logger_ends_the_server_and_leaves_a_sentence(tmp_path: Path) -> None:
+    LoggingUwsgi(tmp_path, "--threaded-logger", program=PYUWSGI, workers=2).run_to_its_end()
+    assert len([line for line in lines_of(tmp_path, "error.log") if "threaded-logger ends uWSGI" in line]) == 1
 
 
 @pytest.mark.slow

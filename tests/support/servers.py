@@ -166,6 +166,14 @@ class ServerProcess:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop()
 
+    def run_to_its_end(self) -> None:
+        """Start a server that ends by itself, and wait until it has."""
+        self._start()
+        try:
+            wait_until(lambda: self._process.poll() is not None, "the end of the server")
+        finally:
+            self._stop()
+
     def get(self, path: str, seconds: float = 120.0) -> str:
         """The body of the answer to GET `path`; AssertionError unless the answer is 200."""
         connection = self.connect(seconds)

@@ -84,6 +84,7 @@ IMPORTS: dict[str, set[str]] = {
         "_uwsgi.contradictions",
         "_uwsgi.exit",
         "_uwsgi.loggers",
+        "_uwsgi.pipes",
         "handlers",
     },
     "request_ids": {"_requests"},

@@ -176,7 +176,7 @@ def test_packets_end_with_the_socket() -> None:
         ({"disable-logging": True}, "disable-logging leaves '/logs/access.log' without requests"),
         ({"disable-logging": True, "log-5xx": True}, None),
         ({"log-master-stream": True}, "log-master-stream joins and cuts"),
-        ({"threaded-logger": True}, "threaded-logger keeps uWSGI from calling"),
+        ({"threaded-logger": True}, "threaded-logger ends uWSGI"),
         ({"log-encoder": b"compress"}, "log-encoder = compress makes bytes"),
         ({"log-encoder": b"prefix x"}, None),
     ],

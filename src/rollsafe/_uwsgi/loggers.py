@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from rollsafe._listeners import Shortcut
-from rollsafe._uwsgi.pipes import LogPipes, find_pipes, packets, wait_when_full
+from rollsafe._uwsgi.pipes import LogPipes, find_pipes, packets
 
 ACCESS: Final = "uwsgi.access"
 ERROR: Final = "uwsgi.error"
@@ -103,8 +103,6 @@ class RequestLogger(MessageLogger):
             return []
         if self._pipes_of != os.getpid():
             self._pipes, self._pipes_of = find_pipes(), os.getpid()
-            if self._pipes is not None:
-                wait_when_full(self._pipes.requests_end)
         if self._pipes is None:
             return []
         if self._are_many:

@@ -18,8 +18,11 @@ import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-SEND_TIMEOUT_S: Final = 2
-"""How long the write of one line waits for a master that does not read. Then uWSGI throws the line away."""
+SEND_TIMEOUT_S: Final = 10
+"""How long the write of one line waits for a master that does not read. Then uWSGI throws the line away.
+
+The master sleeps for two seconds when workers die in quick succession (`forkbomb-delay`; core/master.c,
+`master_loop`)."""
 
 # The most seconds that the exit of a worker waits for the master, which on a busy machine gets no time for a while.
 EXIT_WAIT_S: Final = 5.0
