@@ -109,19 +109,24 @@ def _are_apart(source: str, target: str) -> bool:
     return False
 
 
+def with_host_name(filename: str | os.PathLike[str]) -> str:
+    """The path of a live file with the name of this host in the place of `{hostname}`, or a LogFileError."""
+    given = os.fspath(filename)
+    if "{hostname}" not in given:
+        return given
+    host = os.uname().nodename
+    # A DHCP server may have set it.
+    if "/" in host or host in ("", ".", ".."):
+        raise LogFileError(f"filename={given!r}: the name of this host, {host!r}, can be no part of a file name")
+    return given.replace("{hostname}", host)
+
+
 def checked_path(filename: str | os.PathLike[str], delay: bool) -> str:
     """The absolute path of the live file, with links followed, or a LogFileError that says why it cannot be used.
 
     `{hostname}` in it is replaced. With `delay` the permission is not checked, because it may come later.
     """
-    given = os.fspath(filename)
-    if "{hostname}" in given:
-        host = os.uname().nodename
-        # A DHCP server may have set it.
-        if "/" in host or host in ("", ".", ".."):
-            raise LogFileError(f"filename={given!r}: the name of this host, {host!r}, can be no part of a file name")
-        given = given.replace("{hostname}", host)
-    given = os.path.abspath(given)
+    given = os.path.abspath(with_host_name(filename))
     try:
         path = resolve_live_path(given)
         with suppress(FileNotFoundError), place_of(path) as place:

@@ -12,13 +12,11 @@ from typing import Any
 from rollsafe._options import checked_age, checked_size, number_or_text
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import logs_at
-from rollsafe.tools.catch_up import unread_backups
 from rollsafe.tools.checks import check_path
-from rollsafe.tools.configs import read_config
 from rollsafe.tools.findings import LEVELS
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.roll import roll as roll_log
-from rollsafe.tools.shipping import ENGINES, configuration, logs_of
+from rollsafe.tools.shipping import ENGINES, printed_configuration
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.verify import verify as verify_logs
 from rollsafe.tools.words import DOUBTED_CLOCK, MISSING_PACKAGES, printable, uncertain_words
@@ -221,7 +219,8 @@ def roll(paths: tuple[str, ...], now: bool) -> int:
 
 @rollsafe.command(short_help="Print a configuration for a log shipper.")
 @click.argument("engine", type=click.Choice(list(ENGINES)))
-@click.argument("config", type=click.Path(dir_okay=False))
+@click.argument("path", type=click.Path(), default="gunicorn.conf.py")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- GUNICORN ARGUMENTS]")
 @click.option("--to", metavar="URL", help="Where to send the lines. Without it, the destination is an example to edit.")
 @click.option("--state", metavar="DIRECTORY", help="The directory in which the shipper stores its positions.")
 @click.option(
@@ -229,23 +228,16 @@ def roll(paths: tuple[str, ...], now: bool) -> int:
     is_flag=True,
     help="rsyslog only, while it is stopped: also read the backups that it has missed, by the positions in --state.",
 )
-def ship(engine: str, config: str, to: str | None, state: str | None, catch_up: bool) -> None:
-    """Print a configuration for a log shipper, from the logs of CONFIG, a gunicorn.conf.py.
+def ship(engine: str, path: str, arguments: tuple[str, ...], to: str | None, state: str | None, catch_up: bool) -> None:
+    """Print a configuration for a log shipper, with the logs of PATH.
+
+    PATH is a gunicorn.conf.py, or whatever else `rollsafe check` takes: a log directory, a live file, Django's
+    settings, a logging configuration. The command executes Python files, but opens no log for writing.
 
     The shipper then reads the live files, and also the backups if it recognises a file after its rename. It reads
-    nothing that is compressed.
+    nothing that is compressed. Comments in the configuration say what is left out, and why.
     """
-    logs = logs_of(read_config(config))
-    if catch_up:
-        if engine != "rsyslog":
-            raise ConfigurationError(f"--catch-up is for rsyslog; {engine} keeps its place in renamed files by itself")
-        places = state or ENGINES[engine].state
-        logs = [
-            dataclasses.replace(log, backups=tuple(unread_backups(found, places)))
-            for log in logs
-            for found in logs_at([log.path])
-        ]
-    echo(configuration(engine, logs, to, state))
+    echo(printed_configuration(engine, path, arguments, to=to, state=state, catch_up=catch_up))
 
 
 def main(arguments: list[str] | None = None) -> None:

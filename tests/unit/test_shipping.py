@@ -1,4 +1,4 @@
-"""Configurations for shippers: they read what they should, nothing twice, and understand the lines."""
+"""Configurations for shippers: they read what they should, nothing twice, and say what they leave out."""
 
 from __future__ import annotations
 
@@ -14,52 +14,100 @@ import yaml
 from rollsafe import ConfigurationError, LineFormatter
 from rollsafe._preset import LINE_FORMAT
 from rollsafe.tools.catch_up import unread
-from rollsafe.tools.shipping import COMBINED, ENGINES, ShippedLog, configuration
+from rollsafe.tools.shippers.line_formats import COMBINED, LineFormat, json_format, text_format
+from rollsafe.tools.shippers.line_times import ISO, LineTime, readable_layout
+from rollsafe.tools.shippers.logs import LeftOut, ShippedLog
+from rollsafe.tools.shipping import ENGINES, configuration
 
-LOG = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT)
-ACCESS = ShippedLog("access", "/srv/logs/access.log", COMBINED)
-JSON = ShippedLog("json", "/srv/logs/json.log", "%(asctime)s %(message)s", is_json=True)
+LOG = ShippedLog("app", "/srv/logs/app.log", text_format(LINE_FORMAT))
+ACCESS = ShippedLog("access", "/srv/logs/access.log", text_format("%(message)s", access=COMBINED))
+JSON = ShippedLog("json", "/srv/logs/json.log", json_format(["asctime", "message"], LineTime("asctime", ISO), None))
 LOGS = [LOG, ACCESS, JSON]
 PLAIN = ["app.log.2026-11-25", "app.log.2026-11-25.1", "app.log.2026-11-25_16-00-00.12"]
 ARCHIVES = ["app.log.2026-11-25.gz", "app.log.2026-11-25.1.zst", "app.log.2026-11-25.xz", "app.log.2026-11-25.gz.tmp"]
+WITH_BACKUPS = ["vector", "otel", "filebeat"]
 
 
-def line(fmt: str, message: str = "hello [1] there: x") -> str:
+def pattern_of(fmt: str, **more: Any) -> str:
+    """The pattern for a format."""
+    made = text_format(fmt, **more)
+    assert made is not None
+    return made.pattern()
+
+
+def line(fmt: str, message: str = "hello [1] there: x", style: Any = "%") -> str:
     """A line of this format."""
     record = logging.LogRecord("shop.cart", logging.WARNING, "cart.py", 7, message, None, None)
     record.stamp = "~"
-    return LineFormatter(fmt).format(record)
+    return LineFormatter(fmt, style=style).format(record)
 
 
 @pytest.mark.parametrize(
-    "fmt",
+    ("fmt", "style"),
     [
-        LINE_FORMAT,
-        "%(asctime)s %(levelname)-8s %(name)s:%(lineno)d %(message)s",
-        "100%% (%(process)d) $%(message)s^ %(stamp)s",
+        (LINE_FORMAT, "%"),
+        ("%(asctime)s %(levelname)-8s %(name)s:%(lineno)d %(message)s", "%"),
+        ("100%% (%(process)d) $%(message)s^ %(stamp)s", "%"),
+        ("%(levelname)s\t%(name)s\t%(message)s", "%"),
+        ("{levelname:<9}{asctime} {name} {process:d} {{}} {message}", "{"),
+        ("${levelname} $$ $name: $message", "$"),
+        ("%(levelno)03d %(levelname).4s %(message)s", "%"),
     ],
 )
-def test_the_pattern_finds_the_fields_of_a_line(fmt: str) -> None:
-    pattern = ShippedLog("app", "/app.log", fmt).pattern()
-    assert pattern is not None
-    match = re.search(pattern, line(fmt))
+def test_the_pattern_finds_the_fields_of_a_line(fmt: str, style: str) -> None:
+    pattern = pattern_of(fmt, style=style)
+    match = re.search(pattern, line(fmt, style=style))
     assert match is not None, pattern
     assert match["message"] == "hello [1] there: x"
     if "levelname" in fmt:
-        assert match["levelname"] == "WARNING"
+        assert match["levelname"] == ("WARN" if ".4s" in fmt else "WARNING")
+    if "name)" in fmt.replace("levelname)", ""):
         assert match["name"] == "shop.cart"
 
 
 def test_the_pattern_finds_the_fields_of_gunicorns_access_line() -> None:
     text = r'127.0.0.1 - - [25/Nov/2026:17:00:00 +0000] "GET /a?b=\"c\" HTTP/1.1" 200 12 "-" "curl/8 \"x\""'
-    match = re.search(str(ACCESS.pattern()), text)
+    match = re.search(pattern_of("%(message)s", access=COMBINED), text)
     assert match is not None
-    assert (match["status"], match["request"]) == ("200", r'"GET /a?b=\"c\" HTTP/1.1"')
+    assert (match["status"], match["request"]) == ("200", r"GET /a?b=\"c\" HTTP/1.1")
 
 
-@pytest.mark.parametrize("fmt", [None, "%(message)s", "no field"])
-def test_a_format_that_tells_nothing_has_no_pattern(fmt: str | None) -> None:
-    assert ShippedLog("app", "/app.log", fmt).pattern() is None
+def test_a_line_of_access_with_many_backslashes_takes_no_time() -> None:
+    text = f'- - - [25/Nov/2026:17:00:00 +0000] "{chr(92) * 4000}" 200 12 "{chr(92) * 4001}x" "{chr(92) * 4000}'
+    for more in ({}, {"access": COMBINED}):
+        assert re.search(pattern_of("%(message)s %(stamp)s", **more), text) is None
+
+
+@pytest.mark.parametrize(
+    ("fmt", "style"),
+    [("%(message)s", "%"), ("no field", "%"), ("%(asctime", "%"), ("{message!x}", "{"), ("$", "$")],
+)
+def test_a_format_that_tells_nothing_has_no_pattern(fmt: str, style: str) -> None:
+    assert text_format(fmt, style) is None
+
+
+@pytest.mark.parametrize(
+    ("datefmt", "layout"),
+    [
+        ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S%z"),
+        ("[%d/%b/%Y %T]", "[%d/%b/%Y %H:%M:%S]"),
+        ("%F %T", "%Y-%m-%d %H:%M:%S"),
+        ("%H:%M:%S", None),
+        ("%c", None),
+        ("%d.%m.%y %H:%M:%S", None),
+        ("%Y-%m-%d %I:%M:%S %p", None),
+        ("at 5 %F %T", None),
+        ("", None),
+    ],
+)
+def test_a_time_is_read_only_if_it_tells_an_instant(datefmt: str, layout: str | None) -> None:
+    assert readable_layout(datefmt) == layout
+
+
+def test_a_cut_time_is_not_read() -> None:
+    made = text_format("%(asctime).19s %(levelname)s %(message)s")
+    assert made is not None
+    assert made.time is None
 
 
 def files_of(text: str) -> dict[str, Any]:
@@ -73,26 +121,44 @@ def files_of(text: str) -> dict[str, Any]:
         source = {"include": [config["pipeline"]["inputs"][0]["path"]], "exclude": []}
     else:
         source = config["filebeat.inputs"][0]
-        (regex,) = source["prospector.scanner.exclude_files"]
-        return {"include": source["paths"], "excludes": lambda path: re.search(regex, path) is not None}
+        regexes = source["prospector.scanner.exclude_files"]
+        return {
+            "include": source["paths"],
+            "excludes": lambda path: any(re.search(regex, path) is not None for regex in regexes),
+        }
     return {
         "include": source["include"],
         "excludes": lambda path: any(fnmatch.fnmatch(path, glob) for glob in source["exclude"]),
     }
 
 
-@pytest.mark.parametrize("engine", ["vector", "otel", "filebeat", "fluent-bit"])
+def is_read(engine: str, log: ShippedLog, path: str) -> bool:
+    """Whether a file is read as one of the log."""
+    files = files_of(configuration(engine, [log]))
+    return any(fnmatch.fnmatch(path, glob) for glob in files["include"]) and not files["excludes"](path)
+
+
+@pytest.mark.parametrize("engine", [*WITH_BACKUPS, "fluent-bit"])
 def test_the_live_file_is_read_and_nothing_compressed_or_half_made(engine: str) -> None:
-    files = files_of(configuration(engine, LOGS))
-
-    def is_read(name: str) -> bool:
-        path = f"/srv/logs/{name}"
-        return any(fnmatch.fnmatch(path, glob) for glob in files["include"]) and not files["excludes"](path)
-
-    assert is_read("app.log")
-    assert not any(map(is_read, [*ARCHIVES, ".app.log.lock", "access.log"]))
+    assert is_read(engine, LOG, "/srv/logs/app.log")
+    assert not any(is_read(engine, LOG, f"/srv/logs/{name}") for name in [*ARCHIVES, ".app.log.lock", "access.log"])
     # Fluent Bit would read a renamed file a second time.
-    assert all(is_read(name) is (engine != "fluent-bit") for name in PLAIN)
+    assert all(is_read(engine, LOG, f"/srv/logs/{name}") is (engine != "fluent-bit") for name in PLAIN)
+
+
+@pytest.mark.parametrize("engine", WITH_BACKUPS)
+def test_backups_are_read_in_the_archive_dir(engine: str) -> None:
+    log = replace(LOG, archive_dir="/srv/old")
+    assert all(is_read(engine, log, f"/srv/old/{name}") for name in PLAIN)
+    assert not any(is_read(engine, log, f"/srv/old/{name}") for name in ARCHIVES)
+
+
+@pytest.mark.parametrize("engine", WITH_BACKUPS)
+def test_another_log_is_not_read_as_a_backup(engine: str) -> None:
+    log = replace(LOG, nested=("/srv/logs/app.log.err",))
+    assert not is_read(engine, log, "/srv/logs/app.log.err")
+    assert not is_read(engine, log, "/srv/logs/app.log.err.2026-11-25")
+    assert is_read(engine, log, "/srv/logs/app.log.2026-11-25")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -111,19 +177,70 @@ def test_every_log_is_read_from_its_beginning_and_each_place_is_kept(engine: str
     assert text.count(from_the_beginning) == len(LOGS)
 
 
-def test_archives_of_the_applications_own_function_are_excluded_too() -> None:
-    log = ShippedLog("app", "/srv/logs/app.log", LINE_FORMAT, archive=".lz4")
-    for engine in ("vector", "otel", "filebeat"):
-        assert files_of(configuration(engine, [log]))["excludes"]("/srv/logs/app.log.2026-11-25.lz4")
+@pytest.mark.parametrize("engine", WITH_BACKUPS)
+def test_archives_of_the_applications_own_function_are_excluded_too(engine: str) -> None:
+    log = replace(LOG, archive=".lz4")
+    assert not is_read(engine, log, "/srv/logs/app.log.2026-11-25.lz4")
+    assert "lz4" in configuration(engine, [log]).splitlines()[1]
 
 
-def test_the_time_of_a_line_in_a_zone_of_its_own_is_not_taken_for_that_of_the_machine() -> None:
-    local = ShippedLog("app", "/srv/logs/app.log", "%(asctime)s %(message)s")
-    assert (local.timed, replace(local, local_time=False).timed) == (True, False)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_comments_say_what_is_left_out(engine: str) -> None:
+    log = replace(LOG, left_out=("something,\nbecause",))
+    text = configuration(engine, [log, JSON], left_out=[LeftOut("console", "it writes to no file")])
+    comment = "//" if engine == "alloy" else "#"
+    lines = text.splitlines()
+    assert lines[0] == f"{comment} Left out, and why:"
+    assert f"{comment} - console: it writes to no file" in lines
+    assert rf"{comment} - app: something,\nbecause" in lines
+    assert sum(line.startswith(f"{comment} - app, json: ") for line in lines) >= 1
+    if engine not in ("alloy", "rsyslog"):
+        assert yaml.safe_load(text) == yaml.safe_load("\n".join(line for line in lines if line[:1] != "#"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("path", ["/srv/[old]/app.log", "/srv/a*.log", "/srv/${HOME}.log", '/srv/"app".log', "/a\nb"])
+def test_a_path_that_means_something_to_a_configuration_is_left_out_and_said_so(engine: str, path: str) -> None:
+    text = configuration(engine, [LOG, replace(ACCESS, path=path)])
+    assert "- access: a path of it has characters" in text
+    assert "remote_addr" not in text
+    with pytest.raises(ConfigurationError, match=r"nothing to ship .*access"):
+        configuration(engine, [replace(ACCESS, path=path)])
+
+
+def test_a_fluent_bit_does_not_stop_at_a_long_line() -> None:
+    config = yaml.safe_load(configuration("fluent-bit", LOGS))
+    assert all(source["skip_long_lines"] for source in config["pipeline"]["inputs"])
+
+
+def test_a_zone_that_fluent_bit_does_not_know_is_said_so() -> None:
+    made = text_format(LINE_FORMAT, zone="Europe/Paris")
+    text = configuration("fluent-bit", [replace(LOG, line=made)])
+    assert "Europe/Paris" in text.splitlines()[3]
+    assert "time_format" not in text
+
+
+def test_a_json_line_may_have_fields_of_any_name() -> None:
+    made = json_format(["@timestamp", "log.level", "message"], LineTime("@timestamp", ISO), "log.level")
+    for engine in ENGINES:
+        text = configuration(engine, [replace(LOG, line=made)])
+        if engine not in ("alloy", "rsyslog"):
+            yaml.safe_load(text)
+        if engine == "alloy":
+            assert "- app: the fields @timestamp, log.level" in text
+            assert "stage.timestamp" not in text
 
 
 @pytest.mark.parametrize(
-    "to", ["logs.example.org", "udp://logs.example.org:514", "tcp://logs.example.org", "tcp://h:x"]
+    "to",
+    [
+        "logs.example.org",
+        "udp://logs.example.org:514",
+        "tcp://logs.example.org",
+        "tcp://h:x",
+        "tcp://[::1",
+        'tcp://"h":1',
+    ],
 )
 def test_a_destination_that_is_none_is_refused(to: str) -> None:
     with pytest.raises(ConfigurationError, match=r"must be relp://HOST:PORT or tcp://HOST:PORT"):
@@ -138,6 +255,13 @@ def test_rsyslog_looks_each_second_unless_a_file_may_be_full_sooner() -> None:
 def test_nothing_to_ship_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="nothing to ship"):
         configuration("rsyslog", [])
+
+
+def test_the_fields_of_a_line_are_named_once() -> None:
+    made = text_format("%(levelname)s %(levelname)s %(message)s")
+    assert isinstance(made, LineFormat)
+    assert made.fields == ("levelname", "message")
+    re.compile(made.pattern())
 
 
 @pytest.mark.parametrize(

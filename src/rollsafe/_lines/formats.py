@@ -21,8 +21,8 @@ _SPECIFICATION = re.compile(r"[\w <>=^+\-#,.%*/:]*", re.ASCII)
 
 _CONVERSIONS = (None, "r", "s", "a")
 
-# Literal text, or a field: its name, and the text after it in the f-string, or its %-conversion.
-_Part = str | tuple[str, str]
+Part = str | tuple[str, str]
+"""Literal text, or a field: its name, and the text after it in the f-string, or its %-conversion."""
 
 
 def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compiled | None:
@@ -37,7 +37,7 @@ def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compile
         defaults: Values for fields that a record lacks; read for each record, because they may change.
     """
     try:
-        parts = list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
+        parts = parts_of(fmt, style)
     except ValueError:
         return None
     names: dict[str, Any] = {"__builtins__": {}, "getattr": getattr, "defaults": defaults}
@@ -65,12 +65,25 @@ def compile_format(fmt: str, style: str, defaults: Mapping[str, Any]) -> Compile
     return function
 
 
+def parts_of(fmt: str, style: str) -> list[Part]:
+    """The literal text and the fields of a format string, in their order.
+
+    Args:
+        fmt: A format string.
+        style: "%", "{" or "$".
+
+    Raises:
+        ValueError: It has a part that is neither.
+    """
+    return list({"%": _percent_parts, "{": _brace_parts, "$": _dollar_parts}[style](fmt))
+
+
 def _is_plain(field: str) -> bool:
     """Whether `field` can be read as an attribute of the record that its class does not have."""
     return field.isidentifier() and not keyword.iskeyword(field) and not hasattr(LogRecord, field)
 
 
-def _percent_parts(fmt: str) -> Iterator[_Part]:
+def _percent_parts(fmt: str) -> Iterator[Part]:
     """The parts of a %-format; ValueError if it has a `%` that the documentation of `logging` does not explain."""
     end = 0
     for match in _PERCENT.finditer(fmt):
@@ -83,7 +96,7 @@ def _percent_parts(fmt: str) -> Iterator[_Part]:
     yield _without("%", fmt[end:])
 
 
-def _brace_parts(fmt: str) -> Iterator[_Part]:
+def _brace_parts(fmt: str) -> Iterator[Part]:
     """The parts of a {-format; ValueError if a field is not a plain one."""
     for literal, field, specification, conversion in string.Formatter().parse(fmt):
         yield literal
@@ -93,7 +106,7 @@ def _brace_parts(fmt: str) -> Iterator[_Part]:
             yield field, (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
 
 
-def _dollar_parts(fmt: str) -> Iterator[_Part]:
+def _dollar_parts(fmt: str) -> Iterator[Part]:
     """The parts of a $-format; ValueError if it has a `$` that `string.Template` refuses."""
     end = 0
     for match in _DOLLAR.finditer(fmt):

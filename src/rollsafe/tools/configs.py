@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from rollsafe._arguments import with_host_name
 from rollsafe._options import PRESET
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.handlers import SafeTimedRotatingFileHandler
@@ -165,7 +166,7 @@ def _handlers_of_flags(server: Any) -> list[ConfiguredHandler]:
                 ConfiguredHandler(
                     name=flag,
                     kind=kind,
-                    path=_absolute(server, path),
+                    path=_absolute(server, path if rotation is None else with_host_name(path)),
                     options=with_full_paths(options, partial(_absolute, server)),
                     loggers=(logger,),
                     of_flag=True,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rollsafe._arguments import with_host_name
 from rollsafe._options import OPTIONS
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError
@@ -190,6 +191,8 @@ def _handlers(config: Mapping[str, Any], absolute: Callable[[Any], str]) -> list
         if key in having:
             path = options.get("filename")
             made_with = {name: value for name, value in options.items() if name not in ("class", "()")}
+            if path and isinstance(kind, type) and issubclass(kind, SafeTimedRotatingFileHandler):
+                path = with_host_name(path)
             found.append(
                 ConfiguredHandler(
                     name=key,
