@@ -38,11 +38,6 @@ REQUESTS: tuple[dict[str, Any], ...] = (
 TEXT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 
 
-def moment() -> str:
-    """This instant, as expected values have it."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-
-
 class Collected(logging.Handler):
     """Collects the records of a logger."""
 
@@ -110,7 +105,16 @@ def serve_all(config: Mapping[str, Any], **settings: Any) -> list[dict[str, Any]
         headers = [("AUTHORIZATION", environ["HTTP_AUTHORIZATION"])] if "HTTP_AUTHORIZATION" in environ else []
         before = datetime.datetime.now().timestamp()
         logger.access(response, SimpleNamespace(headers=headers), environ, datetime.timedelta(seconds=1.25))
-        told.append({"time": before, "status": int(status[:3]), "bytes": sent, "request_id": f"request-{number}"})
+        after = datetime.datetime.now().timestamp()
+        told.append(
+            {
+                "time": before,
+                "until": after,
+                "status": int(status[:3]),
+                "bytes": sent,
+                "request_id": f"request-{number}",
+            }
+        )
         told[-1] |= {name: environ[variable] for name, variable in ACCESS_FIELDS.items()}
         told[-1]["remote_user"] = "john doe" if headers else "-"
         told[-1]["request"] = f"GET {environ['RAW_URI']} HTTP/1.1"
