@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
+import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,10 @@ from typing import Any
 import pytest
 
 from rollsafe.tools.ship_sources import logs_of
+from rollsafe.tools.shippers.line_formats import text_format
 from rollsafe.tools.shippers.logs import ShippedLog
 from rollsafe.tools.shipping import configuration
+from tests.support.needs import require_command
 from tests.support.otlp import OtlpSink, collector, json_of, require_collector, without_storage
 from tests.support.servers import run_program, wait_until
 from tests.support.shipped_program import DICTIONARY, PRESETS
@@ -154,3 +161,65 @@ def test_the_collector_finds_time_level_and_fields_of_each_line(written: Written
             # https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber
             assert record.severity == {"INFO": 9, "ERROR": 17, "CRITICAL": 21}.get(told["level"], 0)
     assert not expected
+
+
+@pytest.mark.slow
+def test_the_collector_takes_no_piece_of_a_line_and_no_line_of_a_renamed_file_twice(tmp_path: Path) -> None:
+    program = require_collector()
+    live, backup = tmp_path / "app.log", tmp_path / "app.log.2026-11-25"
+    line = text_format("%(levelname)s %(message)s")
+    with OtlpSink() as sink:
+        text = without_storage(configuration("otel", [ShippedLog("app", str(live), line)], sink.url))
+
+        def wait_for(count: int) -> None:
+            wait_until(lambda: len(sink.records) >= count, f"{count} lines have arrived")
+
+        with collector(program, text, tmp_path, {}):
+            live.write_bytes(b"INFO one\n  INFO two \xff\nINFO a long line whose end")
+            wait_for(2)
+            # By default it would ship what has no end after half a second.
+            time.sleep(0.8)
+            with live.open("ab") as file:
+                file.write(b" comes late\n")
+            wait_for(3)
+            live.rename(backup)
+            live.write_bytes(b"INFO one\n")
+            with backup.open("ab") as file:
+                file.write(b"INFO after the rename\n")
+            wait_for(5)
+            with gzip.open(tmp_path / f"{backup.name}.gz", "wb") as archive:
+                archive.write(backup.read_bytes())
+            backup.unlink()
+            with live.open("ab") as file:
+                file.write(b"INFO last\n")
+            wait_for(6)
+    assert sorted(record.body for record in sink.records) == sorted(
+        [
+            *("INFO one", "  INFO two \ufffd", "INFO a long line whose end comes late"),
+            *("INFO one", "INFO after the rename", "INFO last"),
+        ]
+    )
+
+
+def test_rsyslog_sends_each_line_as_it_is(written: Written, tmp_path: Path) -> None:
+    program = require_command("rsyslogd", package="rsyslog")
+    expected = sorted((log.name, line) for log in written.logs for line, _ in written.lines(log))
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        port = server.getsockname()[1]
+        config = tmp_path / "rsyslog.conf"
+        config.write_text(configuration("rsyslog", written.logs, f"tcp://127.0.0.1:{port}", str(tmp_path)))
+        process = subprocess.Popen([program, "-n", "-i", tmp_path / "pid", "-f", config])
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        server.settimeout(120)
+        connection = stack.enter_context(server.accept()[0])
+        connection.settimeout(120)
+        frames = stack.enter_context(connection.makefile("rb"))
+        # RFC 6587, section 3.4.1, and RFC 5424, section 6.
+        received = []
+        for _ in expected:
+            length = b"".join(iter(lambda: frames.read(1), b" "))
+            found = re.fullmatch(rb"<134>1 \S+ \S+ (\S+) \S+ \S+ \S+ (.*)\n", frames.read(int(length)))
+            assert found is not None
+            received.append((found[1].decode(), found[2].decode()))
+    assert sorted(received) == expected

@@ -208,9 +208,16 @@ def test_a_path_that_means_something_to_a_configuration_is_left_out_and_said_so(
         configuration(engine, [replace(ACCESS, path=path)])
 
 
-def test_a_fluent_bit_does_not_stop_at_a_long_line() -> None:
+def test_fluent_bit_does_not_stop_at_a_long_line() -> None:
+    # https://docs.fluentbit.io/manual/data-pipeline/inputs/tail: by default it stops monitoring that file.
     config = yaml.safe_load(configuration("fluent-bit", LOGS))
     assert all(source["skip_long_lines"] for source in config["pipeline"]["inputs"])
+
+
+def test_fluent_bit_reads_a_file_with_the_inode_of_another_one_from_its_beginning() -> None:
+    # https://github.com/fluent/fluent-bit/issues/8025
+    config = yaml.safe_load(configuration("fluent-bit", LOGS))
+    assert all(source["db.compare_filename"] for source in config["pipeline"]["inputs"])
 
 
 def test_a_zone_that_fluent_bit_does_not_know_is_said_so() -> None:

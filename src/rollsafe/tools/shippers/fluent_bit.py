@@ -24,6 +24,8 @@ def _write(logs: Sequence[ShippedLog], to: Destination, state: str) -> list[str]
             f"      tag: {log.name}",
             f"      path: {quoted(log.path)}",
             f"      db: {quoted(f'{state}/{log.name}.db')}",
+            "      # A new file may get the inode of one that is gone, and would be read from where that one ended.",
+            "      db.compare_filename: true",
             "      read_from_head: true",
             "      # Longer than a late line may take. A file that is compressed meanwhile stays readable.",
             "      rotate_wait: 6",

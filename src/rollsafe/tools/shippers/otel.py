@@ -26,6 +26,8 @@ def _write(logs: Sequence[ShippedLog], to: Destination, state: str) -> list[str]
             "    storage: file_storage",
             f"    max_log_size: {MAX_LINE}",
             "    include_file_path: true",
+            "    # A line whose end is not there yet is no line, however long that takes.",
+            "    force_flush_period: 0s",
             "    preserve_leading_whitespaces: true",
             "    preserve_trailing_whitespaces: true",
             "    # Without this, lines are dropped while the queue of the exporter is full.",
@@ -88,7 +90,7 @@ def _left_out(log: ShippedLog) -> Iterator[str]:
     """What is not shipped of a log."""
     yield archives_of(log)
     yield f"the end of a line of more than {MAX_LINE} bytes, which arrives as a record of its own"
-    yield "a file of less than 1000 bytes with which another file begins, as the Collector takes it for that file"
+    yield "a file that begins with the whole, or with the first 1000 bytes, of another one, which it is taken for"
 
 
 OTEL = Shipper(_write, _left_out, "http://logs.example.org:4318", ("http", "https"), "/var/lib/otelcol")
