@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rollsafe.tools.shippers.line_formats import MESSAGE, LineFormat
-from rollsafe.tools.shippers.logs import Destination, ShippedLog, Shipper, quoted
+from rollsafe.tools.shippers.logs import Destination, ShippedLog, Shipper, quoted, zone_of
 
 
 def _write(logs: Sequence[ShippedLog], to: Destination, state: str) -> list[str]:
@@ -58,6 +58,7 @@ def _stages(line: LineFormat) -> Iterator[str]:
 
 def _left_out(log: ShippedLog) -> Iterator[str]:
     """What is not shipped of a log."""
+    yield from zone_of(log)
     yield "backups of the time when Alloy was down; it keeps a position by path, and would read a backup once more"
     unnamed = [] if log.line is None else [name for name in log.line.fields if not _is_identifier(name)]
     if unnamed:

@@ -19,6 +19,7 @@ from rollsafe.tools.shippers.logs import (
     archives_of,
     quoted,
     quoted_list,
+    zone_of,
 )
 
 _NUMBERED = "({1})"
@@ -93,6 +94,7 @@ def script(line: LineFormat) -> list[str]:
 
 def _left_out(log: ShippedLog) -> Iterator[str]:
     """What is not shipped of a log."""
+    yield from zone_of(log)
     yield archives_of(log)
     yield f"the rest of a line after {MAX_LINE} bytes"
     yield "lines of a file that gets the inode of a removed one before Filebeat has noticed the removal"

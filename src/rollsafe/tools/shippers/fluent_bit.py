@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rollsafe.tools.shippers.line_times import LineTime
-from rollsafe.tools.shippers.logs import MAX_LINE, Destination, ShippedLog, Shipper, quoted
+from rollsafe.tools.shippers.logs import MAX_LINE, Destination, ShippedLog, Shipper, quoted, zone_of
 
 # Its regular expressions are those of Onigmo.
 GROUP = "(?<{}>{})"
@@ -84,6 +84,8 @@ def _left_out(log: ShippedLog) -> Iterator[str]:
             f"the times of its lines, which are in the zone {log.line.time.zone}: Fluent Bit knows no zones by name; a"
             " record has the time at which its line was read"
         )
+    else:
+        yield from zone_of(log)
 
 
 FLUENT_BIT = Shipper(_write, _left_out, "tcp://logs.example.org:24224", ("tcp",), "/var/lib/fluent-bit")

@@ -165,6 +165,17 @@ def archives_of(log: ShippedLog) -> str:
     return f"its archives ({', '.join(log.endings)}); their lines were read before, unless the shipper was down"
 
 
+def zone_of(log: ShippedLog) -> Iterator[str]:
+    """A sentence about times without an offset, if the lines have such times."""
+    if log.line is None or log.line.time is None or log.line.time.has_offset or log.line.time.zone == "UTC":
+        return
+    same_zone = "" if log.line.time.zone else "the shipper's machine must be in the same zone, and "
+    yield (
+        f"the offset of its times: {same_zone}the hour that comes twice in autumn cannot be told from the one before"
+        " (utc=True, or a datefmt with %z, avoids that)"
+    )
+
+
 def comments(left_out: Sequence[LeftOut], start: str) -> list[str]:
     """The comment that says what a configuration leaves out."""
     if not left_out:

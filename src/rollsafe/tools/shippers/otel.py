@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rollsafe.tools.shippers.logs import MAX_LINE, Destination, ShippedLog, Shipper, archives_of, quoted, quoted_list
+from rollsafe.tools.shippers.logs import (
+    MAX_LINE,
+    Destination,
+    ShippedLog,
+    Shipper,
+    archives_of,
+    quoted,
+    quoted_list,
+    zone_of,
+)
 
 
 def _write(logs: Sequence[ShippedLog], to: Destination, state: str) -> list[str]:
@@ -88,6 +97,7 @@ def _attribute(name: str) -> str:
 
 def _left_out(log: ShippedLog) -> Iterator[str]:
     """What is not shipped of a log."""
+    yield from zone_of(log)
     yield archives_of(log)
     yield f"the end of a line of more than {MAX_LINE} bytes, which arrives as a record of its own"
     yield "a file that begins with the whole, or with the first 1000 bytes, of another one, which it is taken for"

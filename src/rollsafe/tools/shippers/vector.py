@@ -15,6 +15,7 @@ from rollsafe.tools.shippers.logs import (
     archives_of,
     quoted,
     quoted_list,
+    zone_of,
 )
 
 
@@ -83,6 +84,7 @@ def _parsed_time(time: LineTime) -> str:
 
 def _left_out(log: ShippedLog) -> Iterator[str]:
     """What is not shipped of a log."""
+    yield from zone_of(log)
     yield archives_of(log)
     yield f"lines of more than {MAX_LINE} bytes, which Vector drops"
     yield "a file whose first line is that of another file, as Vector takes it for that file"
