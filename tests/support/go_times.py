@@ -16,6 +16,8 @@ _PIECES = {
     "2006": r"(?P<Y>\d{4})",
     "01": r"(?P<m>\d\d)",
     "02": r"(?P<d>\d\d)",
+    "_2": r"(?P<d>[ \d]\d)",
+    "Mon": r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
     "Jan": r"(?P<b>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
     "15": r"(?P<H>\d\d)",
     "04": r"(?P<M>\d\d)",

@@ -61,9 +61,9 @@ def by_vector(configuration: str, log: str, zone: str) -> Parse:
 def by_fluent_bit(configuration: str, log: str, zone: str) -> Parse:
     """Fluent Bit, by https://docs.fluentbit.io/manual/data-pipeline/parsers/configuring-parser and its subpages.
 
-    `%L` is a fraction of a second, `%z` an offset, with or without a colon; `time_offset` is that of a time without an
-    offset, UTC by default, and `time_system_timezone` takes the zone of the machine. A line that does not match is the
-    value of the key `log`.
+    `%L` is a fraction of a second, `%e` a day that may begin with a blank, `%z` an offset, with or without a colon;
+    `time_offset` is that of a time without an offset, UTC by default, and `time_system_timezone` takes the zone of the
+    machine. A line that does not match is the value of the key `log`.
     """
     config = yaml.safe_load(configuration)
     (source,) = [each for each in config["pipeline"]["inputs"] if each["tag"] == log]
@@ -75,7 +75,7 @@ def by_fluent_bit(configuration: str, log: str, zone: str) -> Parse:
     def time_of(text: str) -> float | None:
         if "time_format" not in parser:
             return None
-        layout = parser["time_format"].replace(".%L", ".%f").replace(",%L", ",%f")
+        layout = parser["time_format"].replace("%L", "%f").replace("%e", "%d")
         try:
             moment = datetime.datetime.strptime(text, layout)
         except ValueError:

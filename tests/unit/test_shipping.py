@@ -14,7 +14,7 @@ import yaml
 from rollsafe import ConfigurationError, LineFormatter
 from rollsafe._preset import LINE_FORMAT
 from rollsafe.tools.catch_up import unread
-from rollsafe.tools.shippers.line_formats import COMBINED, LineFormat, json_format, text_format
+from rollsafe.tools.shippers.line_formats import COMBINED, LineFormat, json_format, text_format, uwsgi_format
 from rollsafe.tools.shippers.line_times import ISO, LineTime, readable_layout
 from rollsafe.tools.shippers.logs import LeftOut, ShippedLog
 from rollsafe.tools.shipping import ENGINES, configuration
@@ -70,6 +70,22 @@ def test_the_pattern_finds_the_fields_of_gunicorns_access_line() -> None:
     match = re.search(pattern_of("%(message)s", access=COMBINED), text)
     assert match is not None
     assert (match["status"], match["request"]) == ("200", r"GET /a?b=\"c\" HTTP/1.1")
+
+
+def test_the_pattern_finds_the_fields_of_uwsgis_line_of_a_request() -> None:
+    # As uWSGI 2.0.30 has written it.
+    text = (
+        "[pid: 31928|app: 0|req: 1/1] 127.0.0.1 () {24 vars in 255 bytes} [Sun Nov 29 18:59:59 2026] GET /a?b=c =>"
+        " generated 1 bytes in 7 msecs (HTTP/1.1 200) 1 headers in 45 bytes (1 switches on core 0)"
+    )
+    for stamp in ("", " ~1lgosrid6rml.1~"):
+        made = uwsgi_format(stamped=bool(stamp))
+        match = re.search(made.pattern(), text + stamp)
+        assert match is not None
+        assert (match["status"], match["uri"], match["duration_ms"]) == ("200", "/a?b=c", "7")
+        assert made.time is not None
+        assert match["time"] == "Sun Nov 29 18:59:59 2026"
+        assert made.time.go == "Mon Jan _2 15:04:05 2006"
 
 
 def test_a_line_of_access_with_many_backslashes_takes_no_time() -> None:

@@ -15,13 +15,22 @@ import stat
 import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from rollsafe._lines.stamps import FIELD
 from rollsafe._preset import LINE_FORMAT
 from rollsafe.tools.catalog import Log
-from rollsafe.tools.shippers.line_formats import CELERY, COMBINED, LEVEL, LineFormat, json_format, text_format
-from rollsafe.tools.shippers.line_times import DEFAULT, ISO, ISO_SECONDS, LineTime, pattern_of
+from rollsafe.tools.shippers.line_formats import (
+    CELERY,
+    COMBINED,
+    LEVEL,
+    LineFormat,
+    json_format,
+    text_format,
+    uwsgi_format,
+)
+from rollsafe.tools.shippers.line_times import CTIME, DEFAULT, ISO, ISO_SECONDS, LineTime, pattern_of
 
 _SAMPLE: Final = 1 << 18
 """How many bytes are looked at, at the beginning and at the end of the file."""
@@ -33,8 +42,9 @@ _NEAR_S: Final = 60.0
 
 _STAMP: Final = f" %({FIELD})s"
 _TEXTS: Final = (
-    *((fmt, None) for fmt in (f"{CELERY}{_STAMP}", CELERY, f"{LINE_FORMAT}{_STAMP}", LINE_FORMAT)),
-    *((fmt, COMBINED) for fmt in (f"%(message)s{_STAMP}", "%(message)s")),
+    *(text_format(f"{fmt}{stamp}") for fmt in (CELERY, LINE_FORMAT) for stamp in (_STAMP, "")),
+    *(text_format(f"%(message)s{stamp}", access=COMBINED) for stamp in (_STAMP, "")),
+    *(uwsgi_format(stamped=stamped) for stamped in (True, False)),
 )
 _TIMES: Final = ("asctime", "timestamp", "@timestamp", "time", "ts", "datetime")
 _LEVELS: Final = (LEVEL, "level", "severity")
@@ -71,18 +81,19 @@ def _recognised(lines: Sequence[str], written: float, zone: str | None) -> LineF
     """The format that all of these lines have."""
     if all(line.startswith("{") for line in lines):
         return _json_format(lines, written, zone)
-    for fmt, access in _TEXTS:
-        line_format = text_format(fmt, access=access)
-        assert line_format is not None
+    for line_format in filter(None, _TEXTS):
         pattern = re.compile(line_format.pattern())
         found = [pattern.search(line) for line in lines]
-        if all(found):
-            if access is not None:
-                return line_format
-            last = found[-1]
-            assert last is not None
-            time = _default_time("asctime", last["asctime"], written, zone)
-            return LineFormat(line_format.parts, time=time, level=line_format.level)
+        if not all(found):
+            continue
+        time, last = line_format.time, found[-1]
+        assert time is not None
+        assert last is not None
+        if time.has_offset:
+            return line_format
+        # uWSGI itself writes the local time, whatever zone its preset has.
+        zones = [None] if time.layout == CTIME else [zone, None]
+        return replace(line_format, time=_time_in(time, last[time.field], written, zones))
     return None
 
 
@@ -111,19 +122,19 @@ def _times_in(objects: Sequence[dict[str, Any]], written: float, zone: str | Non
         for layout, pattern in ((ISO, pattern_of(ISO).replace(r"\d{3}", r"\d+")), (ISO_SECONDS, None)):
             if all(re.fullmatch(pattern or pattern_of(layout), text) for text in texts):
                 yield LineTime(name, layout)
-        if (time := _default_time(name, texts[-1], written, zone)) is not None:
+        if (time := _time_in(LineTime(name, DEFAULT), texts[-1], written, [zone, None])) is not None:
             yield time
 
 
-def _default_time(field: str, text: str, written: float, zone: str | None) -> LineTime | None:
-    """The time that `logging` writes without a `datefmt`, if it is of this zone, or else of the machine's."""
+def _time_in(time: LineTime, text: str, written: float, zones: Sequence[str | None]) -> LineTime | None:
+    """The same time, in the first of these zones in which it agrees with the last write; None is the machine's."""
     try:
-        moment = datetime.datetime.strptime(text, DEFAULT.replace("%L", "%f"))
+        moment = datetime.datetime.strptime(text, time.written(L="%f", e="%d"))
     except ValueError:
         return None
-    for name in dict.fromkeys([zone, None]):
+    for name in dict.fromkeys(zones):
         with suppress(zoneinfo.ZoneInfoNotFoundError, ValueError, OverflowError, OSError):
             instant = moment.astimezone() if name is None else moment.replace(tzinfo=zoneinfo.ZoneInfo(name))
             if abs(instant.timestamp() - written) < _NEAR_S:
-                return LineTime(field, DEFAULT, name)
+                return replace(time, zone=name)
     return None

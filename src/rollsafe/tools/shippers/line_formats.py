@@ -15,7 +15,7 @@ from typing import Final
 from rollsafe._lines.formats import parts_of
 from rollsafe._lines.stamps import FIELD
 from rollsafe.formatters import escape
-from rollsafe.tools.shippers.line_times import ACCESS, DEFAULT, LineTime, escaped, pattern_of, readable_layout
+from rollsafe.tools.shippers.line_times import ACCESS, CTIME, DEFAULT, LineTime, escaped, pattern_of, readable_layout
 
 COMBINED: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 """gunicorn's own access_log_format."""
@@ -121,6 +121,30 @@ class LineFormat:
                 texts.append(group.format(part.name, part.looks))
                 seen.add(part.name)
         return f"^{''.join(texts)}$"
+
+
+def uwsgi_format(*, stamped: bool) -> LineFormat:
+    """The format of uWSGI's lines of requests without a `log-format` (core/logging.c, uwsgi_logit_simple).
+
+    Args:
+        stamped: Whether a stamp follows.
+    """
+    parts = (
+        *("[pid: ", Field("process", r"\d+"), "|app: ", Field("", r"-?\d+"), "|req: ", Field("", r"-?\d+/\d+"), "] "),
+        *(
+            Field("remote_addr", r"\S*"),
+            " (",
+            Field("remote_user", r"[^)]*"),
+            ") {",
+            Field("", r"\d+ vars in \d+ bytes"),
+        ),
+        *("} [", Field("time", pattern_of(CTIME)), "] ", Field("method", r"\S*"), " ", Field("uri", r"\S*")),
+        *(" => generated ", Field("bytes", r"\d+"), " bytes in ", Field("duration_ms", r"\d+"), " msecs "),
+        *(Field("", r"(?:via \w+\(\) )?"), "(", Field("protocol", r"\S*"), " ", Field("status", r"\d+"), ") "),
+        *(Field("", r"\d+ headers in \d+ bytes"), " (", Field("", r"\d+ switches on core -?\d+"), ")"),
+        *((" ", Field(FIELD, _LOOKS[FIELD])) if stamped else ()),
+    )
+    return LineFormat(parts, time=LineTime("time", CTIME))
 
 
 def text_format(

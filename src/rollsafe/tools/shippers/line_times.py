@@ -13,6 +13,8 @@ _DIRECTIVES: Final = {
     "m": (r"\d\d", "01"),
     "d": (r"\d\d", "02"),
     "b": (r"\w{3}", "Jan"),
+    "a": (r"\w{3}", "Mon"),
+    "e": (r"[ \d]\d", "_2"),
     "H": (r"\d\d", "15"),
     "M": (r"\d\d", "04"),
     "S": (r"\d\d", "05"),
@@ -29,6 +31,8 @@ DEFAULT: Final = "%Y-%m-%d %H:%M:%S,%L"
 """`asctime` without a `datefmt`."""
 ACCESS: Final = "%d/%b/%Y:%H:%M:%S %z"
 """gunicorn's access lines."""
+CTIME: Final = "%a %b %e %H:%M:%S %Y"
+"""uWSGI's lines of requests, as ctime(3) writes it."""
 ISO: Final = "%Y-%m-%dT%H:%M:%S.%L%:z"
 """JSON lines of `rollsafe.json_lines.JSONFormatter`."""
 ISO_SECONDS: Final = "%Y-%m-%dT%H:%M:%S%:z"
