@@ -160,6 +160,8 @@ def test_the_collector_finds_time_level_and_fields_of_each_line(written: Written
         if not log.name.endswith("access") and log.name != "dict_bare":
             # https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber
             assert record.severity == {"INFO": 9, "ERROR": 17, "CRITICAL": 21}.get(told["level"], 0)
+        if log.name == "json_access":
+            assert isinstance(fields["status"], int)
     assert not expected
 
 

@@ -67,7 +67,7 @@ def _operators(log: ShippedLog) -> list[str]:
     if line is None:
         return []
     if line.is_json:
-        lines = ["operators:", "  - type: json_parser", "    if: 'body startsWith \"{\"'"]
+        lines = ["operators:", "  - type: json_parser", "    parse_ints: true", "    if: 'body startsWith \"{\"'"]
     else:
         # The Collector replaces ${NAME}, and reads "$$" as a dollar sign.
         lines = ["operators:", "  - type: regex_parser", f"    regex: {quoted(line.pattern().replace('$', '$$'))}"]
