@@ -94,6 +94,16 @@ def test_a_line_of_access_with_many_backslashes_takes_no_time() -> None:
         assert re.search(pattern_of("%(message)s %(stamp)s", **more), text) is None
 
 
+def test_no_line_of_a_traceback_is_taken_for_one_with_a_level() -> None:
+    pattern = pattern_of("%(levelname)s %(message)s", escapes=False)
+    assert re.search(pattern, "Traceback (most recent call last):") is None
+    assert re.search(pattern, '  File "x.py", line 1, in f') is None
+    for text in ("WARNING hello", "Level 15 hello"):
+        match = re.search(pattern, text)
+        assert match is not None
+        assert match["message"] == "hello"
+
+
 @pytest.mark.parametrize(
     ("fmt", "style"),
     [("%(message)s", "%"), ("no field", "%"), ("%(asctime", "%"), ("{message!x}", "{"), ("$", "$")],

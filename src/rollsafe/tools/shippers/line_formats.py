@@ -50,6 +50,8 @@ _LOOKS: Final = {
     MESSAGE: r".*",
     FIELD: r"~[0-9a-v.~]*",
 }
+# Of a formatter that does not escape newlines: no line of a traceback may look like one with a level.
+_CAPITAL_LEVEL: Final = r"[A-Z]+|Level \d+"
 _TEXT: Final = r".*?"
 _BLANKS: Final = Field("", " *")
 _WIDTH: Final = re.compile(r"[1-9]")
@@ -185,6 +187,11 @@ def text_format(
         else:
             is_whole = is_whole and not (part[0] == "asctime" and _is_cut(part[1]))
             parts += _field_parts(part, layout)
+    if not escapes:
+        parts = [
+            replace(part, looks=_CAPITAL_LEVEL) if isinstance(part, Field) and part.name == LEVEL else part
+            for part in parts
+        ]
     made = _last_takes_all(_joined(parts))
     names = [part.name for part in made if isinstance(part, Field)]
     if not set(names) - {MESSAGE}:
