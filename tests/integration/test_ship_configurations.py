@@ -94,3 +94,16 @@ def test_catching_up_is_for_rsyslog_only(tmp_path: Path) -> None:
     ran = run("ship", "vector", "gunicorn.conf.py", "--catch-up", directory=tmp_path)
     assert ran.returncode == 2
     assert "--catch-up is for rsyslog" in ran.stderr
+
+
+def test_catching_up_needs_no_line_that_was_logged_before(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    command = ["ship", "rsyslog", "gunicorn.conf.py", "--catch-up", "--state"]
+    ran = run(*command, str(tmp_path), directory=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("input(") == 2
+    ran = run(*command, str(tmp_path / "nowhere"), directory=tmp_path)
+    assert ran.returncode == 0
+    (tmp_path / "logs" / "app.log").touch()
+    ran = run(*command, str(tmp_path / "nowhere"), directory=tmp_path)
+    assert (ran.returncode, "the places that rsyslog has reached" in ran.stderr) == (2, True)

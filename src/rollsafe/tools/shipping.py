@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rollsafe.errors import ConfigurationError
+from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
 from rollsafe.tools.ship_sources import logs_of
@@ -131,5 +131,9 @@ def printed_configuration(
 
 def with_unread(log: ShippedLog, places: str) -> ShippedLog:
     """The same log with the backups that an rsyslog has missed, which keeps its positions in the directory `places`."""
-    (found,) = logs_at([log.path])
+    try:
+        (found,) = logs_at([log.path])
+    except LogFileError:
+        # Nothing has been logged yet.
+        return log
     return dataclasses.replace(log, backups=tuple(unread_backups(found, places)))
