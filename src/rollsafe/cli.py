@@ -16,6 +16,7 @@ from rollsafe.tools.checks import check_path
 from rollsafe.tools.findings import LEVELS
 from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
 from rollsafe.tools.roll import roll as roll_log
+from rollsafe.tools.several import logs_of_hosts
 from rollsafe.tools.shipping import ENGINES, printed_configuration
 from rollsafe.tools.status import Openers, status_of
 from rollsafe.tools.verify import verify as verify_logs
@@ -118,11 +119,15 @@ def check(path: str, arguments: tuple[str, ...], as_json: bool) -> int:
 def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Read logs and prove that no line is missing, doubled, torn or in the file of a wrong interval.
 
-    PATHS are log directories, live files, or single backups. The command finds missing and doubled lines by the stamps
-    of the lines (the format field stamp, or stamps=True of rotating_logs). The exit code is 0 if it finds nothing, 1 if
-    it finds something, 2 if it could not read the files.
+    PATHS are log directories, live files, or single backups; a directory without a log stands for the directories in
+    it, such as one for each host. The command finds missing and doubled lines by the stamps of the lines (the format
+    field stamp, or stamps=True of rotating_logs). The exit code is 0 if it finds nothing, 1 if it finds something, 2 if
+    it could not read the files.
     """
-    logs = logs_at(paths)
+    failures: list[str] = []
+    logs = logs_of_hosts(paths, failures.append)
+    for failure in failures:
+        complain(failure)
     total = sum(os.path.getsize(file.path) for log in logs for file in log.files if os.path.exists(file.path))
     with click.progressbar(length=total, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         report = verify_logs(logs, bar.update, jobs=os.cpu_count() or 1)
@@ -134,7 +139,7 @@ def verify(paths: tuple[str, ...], html: str | None, as_json: bool) -> int:
     if html is not None:
         with open(html, "w", encoding="utf-8") as file:
             file.write(page_of(report.as_dict(), time.time()))
-    return 0 if report.clean else 1
+    return 2 if failures else 0 if report.clean else 1
 
 
 @rollsafe.command(short_help="Remove the backups that exceed the limits, and say why.")

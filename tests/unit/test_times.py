@@ -65,6 +65,39 @@ def test_a_time_without_offset_is_of_the_zone_in_which_it_fits_the_file(tz: str,
     assert clock.time(b"2027-01-15 %02d:59:00 hello\n" % (hour - 2)) == NOON - 3660
 
 
+def test_a_time_within_a_text_of_several_lines_is_none_of_a_record() -> None:
+    clock = LineClock()
+    within = b"due at 2030-01-01 10:00:00Z\n"
+    assert clock.time(b"[2027-01-15 12:00:00 +0000] one\n") == NOON
+    assert clock.time(within) is None
+    assert clock.time(b"x [15/Jan/2031:12:00:00 +0000]\n") is None
+    assert clock.time(b"~1lge482k0v9q.7~ 2027-01-15 12:00:01Z two\n") == NOON + 1
+    assert clock.time(b'{"time": "2027-01-15T12:00:02Z"}\n') == NOON + 2
+    # Many of them are records of another format.
+    assert {clock.time(within) for _ in range(19)} == {None}
+    assert clock.time(b"INFO 2027-01-15 12:00:03Z three\n") == NOON + 3
+    assert clock.time(b"INFO 2027-01-15 12:00:04Z four\n") == NOON + 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"order": {"date": "2031-01-01T10:00:00Z"}, "asctime": "2027-01-15T12:00:00Z"}\n',
+        b'{"order": [{"created": 1900000000}], "text": "\\"time\\": 1", "created": 1800014400.0}\n',
+    ],
+)
+def test_the_time_of_an_object_inside_a_json_line_is_not_that_of_the_line(line: bytes) -> None:
+    assert LineClock().time(line) == NOON
+
+
+def test_a_clock_that_goes_on_expects_other_times() -> None:
+    clock = LineClock(None, [ZoneInfo("Asia/Tokyo")])
+    clock.expect(Interval(NOON - 600, NOON + 600, "", 0))
+    assert clock.time(b"2027-01-15 21:00:00 hello\n") == NOON
+    clock.expect(Interval(NOON + 86400, NOON + 90000, "", 0))
+    assert clock.time(b"2027-01-15 21:00:00 hello\n") == NOON
+
+
 @pytest.mark.usefixtures("paris")
 def test_an_hour_that_comes_twice_is_told_by_the_lines_before() -> None:
     day = Schedule("MIDNIGHT").interval(1_792_900_000.0)  # 2026-10-25, when summer time ends

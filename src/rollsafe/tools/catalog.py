@@ -139,7 +139,7 @@ def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
         with suppress(FileNotFoundError, NotADirectoryError):
             status = os.stat(full)
         if status is not None and stat.S_ISDIR(status.st_mode):
-            found = [_log(live) for live in _lives_in(full)]
+            found = [_log(live) for live in lives_in(full)]
             if not found:
                 raise LogFileError(
                     f"{os.fspath(path)!r} holds no log: neither a lock file (.NAME.lock) nor backups (NAME.2026-11-25);"
@@ -169,8 +169,12 @@ def _at(path: str) -> Log:
     return _single_backup(path) or _log(path)
 
 
-def _lives_in(directory: str) -> Iterator[str]:
-    """The live files to which the lock files and backups in `directory` belong, by name."""
+def lives_in(directory: str) -> Iterator[str]:
+    """The live files to which the lock files and backups in `directory` belong, by name.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
     entries = os.listdir(directory)
     told = {live for entry in entries if (live := live_name_of(entry))}
     inferred = {match["live"] for entry in entries if (match := _BACKUP.fullmatch(entry))}
@@ -220,7 +224,7 @@ def _single_backup(path: str) -> Log | None:
         return None
     directory = os.path.dirname(path)
     entries = os.listdir(directory)
-    for live in _lives_in(directory):
+    for live in lives_in(directory):
         note = read_note(live)
         settings, told = _settings(live, entries, note)
         backup = Recogniser(live, settings).backup(path)

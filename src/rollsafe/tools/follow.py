@@ -23,7 +23,8 @@ from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log, LogFile, Recogniser, settings_now
 from rollsafe.tools.lines import Complain, Snapshot, lines_of
 from rollsafe.tools.reading import DAMAGED, open_log
-from rollsafe.tools.source import Key, Source, end_of_last_line
+from rollsafe.tools.several import Claims, is_file_at
+from rollsafe.tools.source import Key, Owners, Source, changed_at, end_of_last_line, key_of
 
 # Seconds after which a file that was rolled over and has not grown is closed.
 QUIET = LATE_S + LEASE_S + GRACE_S + 1.0
@@ -42,14 +43,20 @@ class Follower:
     Args:
         log: The log.
         complain: Called with a sentence about each file that could not be read.
+        claims: Which of several names of a file counts, if other logs are followed with this one.
+        owners: Which of several sources of a file prints its lines, if other logs are followed with this one.
 
     Attributes:
         snapshot: The log when following begins; its lines are not printed.
     """
 
-    def __init__(self, log: Log, complain: Complain) -> None:
+    def __init__(
+        self, log: Log, complain: Complain, claims: Claims | None = None, owners: Owners | None = None
+    ) -> None:
         self._complain = complain
-        self.snapshot = Snapshot(log)
+        self._claims = claims or Claims()
+        self._owners = owners or Owners()
+        self.snapshot = Snapshot(log, self._claims)
         self._live = log.live
         self._settings = self.snapshot.log.settings
         self._recogniser = Recogniser(log.live, self._settings)
@@ -64,7 +71,7 @@ class Follower:
     def _begin(self, file: LogFile) -> None:
         """Begin to follow a file, after the lines that it has."""
         if file.extension:
-            self._archived.add(_key(file))
+            self._archived.add(key_of(file))
             return
         try:
             if file.is_live:
@@ -74,10 +81,14 @@ class Follower:
                 stream = FileIO(file.path)
         except FileNotFoundError:
             # Its archive may take its place.
-            self._archived.add(_key(file))
+            self._archived.add(key_of(file))
             return
         end = self.snapshot.sizes[file.path] = end_of_last_line(stream)
-        source = self._open_source(stream, file.path, None if file.is_live else _key(file), end)
+        if identity_of(os.fstat(stream.fileno())) in self._sources:
+            # It is there by two names, as in the middle of a rename by link(2) and unlink(2).
+            stream.close()
+            return
+        source = self._open_source(stream, file.path, None if file.is_live else key_of(file), end)
         if not file.is_live and not file.path.endswith(ROLLED_EXTENSION):
             source.close()
 
@@ -100,12 +111,12 @@ class Follower:
             if source.stream is not None or (everything and source.has_grown())
         ]
         for source in sorted(ready, key=self._order):
-            yield from self._read(source)
+            yield from self._owners.heard(source, self._read(source))
 
     def _look(self) -> Iterator[bytes]:
         """Notice new names; yields the lines that are only in archives."""
         folders = self._folders()
-        changed = {folder: when for folder in folders if (when := _changed_at(folder)) is not None}
+        changed = {folder: when for folder in folders if (when := changed_at(folder)) is not None}
         if changed == self._listed_at:
             return
         # A directory that has changed a moment ago may change again and keep the same time.
@@ -141,7 +152,7 @@ class Follower:
                 if not stat.S_ISREG(status.st_mode):
                     continue
                 if file.extension:
-                    archives[_key(file)] = file.path
+                    archives[key_of(file)] = file.path
                 else:
                     plain[identity_of(status)] = file
                 if entry.path in strangers and identity_of(status) not in self._sources:
@@ -187,14 +198,14 @@ class Follower:
         """Give each known file its present name."""
         for identity, source in list(self._sources.items()):
             file = plain.get(identity)
-            if file is None:
+            if file is None or (source.path != file.path and not source.stream and is_file_at(identity, source.path)):
                 continue
             if source.stream is None and source.path != file.path:
                 # It is not ours: its inode was free, and now belongs to another file.
-                del self._sources[identity]
+                self._forget(source)
                 continue
             if source.path != file.path:
-                source.rename(file.path, None if file.is_live else _key(file))
+                source.rename(file.path, None if file.is_live else key_of(file))
 
     def _finish(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> Iterator[bytes]:
         """Yield the rest of the files that have no name any more, and forget them."""
@@ -207,20 +218,25 @@ class Follower:
                 continue
             if source.stream is not None:
                 archive = archives.get(source.key) if source.key else self._archive_of(source, archives)
-                yield from self._rest(source, archive)
+                yield from self._owners.heard(source, self._rest(source, archive))
                 if archive:
                     self._archived |= {key for key, path in archives.items() if path == archive}
             elif source.key in archives:
-                yield from self._rest_of_archive(source, archives[source.key])
+                yield from self._owners.heard(source, self._rest_of_archive(source, archives[source.key]))
                 self._archived.add(source.key)
             source.close()
-            del self._sources[identity]
+            self._forget(source)
             self._adopt_copy(source, plain)
+
+    def _forget(self, source: Source) -> None:
+        """Follow a file no longer."""
+        del self._sources[source.identity]
+        self._owners.forget(source)
 
     def _adopt_copy(self, source: Source, plain: dict[Identity, LogFile]) -> None:
         """Skip a copy that a rotator of the application has put in the place of a file: its lines were printed."""
         for identity, file in plain.items():
-            if source.key and not file.is_live and identity not in self._sources and _key(file) == source.key:
+            if source.key and not file.is_live and identity not in self._sources and key_of(file) == source.key:
                 with suppress(FileNotFoundError):
                     size = os.stat(file.path).st_size
                     self._sources[identity] = Source(identity, file.path, size, None, source.key)
@@ -231,7 +247,7 @@ class Follower:
         for identity, file in plain.items():
             if identity in self._sources:
                 continue
-            key = None if file.is_live else _key(file)
+            key = None if file.is_live else key_of(file)
             if key is not None and (key in known or key in self._archived or key in archives):
                 continue  # a rotator's copy, or the source of an archive that gets its final name now
             with suppress(FileNotFoundError):
@@ -243,6 +259,8 @@ class Follower:
         for key, path in sorted(archives.items()):
             if key not in known and key not in self._archived:
                 self._archived.add(key)
+                if not self._claims.take(path):
+                    continue
                 with suppress(FileNotFoundError), open_log(path) as stream:
                     yield from lines_of(stream, path, self._complain)
 
@@ -323,11 +341,6 @@ class Follower:
         return source
 
 
-def _key(file: LogFile) -> Key:
-    """The key of the backup that a file is."""
-    return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
-
-
 def _entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:
     """All names in some directories."""
     found: list[os.DirEntry[str]] = []
@@ -335,11 +348,3 @@ def _entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:
         with suppress(FileNotFoundError), os.scandir(folder) as entries:
             found += entries
     return found
-
-
-def _changed_at(folder: str) -> int | None:
-    """When names in a directory last changed, nanoseconds; None if there is no such directory."""
-    try:
-        return os.stat(folder).st_mtime_ns
-    except FileNotFoundError:
-        return None

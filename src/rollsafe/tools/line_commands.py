@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
 import click
 
-from rollsafe.tools.catalog import Log, logs_at
+from rollsafe.tools.catalog import Log
 from rollsafe.tools.follow import Follower
-from rollsafe.tools.lines import Entry, Snapshot, merge
+from rollsafe.tools.lines import Entry, Snapshot, merge, snapshots_of
 from rollsafe.tools.output import complain, is_output_closed, write
+from rollsafe.tools.several import Claims, logs_of_hosts
+from rollsafe.tools.several_followed import FollowedTogether
+from rollsafe.tools.source import Owners
 from rollsafe.tools.times import moment
 from rollsafe.tools.words import clock_text, duration_text, printable, printable_line
 
@@ -71,13 +72,15 @@ def reads_lines(command: Command) -> Command:
 def cat(paths: tuple[str, ...], since: float | None, until: float | None, with_name: bool, raw: bool) -> int:
     """Print the lines of logs in the order of time: backups, archives, live file.
 
-    PATHS are log directories, live files, or single backups. The command merges several logs, such as the directories
-    of several hosts, by the times of their lines. A line without a time stays with the line before it. The exit code is
-    1 if something could not be read.
+    PATHS are log directories, live files, or single backups; a directory without a log stands for the directories in
+    it, such as one for each host. The command merges several logs by the times of their lines, keeps the order within
+    each, and reads no file twice. A line without a time stays with the line before it. The exit code is 1 if something
+    could not be read.
     """
     _check_range(since, until)
     complaints = _Complaints()
-    snapshots = [Snapshot(log) for log in logs_at(paths)]
+    logs = logs_of_hosts(paths, complaints)
+    snapshots = snapshots_of(logs, Claims(logs))
     complaints.of(snapshots)
     if len(snapshots) == 1 and since is None and until is None:
         streams = [snapshots[0].lines(complaints)]
@@ -113,10 +116,11 @@ def tail(
     if follow and until is not None:
         raise click.UsageError("--follow and --until exclude each other; leave one out")
     _check_range(since, until)
-    logs = logs_at(paths)
     complaints = _Complaints()
-    followers = [Follower(log, complaints) for log in logs] if follow else []
-    snapshots = [each.snapshot for each in followers] or [Snapshot(log) for log in logs]
+    logs = logs_of_hosts(paths, complaints)
+    claims, owners = Claims(logs), Owners()
+    followers = [Follower(log, complaints, claims, owners) for log in logs] if follow else []
+    snapshots = [each.snapshot for each in followers] or snapshots_of(logs, claims)
     complaints.of(snapshots)
     streams: list[Iterable[Entry]]
     if since is None and until is None:
@@ -126,14 +130,29 @@ def tail(
         streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
     lines = (line for _, text in merge(_named(streams, snapshots, with_name)) for line in _split(text))
     _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
-    # A user ends this with Control-C.
-    with suppress(KeyboardInterrupt):
-        while followers:
-            new = [[(0.0, line) for line in each.poll()] for each in followers]
-            _print(itertools.chain.from_iterable(_named(new, snapshots, with_name)), raw)
-            if is_output_closed(_POLL):
-                break
+    if followers:
+        _follow(followers, with_name, raw)
     return 1 if complaints.any else 0
+
+
+def _follow(followers: list[Follower], with_name: bool, raw: bool) -> None:
+    """Print new lines until the reader of the output ends, or the user presses Control-C."""
+    together = FollowedTogether(followers)
+    logs = [follower.snapshot.log for follower in followers]
+
+    def show(entries: Iterable[tuple[int, Entry]]) -> None:
+        if with_name:
+            _print((named for number, entry in entries for named in _with_name([entry], logs[number])), raw)
+        else:
+            _print((entry for _, entry in entries), raw)
+
+    try:
+        while True:
+            show(together.poll())
+            if is_output_closed(_POLL):
+                return
+    except KeyboardInterrupt:
+        show(together.rest())
 
 
 def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:

@@ -1,8 +1,9 @@
 """The lines of logs in the order of time: backups, archives and live file; several logs, even of several hosts, as one.
 
 Within one log the lines keep their order in the files: lines of processes that write at the same moment are out of
-order by some milliseconds, a late line by more. A line without a time (in a traceback that is not escaped) stays with
-the line before it.
+order by some milliseconds, a late line by more, and a clock that is set back makes more of them. A line that is earlier
+than the one before it in its log follows that one at once. Of equal times, the log that was given first comes first. A
+line without a time (in a traceback that is not escaped) stays with the line before it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import BinaryIO
 from rollsafe._backups.names import EXTENSIONS, ROLLED_EXTENSION
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._settings import Settings
+from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log, LogFile, reread
-from rollsafe.tools.reading import DAMAGED, open_log
+from rollsafe.tools.reading import DAMAGED, length_of, open_log
+from rollsafe.tools.several import Claims
 from rollsafe.tools.times import LineClock, zone_named
 
 Entry = tuple[float, bytes]
@@ -43,34 +46,46 @@ class Snapshot:
     The live file is the same before and after the directory is read, so there was no rollover meanwhile, and no file is
     missing. The live file is kept open; a backup is opened when its turn comes, under the name that it has then.
 
-    Attributes:
+    Args:
         log: The log.
+        claims: Which of several names of a file counts, if other logs are read with this one.
+
+    Attributes:
+        log: The log as it is now.
+        files: Its files, each once, as far as no other log has claimed them.
         live: Its live file, None if there is none.
         sizes: Path of a file -> how many bytes of it count; without an entry, all of them. Of the live file, those that
             it has now count, because reading would never end if processes write faster than we read.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, claims: Claims | None = None) -> None:
         self.sizes: dict[str, int] = {}
+        self.live: BinaryIO | None = None
+        self.log = self._take(log)
+        claims = claims or Claims()
+        self.files = tuple(file for file in _complete(self.log) if claims.take(file.path))
+
+    def _take(self, log: Log) -> Log:
+        """Read the directory and open the live file; returns the log as it is now."""
         while True:
             before = _identity(log.live)
-            self.log = reread(log)
-            self.live: BinaryIO | None = None
-            if any(file.is_live for file in self.log.files):
+            now = reread(log)
+            if any(file.is_live for file in now.files):
                 with suppress(FileNotFoundError):
                     self.live = open_log(log.live)
                     if isinstance(self.live, io.BufferedReader):
                         self.sizes[log.live] = os.fstat(self.live.fileno()).st_size
-            elif self.log.files and self.log.files[0].path == log.live:
-                return  # a single backup
+            elif now.files and now.files[0].path == log.live:
+                return now  # a single backup
             if before == (_identity(self.live.fileno()) if self.live else None):
-                return
+                return now
             self.close()
 
     def close(self) -> None:
         """Close the live file."""
         if self.live:
             self.live.close()
+            self.live = None
 
     def open(self, file: LogFile) -> BinaryIO | None:
         """Open one of its files, None if it is gone."""
@@ -86,7 +101,7 @@ class Snapshot:
 
     def entries(self, complain: Complain, since: float = -inf, until: float = inf) -> Iterator[Entry]:
         """The lines of the time [since, until), oldest first."""
-        for file in self.log.distinct:
+        for file in self.files:
             if file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST):
                 continue
             for entry in self._dated(self._lines(file, complain), file):
@@ -95,20 +110,40 @@ class Snapshot:
 
     def lines(self, complain: Complain) -> Iterator[Entry]:
         """All lines, without reading their times (which are 0): for one log as it is."""
-        for file in self.log.distinct:
+        for file in self.files:
             for line in self._lines(file, complain):
                 yield 0.0, line
 
     def last_entries(self, count: int, complain: Complain) -> list[Entry]:
         """The last lines, at least `count` if there are that many, read from the end if possible."""
         found: list[Entry] = []
-        for file in reversed(self.log.distinct):
+        for file in reversed(self.files):
             if count <= 0:
                 break
-            lines = self._last_lines(file, count, complain)
+            clock = self._primed_clock(file)
+            lines = self._last_records(file, count, complain, clock)
             count -= len(lines)
-            found = [*self._dated(lines, file), *found]
+            found = [*self._dated(lines, file, clock), *found]
         return found
+
+    def _last_records(self, file: LogFile, count: int, complain: Complain, clock: LineClock) -> list[bytes]:
+        """The last lines of one file, at least `count`; the first has a time, by which it is merged with others."""
+        while True:
+            lines = self._last_lines(file, count, complain)
+            if len(lines) < count or clock.time(lines[0]) is not None:
+                return lines
+            count *= 2
+
+    def _primed_clock(self, file: LogFile) -> LineClock:
+        """The clock of a file of which only the end is read; it has seen the first lines, where their time is."""
+        clock = clock_of(file, self.log.settings)
+        with suppress(OSError):  # which `_lines` reports
+            stream = self.open(file)
+            if isinstance(stream, io.BufferedReader):
+                any(clock.time(line) is not None for line in stream.read(_BLOCK).splitlines(keepends=True))
+            if stream:
+                stream.close()
+        return clock
 
     def _last_lines(self, file: LogFile, count: int, complain: Complain) -> list[bytes]:
         """The last lines of one file."""
@@ -140,9 +175,9 @@ class Snapshot:
         with stream:
             yield from lines_of(stream, file.path, complain, self.sizes.get(file.path, inf))
 
-    def _dated(self, lines: Iterable[bytes], file: LogFile) -> Iterator[Entry]:
+    def _dated(self, lines: Iterable[bytes], file: LogFile, clock: LineClock | None = None) -> Iterator[Entry]:
         """Lines of a file with their times; a line without a time is joined to the one before."""
-        time_of = clock_of(file, self.log.settings).time
+        time_of = (clock or clock_of(file, self.log.settings)).time
         when = file.interval.start if file.interval else -inf
         parts: list[bytes] = []
         for line in lines:
@@ -155,6 +190,45 @@ class Snapshot:
             when, parts = time, [line]
         if parts:
             yield when, b"".join(parts)
+
+
+def snapshots_of(logs: Iterable[Log], claims: Claims) -> list[Snapshot]:
+    """The logs as they are now, without those whose files all belong to others."""
+    found = []
+    for log in logs:
+        snapshot = Snapshot(log, claims)
+        if snapshot.log.files and not snapshot.files:
+            snapshot.close()
+        else:
+            found.append(snapshot)
+    return found
+
+
+def _complete(log: Log) -> tuple[LogFile, ...]:
+    """The files of a log; of a backup that is there plain and archived, the one with more in it.
+
+    In the directory of a handler the plain one is removed last, and has what was written to it since. But a copy of
+    that directory may keep a backup as it was at an earlier time.
+    """
+    twice = {file.path: file for file in log.files}.keys() - {file.path for file in log.distinct}
+    if not twice:
+        return log.distinct
+    better: dict[str, LogFile] = {}
+    for file in log.files:
+        plain = file.path.removesuffix(file.extension)
+        if file.path in twice and _has_more(file.path, better[plain].path if plain in better else plain):
+            better[plain] = file
+    return tuple(better.get(file.path, file) for file in log.distinct)
+
+
+def _has_more(archive: str, other: str) -> bool:
+    """Whether an archive holds more than another file."""
+    try:
+        return length_of(archive) > length_of(other)
+    except DAMAGED:
+        return False
+    except (OSError, LogFileError):
+        return False
 
 
 def _identity(path: str | int) -> Identity | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import io
 import lzma
 import os
 import zlib
@@ -43,3 +44,14 @@ def open_log(path: str | os.PathLike[str]) -> BinaryIO:
             raise LogFileError(f"{name!r} cannot be read without zstd; install it with: pip install 'rollsafe[zstd]'")
         return cast(BinaryIO, _ZSTD.open(name))
     return open(name, "rb")
+
+
+def length_of(path: str) -> int:
+    """How many bytes a file is when it is decompressed; raises the errors of `open_log`, or one of DAMAGED."""
+    length = 0
+    with open_log(path) as stream:
+        if isinstance(stream, io.BufferedReader):
+            return os.fstat(stream.fileno()).st_size
+        while block := stream.read(1 << 20):
+            length += len(block)
+    return length

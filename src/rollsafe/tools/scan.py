@@ -6,6 +6,7 @@ time, and the numbers continue, nothing more is needed. Only a chunk with a faul
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -450,6 +451,9 @@ class _Reader:
             self._read_other(row, line)
             return
         if moment is not None:
+            if self._head == "json" and not self._is_placed(moment):
+                # An object in the line may have a time of its own before that of the line.
+                moment = float(math.floor(self._clock.time(line) or moment))
             scan.times.add(moment, moment)
             scan.times.widen(moment, moment)
             if not self._is_placed(moment):

@@ -1,4 +1,7 @@
-"""One plain file whose lines are followed: the place up to which it was read, and the whole lines after it."""
+"""One plain file whose lines are followed: the place up to which it was read, and the whole lines after it.
+
+If several logs are followed, a file can be in two of them, by a link. Then one of its sources prints the lines.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 
+from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._files.identity import Identity, identity_of
+from rollsafe.tools.catalog import LogFile
+from rollsafe.tools.several import is_file_at
 
 _CHUNK = 1 << 20
 # Bytes of one file that are held in memory, unless one line is longer.
@@ -154,6 +160,28 @@ class Source:
         return self.stream.fileno()
 
 
+class Owners:
+    """Which source of a file prints its lines, if several logs have the file."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Identity, Source] = {}
+
+    def heard(self, source: Source, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """The lines of a source; if another one prints them, they are read and none is returned."""
+        owner = self._sources.get(source.identity)
+        # A file that was removed may have left its inode number to another one.
+        if owner is None or not (owner.stream is not None or is_file_at(owner.identity, owner.path)):
+            owner = self._sources[source.identity] = source
+        for line in lines:
+            if owner is source:
+                yield line
+
+    def forget(self, source: Source) -> None:
+        """The source is not followed any more."""
+        if self._sources.get(source.identity) is source:
+            del self._sources[source.identity]
+
+
 def end_of_last_line(stream: FileIO) -> int:
     """How many bytes the whole lines of a file are."""
     end = os.fstat(stream.fileno()).st_size
@@ -164,3 +192,16 @@ def end_of_last_line(stream: FileIO) -> int:
             return begin + newline + 1
         end = begin
     return 0
+
+
+def key_of(file: LogFile) -> Key:
+    """The key of the backup that a file is."""
+    return os.path.basename(file.path).removesuffix(ROLLED_EXTENSION).removesuffix(file.extension or "\0")
+
+
+def changed_at(directory: str) -> int | None:
+    """When names in a directory last changed, nanoseconds; None if there is no such directory."""
+    try:
+        return os.stat(directory).st_mtime_ns
+    except FileNotFoundError:
+        return None

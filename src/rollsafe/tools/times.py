@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import zoneinfo
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ _EPOCH = re.compile(rb"(\d{10})(?:\.(\d{1,9}))?(?!\d)")
 # In JSON the time may come after the message, which may contain other times.
 _JSON_ISO = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"' + _ISO.pattern)
 _JSON_EPOCH = re.compile(rb'"(?:@?timestamp|time|ts|created)" ?: ?(\d{10})(?:\.(\d{1,9}))?(?![\d])')
+_JSON_NAMES = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?:')
+# A stamp may precede the time.
+_STAMP = re.compile(rb"~[0-9a-v.]+~ (?!~)")
 # Bytes of a line that are searched for its time.
 _HEAD = 300
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
@@ -31,6 +35,8 @@ _CACHED = 4096
 _SLACK = 1.0
 # Seconds. Lines are less out of order than this; the clock is set back by more at the end of summer time.
 _OUT_OF_ORDER = 600.0
+# Lines in a row that may have their time elsewhere than those before: more of them are records of another format.
+_STRANGE = 20
 
 # A distance from now, as in systemd.time(7): one or more spans, in the past unless a plus precedes them.
 _FROM_NOW = re.compile(rf"(?P<sign>[+-]?) *(?P<spans>(?:{SPAN}(?: *,| and\b)? *)+)(?P<ago>ago)?")
@@ -45,6 +51,9 @@ class LineClock:
     A time without an offset is in the local zone or in one of `zones`: the first in which the first line of the file
     falls into its interval. If the wall clock shows an hour twice, the lines before decide which of the two it is.
 
+    A text of several lines may mention times. So if the first time of the file is at the start of its line, a time in
+    the middle of another line is none of a record, until there are many such lines.
+
     Args:
         interval: The interval of the file, None if that is not known.
         zones: Other zones that the times may be in.
@@ -56,26 +65,54 @@ class LineClock:
         self._zones: list[datetime.tzinfo | None] = [None, *zones]
         self._last = -inf
         self._seconds: dict[bytes, float] = {}
+        # Whether the first time of the file was at the start of its line; None before there is one.
+        self._starts: bool | None = None
+        self._strange = 0
 
     def time(self, line: bytes) -> float | None:
         """The time of a line in seconds since the epoch, None if it has none."""
-        if line.startswith(b"{"):
-            if match := _JSON_ISO.search(line):
-                return self._iso(match)
-            if match := _JSON_EPOCH.search(line):
-                return _with_fraction(float(match[1]), match[2])
-        elif match := _EPOCH.match(line):
-            return _with_fraction(float(match[1]), match[2])
-        # Most lines begin with the time.
-        if match := _ISO.match(line):
-            return self._iso(match)
+        time = self._time_at_start(line)
+        if time is not None:
+            if self._starts is None:
+                self._starts = True
+            self._strange = 0
+            return time
         if line[:1] in (b" ", b"\t"):
             return None
         head = line[:_HEAD]
         iso, common = _ISO.search(head), _COMMON.search(head)
+        if not (iso or common):
+            return None
+        if self._starts:
+            self._strange += 1
+            if self._strange < _STRANGE:
+                return None
+        self._starts = False
         if common and not (iso and iso.start() < common.start()):
             return self._common(common)
         return self._iso(iso) if iso else None
+
+    def expect(self, interval: Interval) -> None:
+        """Have the times without an offset be of the zone in which the next ones fall into another interval."""
+        self._start, self._end = interval.start - _SLACK, interval.end + _SLACK
+
+    def _time_at_start(self, line: bytes) -> float | None:
+        """The time with which a line begins, or that of a JSON object."""
+        # Most lines begin with the time.
+        if match := _ISO.match(line):
+            return self._iso(match)
+        if line.startswith(b"{"):
+            own = _own_times(line) if len(_JSON_NAMES.findall(line)) > 1 else line
+            if match := _JSON_ISO.search(own):
+                return self._iso(match)
+            match = _JSON_EPOCH.search(own)
+            return _with_fraction(float(match[1]), match[2]) if match else None
+        if match := _STAMP.match(line):
+            return self._time_at_start(line[match.end() :])
+        if match := _EPOCH.match(line):
+            return _with_fraction(float(match[1]), match[2])
+        match = _ISO.match(line, 1) if line.startswith(b"[") else None
+        return self._iso(match) if match else None
 
     def _iso(self, match: re.Match[bytes]) -> float | None:
         """The time of a match of _ISO."""
@@ -128,6 +165,15 @@ class LineClock:
             self._seconds.clear()
         self._seconds[key] = second
         self._last = max(self._last, second)
+
+
+def _own_times(line: bytes) -> bytes:
+    """The times of a JSON object without those of the objects in it; the line as it is if it is no such object."""
+    try:
+        pairs = json.loads(line).items()
+    except (ValueError, AttributeError, RecursionError):
+        return line
+    return json.dumps({name: value for name, value in pairs if isinstance(value, (str, int, float))}).encode()
 
 
 def zone_named(name: str | None) -> datetime.tzinfo | None:

@@ -26,6 +26,7 @@ from rollsafe.schedule import Interval
 from rollsafe.tools.catalog import Log, LogFile
 from rollsafe.tools.lines import Snapshot, clock_of, open_now
 from rollsafe.tools.scan import SHOWN, Progress, Run, Scan, Times, scan
+from rollsafe.tools.several import Claims
 from rollsafe.tools.words import plural
 
 KINDS = ("gap", "dropped", "doubled", "torn", "foreign", "misplaced", "damaged", "leftover")
@@ -165,16 +166,20 @@ def verify(logs: Iterable[Log], progress: Progress | None = None, *, jobs: int =
         OSError: A file cannot be read.
     """
     report = Report()
+    logs = list(logs)
+    claims = Claims(logs)
     for log in logs:
-        _Verification(log, report, progress, jobs).run()
+        _Verification(log, report, progress, jobs, claims).run()
+    _note_copies(report)
     return report
 
 
 class _Verification:
     """The reading of one log."""
 
-    def __init__(self, log: Log, report: Report, progress: Progress | None, jobs: int) -> None:
+    def __init__(self, log: Log, report: Report, progress: Progress | None, jobs: int, claims: Claims) -> None:
         self._asked = log
+        self._claims = claims
         self._report = report
         self._progress = progress
         self._jobs = jobs
@@ -185,12 +190,12 @@ class _Verification:
         """Read the files, and again those that grew; then judge."""
         log = self._asked
         for reread in range(_ROUNDS):
-            snapshot = Snapshot(self._asked)
+            snapshot = Snapshot(self._asked, self._claims)
             try:
                 log = snapshot.log
                 if log.unread:
                     raise LogFileError(log.unread)
-                files = log.distinct
+                files = snapshot.files
                 changed = [file for file in files if not self._is_read(file)]
                 # The live file always grows, but lines that were written to a backup meanwhile would look like a gap.
                 if reread and all(file.is_live for file in changed):
@@ -200,6 +205,8 @@ class _Verification:
                     self._read(snapshot, file)
             finally:
                 snapshot.close()
+        if log.files and not files:
+            return  # another log has them all
         self._scans = {file.path: self._scans[file.path] for file in files if file.path in self._scans}
         other_settings = self._place(log)
         self._judge(log)
@@ -488,6 +495,21 @@ def _read_backup(file: LogFile, settings: Settings) -> tuple[Scan | None, int]:
 def _anywhere(file: LogFile) -> LogFile:
     """A backup without its interval, because only all files together decide whether a line is misplaced."""
     return file if file.is_live else dataclasses.replace(file, interval=None)
+
+
+def _note_copies(report: Report) -> None:
+    """Add a note for each two logs with lines of one stream, which are copies of one log."""
+    logs: dict[str, str] = {}
+    pairs = {
+        (first, stream.log): stream.stream
+        for stream in report.streams
+        if (first := logs.setdefault(stream.stream, stream.log)) != stream.log
+    }
+    for (first, second), stream in pairs.items():
+        report.notes.append(
+            f"{second}: it has lines of stream {stream}, as {first} has, so these are copies of one log; each was"
+            " verified for itself"
+        )
 
 
 def _size(path: str) -> int:
