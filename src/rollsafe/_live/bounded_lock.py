@@ -105,6 +105,11 @@ class BoundedLock(FileLock):
                 raise
         return result if taken else otherwise()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last wait was in vain."""
+        return not self.lock_timeout
+
     def refuse(self) -> NoReturn:
         """Raise LockBusy, for a step that cannot be taken without the lock."""
         raise self.busy()

@@ -15,9 +15,9 @@ from rollsafe._backups.duties import Maintained
 from rollsafe._backups.maintenance import Maintenance
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._lines.encoder import LineEncoder
+from rollsafe._live.bounded_lock import LockBusy
 from rollsafe._live.events import count_event
 from rollsafe._live.late import LateFile
-from rollsafe._live.live_path import open_existing
 from rollsafe._live.open_file import NOWHERE, OpenFile
 from rollsafe._live.rollover import Rollover
 from rollsafe._live.streams import LogStream, raw_stream
@@ -247,6 +247,9 @@ class LiveFile:
             backup = self.rollover.roll(file, now)
         except Exception as error:  # a namer may raise anything
             # NotOurs is raised before anything is renamed, and then the path leads to another file.
+            if isinstance(error, LockBusy) and file.shared:
+                # The renewal raises it again, and its line waits.
+                return
             if isinstance(error, NotOurs) or self.rollover.live.is_live(file):
                 self._reports.report_once("the rollover", error)
                 return
@@ -289,7 +292,7 @@ class LiveFile:
         Raises:
             OSError: It cannot be opened.
         """
-        self._handler.stream = LogStream(self.rollover.live.path, "a", opener=open_existing)
+        self._handler.stream = self.rollover.live.open_existing()
         return self.ensure_open()
 
     def put_away(self) -> None:

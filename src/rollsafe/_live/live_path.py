@@ -10,7 +10,9 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from io import FileIO
+from typing import Final, Protocol
 
 from rollsafe._background import sleep
 from rollsafe._files.identity import Identity, identity_of
@@ -20,6 +22,19 @@ from rollsafe._live.live_note import LiveNote
 from rollsafe._live.open_file import OpenFile, mode_of
 from rollsafe._live.streams import LogStream
 from rollsafe.locks import FileLock
+
+# Each write(2) returns when its bytes are stored. A system without the flag has fsync(2).
+_STORED: Final = getattr(os, "O_DSYNC", 0)
+
+Call = Callable[[int, int], int]
+
+
+class Way(Protocol):
+    """Opens a file by a call that takes flags and mode, for what it is used for."""
+
+    def __call__(self, call: Call, flags: int, mode: int = ...) -> int:
+        """Return the descriptor."""
+
 
 # How often other processes may make and roll the live file while we open it.
 _TRIES = 10
@@ -35,7 +50,10 @@ class LivePath:
         lock: The rollover lock, whose file has the owner of the live file.
         note: The note about the live file.
         permissions: Mode of the live and the lock file; None keeps the mode of the live file.
-        shared: Other hosts rename it on their own mounts of the file system, so caches cannot be trusted.
+        shared: Other hosts write and rename it on their own mounts of the file system, so caches cannot be trusted.
+
+    Attributes:
+        to_append: How a file is opened that is appended to: the live file, or a backup.
     """
 
     def __init__(
@@ -48,6 +66,8 @@ class LivePath:
         self._note = note
         self._permissions = permissions
         self._shared = shared
+        self.to_append: Way = open_to_append_through if shared else open_to_read_too
+        self._to_hold: Way = open_to_read if shared else open_to_read_too
         # The live file that this process had open last, and its status.
         self._live: FileIO | None = None
         self._before: os.stat_result | None = None
@@ -55,15 +75,41 @@ class LivePath:
         self._made_file: Identity | None = None
 
     def open_stream(self) -> LogStream:
-        """Open the live file, or make it if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
+        """Open the live file to keep it open, or make it if it is missing: unbuffered, O_APPEND, O_CLOEXEC.
+
+        A file of several hosts is opened for reading only; see `open_to_read`.
 
         Raises:
             NotOurs: The path names no file of this log, but a FIFO or a hard link that took its place.
             OSError: It cannot be opened; a symbolic link that took its place is refused (ELOOP).
         """
-        return LogStream(self.path, "a", opener=self._opener)
+        return LogStream(self.path, "a", opener=partial(self._opener, self._to_hold))
 
-    def _opener(self, path: str, flags: int) -> int:
+    def open_to_append(self) -> LogStream:
+        """Open the live file for lines that are written at once; if other hosts write it too, only under the lock.
+
+        Raises:
+            NotOurs, OSError: As `open_stream`.
+        """
+        return LogStream(self.path, "a", opener=partial(self._opener, self.to_append))
+
+    def open_existing(self) -> LogStream:
+        """Open the live file to keep it open, and do not make it.
+
+        Raises:
+            NotOurs, OSError: As `open_stream`.
+        """
+        return LogStream(self.path, "a", opener=partial(open_existing, self._to_hold))
+
+    def open_backup(self, path: str) -> FileIO:
+        """Open a backup to append to it.
+
+        Raises:
+            NotOurs, OSError: It cannot be opened.
+        """
+        return FileIO(path, "a", opener=partial(open_existing, self.to_append))
+
+    def _opener(self, way: Way, path: str, flags: int) -> int:
         """Open a file that is never rolled as it is; else make the live file, or open the one that exists.
 
         It tries to make the file first, by O_EXCL, because the process that makes a file has to set its owner and mode.
@@ -77,14 +123,14 @@ class LivePath:
             for _ in range(_TRIES):
                 refusal: OSError | None = None
                 try:
-                    return self._make(place, flags)
+                    return self._make(place, flags, way)
                 except FileExistsError:
                     pass
                 except OSError as error:
                     # The making may be refused although the file exists and may be written.
                     refusal = error
                 try:
-                    return open_to_read_too(place.open, flags)
+                    return (way if self._is_writable(place) else self.to_append)(place.open, flags)
                 except FileNotFoundError:
                     # Another process has rolled it since, unless its making was refused.
                     if refusal is not None:
@@ -98,19 +144,28 @@ class LivePath:
                     sleep(pause)
         raise FileNotFoundError(errno.ENOENT, "is removed at each attempt; find the program that removes it", path)
 
+    def _is_writable(self, place: Place) -> bool:
+        """Whether a file that is opened for reading only can be opened for its lines, too.
+
+        If not, opening it to append tells the cause, at once and not at the first line.
+        """
+        return not self._shared or os.access(
+            place.name, os.W_OK, dir_fd=place.dir_fd, effective_ids=os.access in os.supports_effective_ids
+        )
+
     def open_new(self, path: str, flags: int) -> int:
         """Make a file with owner, group and mode of the live file; an opener that refuses a file that exists."""
         with place_of(path) as place:
-            return self._make(place, flags)
+            return self._make(place, flags, self.to_append)
 
-    def _make(self, place: Place, flags: int) -> int:
+    def _make(self, place: Place, flags: int, way: Way) -> int:
         """Make the live file or a backup, with owner, group and mode of the live file before it, as far as we may.
 
         They are set at once. gunicorn's arbiter, which is root, also makes the live file after its removal, and a file
         that only root may write would end the workers.
         """
         looks = self._looks(place)
-        descriptor = open_to_read_too(place.create, flags, 0o666 if looks.mode is None else looks.mode)
+        descriptor = way(place.create, flags, 0o666 if looks.mode is None else looks.mode)
         try:
             looks.give_to(descriptor)
             self._made_file = identity_of(os.fstat(descriptor))
@@ -213,15 +268,37 @@ def _is_empty(place: Place) -> bool:
     return False
 
 
-def open_to_read_too(way: Callable[[int, int], int], flags: int, mode: int = 0o666) -> int:
+def open_to_read_too(call: Call, flags: int, mode: int = 0o666) -> int:
     """Open a file for reading, too, where that is permitted, so that the text before a line can be checked."""
     try:
-        return way(flags & ~os.O_WRONLY | os.O_RDWR, mode)
+        return call(flags & ~os.O_WRONLY | os.O_RDWR, mode)
     except PermissionError:
-        return way(flags, mode)
+        return call(flags, mode)
 
 
-def open_existing(path: str, flags: int) -> int:
-    """Open a file that exists; an opener for `FileIO`."""
+def open_to_append_through(call: Call, flags: int, mode: int = 0o666) -> int:
+    """Open a file to append to it, and have each write(2) return when the server has stored the bytes (O_DSYNC).
+
+    With O_DSYNC the NFS client of Linux sends the very bytes of a write. Otherwise it extends a small write to the
+    whole page of its cache (`nfs_can_extend_write` in fs/nfs/write.c), which may be older than the lines that another
+    host has appended since: those were overwritten by zeros (measured).
+    """
+    return open_to_read_too(call, flags | _STORED, mode)
+
+
+def open_to_read(call: Call, flags: int, mode: int = 0o666) -> int:
+    """Open a file for reading only, if it may be read at all.
+
+    While a process of a host has a file open for writing, the NFS client of Linux takes each change of the file for one
+    of that host, and does not drop what it has in its cache (`nfs_update_inode` in fs/nfs/inode.c).
+    """
+    try:
+        return call(flags & ~os.O_ACCMODE | os.O_RDONLY, mode)
+    except PermissionError:
+        return call(flags, mode)
+
+
+def open_existing(way: Way, path: str, flags: int) -> int:
+    """Open a file that exists."""
     with place_of(path) as place:
-        return open_to_read_too(place.open, flags & ~os.O_CREAT)
+        return way(place.open, flags & ~os.O_CREAT)

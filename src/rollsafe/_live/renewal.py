@@ -133,6 +133,9 @@ class Renewal:
                 self.rolling_at = None
             if handler._file is file and handler.stream is file.stream:
                 # The rollover was refused, or the lock was busy.
+                if file.shared and rollover.lock.is_stuck:
+                    # The line waits for the lock anyway. If it got it now, it would go into the old file.
+                    raise rollover.lock.busy()
                 self._lease_anyway(file, now, tick)
                 return
         self._live.ensure_open().bind(handler.maxBytes or inf, handler.baseFilename)

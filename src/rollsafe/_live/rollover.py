@@ -26,7 +26,7 @@ from rollsafe._live.bounded_lock import BoundedLock
 from rollsafe._live.events import count_event, count_writes
 from rollsafe._live.file_limit import FileLimit
 from rollsafe._live.live_note import LiveNote
-from rollsafe._live.live_path import LivePath, open_existing
+from rollsafe._live.live_path import LivePath
 from rollsafe._live.open_file import FULL, OpenFile, mode_of, write_of
 from rollsafe._live.shared import SharedFile
 from rollsafe._timing import LEASE_S
@@ -192,7 +192,7 @@ class Rollover:
                 status = self.live.status()
             except FileNotFoundError:
                 return True, None
-            if identity_of(status) != file.identity:
+            if not self._is_same(file, status):
                 return True, None
             backup = self._rename_live(status, interval)
             if backup is not None:
@@ -212,6 +212,20 @@ class Rollover:
             done, backup = self.lock.run(rename, is_rolled, lambda: not self.live.is_live(file), to_roll=True)
             if done:
                 return backup
+
+    def _is_same(self, file: OpenFile, status: os.stat_result) -> bool:
+        """Whether the live file of this status is `file`; only under the lock.
+
+        On a file system of several hosts the number of the inode does not tell. The server gives that of a removed file
+        to a later one, also while we have the removed file open (NFS 3 knows of no open file). Then the note, which
+        each process that makes a live file writes, has another interval.
+        """
+        if identity_of(status) != file.identity:
+            return False
+        if not self._shared or file.interval is None:
+            return True
+        noted, _ = self._note.interval(status)
+        return noted is None or noted.start == file.interval.start
 
     def is_backing_off(self, file: OpenFile, tick: float) -> bool:
         """Whether the rename of `file` over a claim was refused so recently that it is not tried again at `tick`.
@@ -316,7 +330,7 @@ class Rollover:
         # The application's rotator gets a file that was unchanged for long, and the file is removed then. So such a
         # file may only grow if it was written within the last lease.
         if free > interval.fold and self._can_grow(last) and (not extension or _was_just_written(last)):
-            return FileIO(last, "a", opener=open_existing)
+            return self.live.open_backup(last)
         new = self._naming.path(interval.suffix, free) + extension
         return FileIO(new, "a", opener=self.live.open_new)
 
@@ -401,7 +415,7 @@ class Rollover:
 
         def note() -> None:
             status = self.live.status()
-            if identity_of(status) == file.identity:
+            if self._is_same(file, status):
                 self._write_note(status, interval)
 
         with suppress(OSError):
@@ -415,7 +429,7 @@ class Rollover:
         """
         lock = self.lock.take_alone() if self._shared else None
         try:
-            with self.live.open_stream() as stream:
+            with self.live.open_to_append() as stream:
                 stream.write(line)
         finally:
             if lock is not None:

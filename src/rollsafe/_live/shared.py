@@ -86,7 +86,7 @@ class SharedFile:
 
     def _open_live(self, file: OpenFile) -> FileIO:
         """Open the live file, if the path still names `file`."""
-        stream = self._live.open_stream()
+        stream = self._live.open_to_append()
         if identity_of(os.fstat(stream.fileno())) == file.identity:
             return stream
         stream.close()

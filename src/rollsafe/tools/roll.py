@@ -26,11 +26,9 @@ from rollsafe._backups.quiet import QuietFiles
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE
 from rollsafe._files.note import Note, read_note
 from rollsafe._live.bounded_lock import LockBusy
-from rollsafe._live.live_path import open_existing
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.renewal import LINGER_S, is_ahead
 from rollsafe._live.rollover import Rollover
-from rollsafe._live.streams import LogStream
 from rollsafe._settings import Settings
 from rollsafe._timing import QUIET_S
 from rollsafe.errors import ConfigurationError, LogFileError
@@ -151,7 +149,7 @@ def _roll(log: Log, *, now: bool) -> tuple[str | None, str]:
             status = os.lstat(log.live)
             if not status.st_size:
                 return None, "it is empty"
-            stream = LogStream(log.live, "a", opener=open_existing)
+            stream = rollover.live.open_existing()
         except FileNotFoundError:
             return None, "there is no live file"
         file = rollover.open(time.time(), stream)
