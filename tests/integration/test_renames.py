@@ -16,7 +16,7 @@ import pytest
 
 from rollsafe._files import renames
 from rollsafe._files.renames import rename_new, rename_over, try_rename
-from rollsafe._live import rollover
+from rollsafe._live import numbers, rollover
 from tests.support.crew import WatchedHandler
 from tests.support.logs import set_monotonic
 
@@ -157,17 +157,17 @@ def test_a_file_that_takes_the_name_at_the_last_moment_is_not_replaced(
 ) -> None:
     live = tmp_path / "app.log"
     handler = handler_with_line(live)
-    free = rollover.Rollover._free_sequence
+    free = numbers.BackupNumbers.free
     taken: list[int] = []
 
-    def take(self: rollover.Rollover, *arguments: object) -> int:
+    def take(self: numbers.BackupNumbers, *arguments: object) -> int:
         number = free(self, *arguments)  # type: ignore[arg-type]  # passed on as they are
         if not taken:
             taken.append(number)
             Path(self._naming.path(handler._file.interval.suffix, number)).write_text("theirs")  # type: ignore[union-attr]  # it has one
         return number
 
-    monkeypatch.setattr(rollover.Rollover, "_free_sequence", take)
+    monkeypatch.setattr(numbers.BackupNumbers, "free", take)
     handler.doRollover()
     handler.close()
     assert backups(live) == {"": "theirs", ".1": "first\n"}

@@ -497,7 +497,7 @@ class Protocol:
         yield what, self._retired(state._replace(holder=NONE), index, writer._replace(opened=NONE))
 
     def _free_sequence(self, state: State, interval: int) -> int:
-        """Rollover._free_sequence."""
+        """BackupNumbers.free."""
         return 1 + max((backup.sequence for backup in state.backups if backup.interval == interval), default=NONE)
 
     def _with_live(self, state: State) -> State:

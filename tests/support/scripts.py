@@ -129,7 +129,7 @@ class CopyTruncate(Rollover):
     """Wrong: killed between the copy and the truncation, it leaves every line twice."""
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
-        backup = self._naming.path(interval.suffix, self._free_sequence(interval))
+        backup = self._naming.path(interval.suffix, self._numbers.free(interval))
         shutil.copyfile(self.live.path, backup)
         os.truncate(self.live.path, 0)
         return backup
@@ -139,7 +139,7 @@ class Marking(Rollover):
     """Wrong: it trusts a mark that it sets before the rename, and never rolls once it was killed in between."""
 
     def _rename_live(self, status: os.stat_result, interval: Interval) -> str:
-        backup = self._naming.path(interval.suffix, self._free_sequence(interval))
+        backup = self._naming.path(interval.suffix, self._numbers.free(interval))
         mark = f"{backup}.done"
         if not os.path.exists(mark):
             open(mark, "w").close()
@@ -319,6 +319,7 @@ class Program:
             compress=self._script.compress,
             maxBytes=self._script.max_bytes,
             on_rollover=self._tell if self._script.tells else None,
+            lock_writes=self._script.lock_writes,
         )
         self._handler.setFormatter(logging.Formatter(LINE_FORMAT))
         self._handler.rotator = self._script.rotator
@@ -367,6 +368,8 @@ class Script:
     tells: bool = False
     """Whether the application is told of final backups."""
     rotator: Callable[[str, str], None] | None = None
+    lock_writes: bool = False
+    """Whether other hosts write the file, too."""
     traced: str = "main"
     owner: int = 65534
     """Of the first files, if this is root."""
@@ -496,6 +499,8 @@ SCRIPTS = {
     "by hand": Script(_by_hand, owner=0),
     "outage": Script(_outage, live=0),
     "overflow": Script(_overflow, live=0),
+    "several hosts": Script(_rollover, lock_writes=True),
+    "late lines of several hosts": Script(_late_lines, backups=(-2,), lock_writes=True),
 }
 
 

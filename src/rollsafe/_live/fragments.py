@@ -42,6 +42,18 @@ class AppendedFile:
         """Blank the `fragment` that our last write has left of a line with this `end`, now or before the next line."""
         self.ends_in_fragment = self.stream.closed or not self.blank_written(fragment, end)
 
+    def look_for_fragment(self) -> None:
+        """Have our next line begin with a newline if the file ends inside a line; only while no process can write it.
+
+        Of a local file that is not known before the write; see `glued_at`.
+        """
+        try:
+            descriptor = self.stream.fileno()
+            size = os.fstat(descriptor).st_size
+            self.ends_in_fragment = size > 0 and os.pread(descriptor, 1, size - 1) not in (b"\n", b"")
+        except (OSError, ValueError):
+            return
+
     def was_completed(self) -> None:
         """Note that our last write has written a whole line."""
         self.ends_in_fragment = False
@@ -121,7 +133,9 @@ class AppendedFile:
         try:
             # A second open file description, because pwrite(2) appends on one with O_APPEND (its "Bugs"). Only on Linux
             # does /dev/fd make one; elsewhere it duplicates the descriptor, which is refused below.
-            descriptor = os.open(f"/dev/fd/{self.stream.fileno()}", os.O_RDWR | os.O_CLOEXEC)
+            number = self.stream.fileno()
+            stored = fcntl.fcntl(number, fcntl.F_GETFL) & getattr(os, "O_DSYNC", 0)
+            descriptor = os.open(f"/dev/fd/{number}", os.O_RDWR | os.O_CLOEXEC | stored)
         except (OSError, ValueError):
             return False
         try:
@@ -141,12 +155,3 @@ class AppendedFile:
             return self.tell()
         except (OSError, ValueError):
             return inf
-
-
-def ends_in_fragment(stream: FileIO) -> bool:
-    """Whether the file ends inside a line; to be called only while no process can write it, such as under the lock."""
-    try:
-        size = os.fstat(stream.fileno()).st_size
-        return size > 0 and os.pread(stream.fileno(), 1, size - 1) not in (b"\n", b"")
-    except OSError:
-        return False

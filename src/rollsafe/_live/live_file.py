@@ -6,6 +6,7 @@ Only `LiveFile` assigns the handler's open file, its `stream` and its `rolloverA
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from io import FileIO
 from math import inf
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from rollsafe._live.events import count_event
 from rollsafe._live.late import LateFile
 from rollsafe._live.open_file import NOWHERE, OpenFile
 from rollsafe._live.rollover import Rollover
+from rollsafe._live.shared import LiveFileMoved
 from rollsafe._live.streams import LogStream, raw_stream
 from rollsafe._reports import Reports
 from rollsafe._settings import Settings
@@ -117,7 +119,7 @@ class LiveFile:
             handler.stream = self._open_or_raise()
         if handler.stream is not handler._file.stream:
             # A stream without a descriptor (io.StringIO) cannot be logged to, so the path is opened instead.
-            handler.stream = raw_stream(handler.stream) or self._open_or_raise()
+            handler.stream = self.rollover.live.held(raw_stream(handler.stream) or self._open_or_raise())
             if isinstance(handler.stream, LogStream):
                 handler.stream.serve(handler, self._encoder.encoding, self._encoder.errors)
                 handler.stream.adopt()
@@ -200,11 +202,21 @@ class LiveFile:
         if file is self._handler._file:
             self.retire()
         self.late.discard(file)
+        if file is self.rollover.shared_file.opened:
+            raise LiveFileMoved(f"{self._handler.baseFilename} was rolled while its lock was held")
         self.ensure_open()
+
+    def run(self, write: Callable[[], None]) -> None:
+        """Call `write`, which writes lines; for a file of several hosts by `SharedFile.run`."""
+        file = self._handler._file
+        if file.shared:
+            self.rollover.shared_file.run(file, write, self.late.close)
+        else:
+            write()
 
     def file_of(self, created: float) -> OpenFile:
         """The open file for a record of `created`: the live file, one kept for late lines, or a backup opened now."""
-        live = self._handler._file
+        live = self.rollover.shared_file.opened or self._handler._file
         if live.holds(created):
             return live
         kept = self.late.find(created)

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 from rollsafe._backups.ledger import new_serial
+from rollsafe._files.identity import identity_of
 from rollsafe._files.note import Note, noted_identity, parse_note
-from rollsafe._live.open_file import mode_of
+from rollsafe._live.open_file import OpenFile, mode_of
 from rollsafe.locks import FileLock
 from rollsafe.schedule import Interval
 
@@ -70,6 +71,18 @@ class LiveNote:
             return None, False
         described = note.settings == self._settings() or self._is_older_than(note)
         return note.believed_interval(status, self._interval_at, self._shared), described
+
+    def is_same(self, file: OpenFile, status: os.stat_result) -> bool:
+        """Whether the live file of this status is `file`; only under the lock.
+
+        On a file system of several hosts the number of its inode does not tell. The server gives that of a removed file
+        to a later one, although we have the removed file open (an NFS 3 server knows of no open file). Then the note
+        has another interval, because each process that makes a live file writes it.
+        """
+        if identity_of(status) != file.identity:
+            return False
+        noted = self.interval(status)[0] if self._shared and file.interval else None
+        return noted is None or file.interval is None or noted.start == file.interval.start
 
     def write(self, status: os.stat_result, interval: Interval, number: int | None) -> None:
         """Write the note: the live file, its interval, the settings, and the number of its backup.

@@ -6,6 +6,7 @@ A live file has the owner, group and mode of the one before it, as far as this p
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -18,10 +19,10 @@ from rollsafe._background import sleep
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._files.places import Looks, Place, place_of
 from rollsafe._files.special_files import is_special, open_special
+from rollsafe._live.bounded_lock import BoundedLock, LockBusy
 from rollsafe._live.live_note import LiveNote
 from rollsafe._live.open_file import OpenFile, mode_of
 from rollsafe._live.streams import LogStream
-from rollsafe.locks import FileLock
 
 # Each write(2) returns when its bytes are stored. A system without the flag has fsync(2).
 _STORED: Final = getattr(os, "O_DSYNC", 0)
@@ -57,7 +58,7 @@ class LivePath:
     """
 
     def __init__(
-        self, path: str, lock: FileLock, note: LiveNote, *, permissions: int | None = None, shared: bool = False
+        self, path: str, lock: BoundedLock, note: LiveNote, *, permissions: int | None = None, shared: bool = False
     ) -> None:
         self.path = path
         # Checked once: a FIFO that replaces a regular file later is a mistake, or another user's trick.
@@ -83,7 +84,42 @@ class LivePath:
             NotOurs: The path names no file of this log, but a FIFO or a hard link that took its place.
             OSError: It cannot be opened; a symbolic link that took its place is refused (ELOOP).
         """
-        return LogStream(self.path, "a", opener=partial(self._opener, self._to_hold))
+        stream = LogStream(self.path, "a", opener=partial(self._opener, self._to_hold))
+        if self._shared and not self.is_special:
+            stream.write_bytes = self._write_under_lock  # type: ignore[assignment, method-assign]
+        return stream
+
+    def held(self, stream: FileIO | None) -> FileIO | None:
+        """The stream itself, or one that is open for reading only in its place, if other hosts write the file too.
+
+        An overridden `_open` returns one that is open for writing, or the application assigns it.
+        """
+        if not self._shared or self.is_special or stream is None or not _can_be_written(stream):
+            return stream
+        status = os.fstat(stream.fileno())
+        ours = self.open_stream() if stat.S_ISREG(status.st_mode) else stream
+        if identity_of(os.fstat(ours.fileno())) != identity_of(status):
+            ours.close()
+            return stream
+        if ours is not stream:
+            stream.close()
+        return ours
+
+    def _write_under_lock(self, text: bytes) -> int:
+        """Append text that an overridden `_open` writes to its stream, such as a header.
+
+        Raises:
+            OSError: It could not be written, or the lock was not free within the bound (EAGAIN).
+        """
+
+        def write() -> int:
+            with self.open_to_append() as stream:
+                return stream.write(text)
+
+        try:
+            return self._lock.run(write, self._lock.refuse)
+        except LockBusy as error:
+            raise OSError(errno.EAGAIN, str(error), self.path) from error
 
     def open_to_append(self) -> LogStream:
         """Open the live file for lines that are written at once; if other hosts write it too, only under the lock.
@@ -258,6 +294,11 @@ class LivePath:
         """Keep the status of the live file, but not the file, which the caller is about to close."""
         self._remembered()
         self._live = None
+
+
+def _can_be_written(stream: FileIO) -> bool:
+    """Whether a descriptor is open for writing."""
+    return fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _is_empty(place: Place) -> bool:

@@ -213,7 +213,10 @@ class OpenFile(AppendedFile):
             return error.errno not in (errno.EBADF, errno.ESTALE)
 
     def is_taken(self) -> bool:
-        """Whether the number of its descriptor means another file by now, one that is open for writing."""
+        """Whether the number of its descriptor means another file by now, and our lines may be in that."""
+        if self.shared:
+            # No line is written to the descriptor that is held between lines.
+            return False
         try:
             descriptor = self.stream.fileno()
             can_be_written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY

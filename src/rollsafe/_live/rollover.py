@@ -16,7 +16,6 @@ from contextlib import suppress
 from io import FileIO
 
 from rollsafe._backups.ledger import archived_since
-from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._files.note import Archived, read_note
@@ -27,8 +26,9 @@ from rollsafe._live.events import count_event, count_writes
 from rollsafe._live.file_limit import FileLimit
 from rollsafe._live.live_note import LiveNote
 from rollsafe._live.live_path import LivePath
+from rollsafe._live.numbers import BackupNumbers
 from rollsafe._live.open_file import FULL, OpenFile, mode_of, write_of
-from rollsafe._live.shared import SharedFile
+from rollsafe._live.shared import SharedFile, open_shared
 from rollsafe._timing import LEASE_S
 from rollsafe.schedule import Interval
 
@@ -87,12 +87,11 @@ class Rollover:
         self._note = LiveNote(self.lock, naming.interval_at, describe, shared=shared, made=made)
         self.live = LivePath(path, self.lock, self._note, permissions=permissions, shared=shared)
         self.file_limit = FileLimit()
-        self.shared_file = SharedFile(self.live, self.lock, self._open_part, self.file_limit)
+        self.shared_file = SharedFile(self.live, self.lock, self._note.is_same)
         self._naming = naming
         self._extension = extension
-        self._taken_extensions = (*naming.names().extensions, ROLLED_EXTENSION)
+        self._numbers = BackupNumbers(naming, self._note, by_size=by_size, shared=shared)
         self._shared = shared
-        self._by_size = by_size
         # The start of the interval of our last rollover, and the number that its next backup gets.
         self._next: tuple[float, int] | None = None
         # The live file of the last refused rename over a claim, the pause after it (s), and its end (monotonic clock).
@@ -192,7 +191,7 @@ class Rollover:
                 status = self.live.status()
             except FileNotFoundError:
                 return True, None
-            if not self._is_same(file, status):
+            if not self._note.is_same(file, status):
                 return True, None
             backup = self._rename_live(status, interval)
             if backup is not None:
@@ -213,20 +212,6 @@ class Rollover:
             if done:
                 return backup
 
-    def _is_same(self, file: OpenFile, status: os.stat_result) -> bool:
-        """Whether the live file of this status is `file`; only under the lock.
-
-        On a file system of several hosts the number of the inode does not tell. The server gives that of a removed file
-        to a later one, also while we have the removed file open (NFS 3 knows of no open file). Then the note, which
-        each process that makes a live file writes, has another interval.
-        """
-        if identity_of(status) != file.identity:
-            return False
-        if not self._shared or file.interval is None:
-            return True
-        noted, _ = self._note.interval(status)
-        return noted is None or noted.start == file.interval.start
-
     def is_backing_off(self, file: OpenFile, tick: float) -> bool:
         """Whether the rename of `file` over a claim was refused so recently that it is not tried again at `tick`.
 
@@ -246,9 +231,9 @@ class Rollover:
         with suppress(OSError):
             # The next process needs it if this one is killed before it has made the new file.
             self._note.update_mode(status)
-        number = self._next_number(status, interval)
+        number = self._numbers.next(status, interval)
         while self.lock.excludes():
-            number = self._free_sequence(interval, number)
+            number = self._numbers.free(interval, number)
             backup = self._naming.path(interval.suffix, number) + self._extension()
             try:
                 if not rename_new(self.live.path, backup):
@@ -296,7 +281,7 @@ class Rollover:
     def _claim(self, interval: Interval, number: int) -> tuple[str, Identity, int]:
         """Make an empty file under the first free backup name from `number` on; returns path, identity and number."""
         while True:
-            number = self._free_sequence(interval, number)
+            number = self._numbers.free(interval, number)
             path = self._naming.path(interval.suffix, number) + self._extension()
             try:
                 with place_of(path) as place:
@@ -318,13 +303,15 @@ class Rollover:
 
         def open_it() -> OpenFile:
             stream = self._open_part(interval)
-            return self._opened(stream, os.fstat(stream.fileno()), interval)
+            status = os.fstat(stream.fileno())
+            return open_shared(stream, status, interval) if self._shared else self._opened(stream, status, interval)
 
-        return self.lock.run(open_it, self.lock.refuse)
+        # The lines of several hosts are written under the lock.
+        return open_it() if self.shared_file.opened else self.lock.run(open_it, self.lock.refuse)
 
     def _open_part(self, interval: Interval) -> FileIO:
         """Open the last backup of `interval` for appending, or a new one; only under the lock."""
-        free = self._free_sequence(interval, self._number_above(interval))
+        free = self._numbers.free(interval, self._numbers.above(interval))
         extension = self._extension()
         last = self._naming.path(interval.suffix, free - 1) + extension
         # The application's rotator gets a file that was unchanged for long, and the file is removed then. So such a
@@ -415,7 +402,7 @@ class Rollover:
 
         def note() -> None:
             status = self.live.status()
-            if self._is_same(file, status):
+            if self._note.is_same(file, status):
                 self._write_note(status, interval)
 
         with suppress(OSError):
@@ -435,40 +422,10 @@ class Rollover:
             if lock is not None:
                 os.close(lock)
 
-    def _next_number(self, status: os.stat_result, interval: Interval) -> int:
-        """The first number to try for a backup: the noted one, or the one above the highest that exists.
-
-        The first free number would not do: retention frees the lowest ones, and numbers must rise with time.
-        """
-        noted = self._note.number(status, interval)
-        return max(interval.fold, self._number_above(interval) if noted is None else noted)
-
-    def _number_above(self, interval: Interval) -> int:
-        """The number above the highest that a backup of the interval has; 0 if files are rolled for the time alone.
-
-        Then no file is rolled twice in one interval, and the first free number will do.
-        """
-        return self._naming.last_number(interval.suffix) + 1 if self._by_size else 0
-
     def close(self) -> None:
         """Close the lock file, and forget the live file, which the caller is about to close."""
         self.live.forget()
         self.lock.close()
-
-    def _free_sequence(self, interval: Interval, sequence: int = 0) -> int:
-        """The first number, from `sequence` on, with a free name for the backup and for its archive.
-
-        Raises:
-            ValueError: No number is free, because the namer gives the same name for each.
-        """
-        sequence = max(sequence, interval.fold)
-        path = self._naming.path(interval.suffix, sequence)
-        while any(os.path.lexists(path + extension) for extension in self._taken_extensions):
-            sequence += 1
-            taken, path = path, self._naming.path(interval.suffix, sequence)
-            if path == taken:
-                raise ValueError(f"{path!r} exists and the namer gives it for every number; let it keep the `.1`")
-        return sequence
 
 
 def _last_write(status: os.stat_result, now: float) -> float:

@@ -1,23 +1,27 @@
-"""Writes to a file that other hosts write, too: under the lock, and stored by the server before its release.
+"""A file that other hosts write, too: it is open for writing only while this process holds the lock.
 
-The lines that wait are one write(2), unlike those of a local file: each write may be a round trip to the server.
+Under the lock its lines go the ordinary way (see `writer`). These rules make that safe on NFS, each measured with two
+clients of a kernel server; see docs/explanation/rollover.md:
+
+- Between lines the file is open for reading only, and it is opened anew under the lock, first by O_EXCL (`live_path`).
+- What is appended is stored by the server before the lock is released: O_DSYNC, fsync(2), close(2).
+- Lines that wait are written together, because each write(2) is a round trip to the server.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 
 from rollsafe._files.identity import identity_of
+from rollsafe._files.places import open_file
 from rollsafe._live.bounded_lock import BoundedLock
-from rollsafe._live.events import count_event
-from rollsafe._live.file_limit import FileLimit
-from rollsafe._live.fragments import AppendedFile, ends_in_fragment
 from rollsafe._live.live_path import LivePath
-from rollsafe._live.open_file import OpenFile
+from rollsafe._live.open_file import OpenFile, write_of
 from rollsafe.schedule import Interval
 
 
@@ -25,124 +29,96 @@ class LiveFileMoved(Exception):
     """The path no longer names the file that the caller has open: another host has rolled over."""
 
 
-class NoPart(Exception):
-    """No backup of an interval can be opened for late lines."""
-
-
 class SharedFile:
-    """The live file and its backups, as several hosts write them.
+    """The live file of several hosts, and its backups, while this process may write to them.
 
     Args:
         live: The live file.
         lock: The rollover lock.
-        open_part: Opens the backup of an interval that takes late lines; called under the lock.
-        file_limit: Records a file that can grow no further.
+        is_same: Whether the live file of a status is the file that this process has open.
 
     Attributes:
-        appended: How many lines the last `append` has written wholly, also if a signal handler has raised in it.
+        opened: The live file, open for writing; None while the lock is not held.
     """
 
-    def __init__(
-        self, live: LivePath, lock: BoundedLock, open_part: Callable[[Interval], FileIO], file_limit: FileLimit
-    ) -> None:
+    def __init__(self, live: LivePath, lock: BoundedLock, is_same: Callable[[OpenFile, os.stat_result], bool]) -> None:
+        self.opened: OpenFile | None = None
         self._live = live
         self._lock = lock
-        self._open_part = open_part
-        self._file_limit = file_limit
-        self.appended = 0
+        self._is_same = is_same
 
-    def append(self, file: OpenFile, lines: list[bytes], end: bytes, late: Interval | None = None) -> int:
-        """Write `lines` into the live file, or into a backup of the interval `late`, and have the server store them.
+    def takes(self, file: OpenFile, created: float) -> bool:
+        """Whether a record of `created` belongs in `file`, or goes there because that is the live file."""
+        return file.holds(created) or (file is self.opened and created >= file.start)
 
-        The file is opened and closed under the lock, because that makes a client of a network file system ask the
-        server what is in it, and send what it has (nfs(5), "Close-to-open cache consistency").
+    def run(self, held: OpenFile, action: Callable[[], None], close_late: Callable[[], None]) -> None:
+        """Call `action` under the lock, while `opened` is the live file.
 
         Args:
-            file: The live file, as the caller has it open.
-            lines: Whole lines.
-            end: The bytes that end each line.
-            late: The interval of late lines; None for lines of the live file.
-
-        Returns:
-            How many lines are written wholly; fewer than all where a write was cut short.
+            held: The live file, as this process has it open between lines.
+            action: Writes lines.
+            close_late: Closes the file for late lines that `action` may have opened.
 
         Raises:
             LockBusy: The lock was not free within the bound.
-            LiveFileMoved: The path names another file than `file`.
-            NoPart: No backup of `late` can be opened.
-            OSError: Nothing could be written.
+            LiveFileMoved: The path names another file than `held`.
+            OSError: The file cannot be opened.
         """
 
-        def write() -> int:
-            with self._open_live(file) if late is None else self._open_late(late) as stream:
-                return self._write_through(stream, lines, end)
-
-        self.begin()
-        return self._lock.run(write, self._lock.refuse)
-
-    def begin(self) -> None:
-        """Count the lines of the next `append` anew; for a caller that an exception may reach before it."""
-        self.appended = 0
-
-    def _open_live(self, file: OpenFile) -> FileIO:
-        """Open the live file, if the path still names `file`."""
-        stream = self._live.open_to_append()
-        if identity_of(os.fstat(stream.fileno())) == file.identity:
-            return stream
-        stream.close()
-        raise LiveFileMoved(f"{self._live.path} names another file each time it is opened")
-
-    def _open_late(self, interval: Interval) -> FileIO:
-        """Open the backup of an interval for late lines."""
-        try:
-            return self._open_part(interval)
-        except Exception as error:  # a namer may raise anything
-            raise NoPart(str(error)) from error
-
-    def _write_through(self, stream: FileIO, lines: list[bytes], end: bytes) -> int:
-        """Write `lines` and have the server store them; returns how many are there.
-
-        No other process writes under the lock, so a write that was cut short is continued. The next write then raises
-        the cause: a full disk (ENOSPC), or a file that can grow no further (EFBIG).
-
-        If the file ends in the fragment of a killed writer or of a full disk, the lines begin on a new line, provided
-        that our lines end in a newline at all.
-        """
-        start = end if end.endswith(b"\n") and ends_in_fragment(stream) else b""
-        before = os.fstat(stream.fileno()).st_size
-        rest = start + b"".join(lines)
-        try:
-            try:
-                while rest:
-                    rest = rest[stream.write(rest) :]
-                os.fsync(stream.fileno())
-            finally:
-                # By the size of the file, not by what write(2) returned: a signal handler may raise after it.
+        def open_and_act() -> None:
+            # The probe and the open make the client of a network file system ask the server what the name means, and
+            # what is in the file; the close makes it send what it has (nfs(5), "Close-to-open cache consistency").
+            with self._live.open_to_append() as stream:
+                status = os.fstat(stream.fileno())
+                is_over = time.time() >= held.end
+                if not (self._is_same(held, status) if is_over else identity_of(status) == held.identity):
+                    raise LiveFileMoved(f"{self._live.path} names another file each time it is opened")
+                self.opened = open_shared(stream, status, held.interval)
                 try:
-                    self._count_appended(stream, before, start, lines)
-                except BaseException:
-                    self._count_appended(stream, before, start, lines)
-                    raise
-        except OSError as error:
-            self._blank_fragment(stream, before, start, lines, end)
-            if error.errno == errno.EFBIG and self.appended < len(lines):
-                self._file_limit.record(stream, lines[self.appended])
-            raise
-        count_event("lines", self._live.path, self.appended)
-        return self.appended
+                    action()
+                finally:
+                    self.opened = None
+                    close_late()
 
-    def _blank_fragment(self, stream: FileIO, before: int, start: bytes, lines: list[bytes], end: bytes) -> None:
-        """Overwrite the beginning of a line at the end of the file, whose rest was refused."""
-        whole = start + b"".join(lines[: self.appended])
-        fragment = (start + b"".join(lines))[len(whole) : os.fstat(stream.fileno()).st_size - before]
-        file = AppendedFile(stream)
-        if fragment and file.has(before + len(whole), fragment):
-            file.blank(before + len(whole), fragment, end)
+        self._lock.run(open_and_act, self._lock.refuse)
 
-    def _count_appended(self, stream: FileIO, before: int, start: bytes, lines: list[bytes]) -> None:
-        """Find out how many of `lines` are written wholly. No other process writes under the lock."""
-        written = max(0, os.fstat(stream.fileno()).st_size - before)
-        # The place where each line ends.
-        ends = itertools.accumulate(map(len, lines), initial=len(start))
-        self.appended = sum(end <= written for end in ends) - 1 if written >= len(start) else 0
-        count_event("bytes", self._live.path, written)
+
+def open_shared(stream: FileIO, status: os.stat_result, interval: Interval | None) -> OpenFile:
+    """The open file of a stream that is open for writing under the lock."""
+    file = OpenFile(stream, identity_of(status), interval, write=_writing_on(write_of(stream)), shared=True)
+    # A process that is suspended under the lock for so long may have lost it (an NFS server drops the locks of a host
+    # that it does not hear of): then the line is checked.
+    file.grant_lease(time.time(), time.monotonic(), file.end)
+    return file
+
+
+def _writing_on(write: Callable[[bytes], int | None]) -> Callable[[bytes], int]:
+    """Go on after a write that was cut short, because no other process writes under the lock."""
+
+    def write_on(text: bytes) -> int:
+        written = write(text) or 0
+        # The next attempt to write raises the error of one that was refused here.
+        with suppress(OSError):
+            while written < len(text) and (more := write(text[written:])):
+                written += more
+        return written
+
+    return write_on
+
+
+def stored_in(file: OpenFile, before: float, text: bytes) -> int:
+    """How many bytes of `text` the file has from the offset `before` on, as the server says; only under the lock.
+
+    For a write that has failed, or was interrupted. An NFS client reports an error of the server although other bytes
+    were stored, and its own idea of the size is wrong then. To open the file again makes it ask.
+    """
+    with suppress(OSError, ValueError, OverflowError):
+        descriptor = open_file(os.fsdecode(file.stream.name), os.O_RDONLY)
+        try:
+            if identity_of(os.fstat(descriptor)) != file.identity:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            there = os.pread(descriptor, len(text), int(before))
+        finally:
+            os.close(descriptor)
+        return len(os.path.commonprefix([there, text]))  # noqa: RUF071  # of bytes, which are no paths
+    return len(text) if file.has_written(text, before) else 0

@@ -4,20 +4,22 @@ A line takes it at a boundary, after the end of a lease, if its write was cut sh
 stand behind a fragment. It waits in `PendingLines` until it is known to be whole in the file of its interval.
 
     `take`           finds out what became of a line that was written, or queues it
-    `write_pending`  renews the lease (`Renewal`), then writes all lines that wait: each by `_place_first`, or, if other
-                     hosts write the file too, many at once by `_append_waiting`
+    `write_pending`  renews the lease (`Renewal`), then writes all lines that wait by `_place_first`: each by itself; to
+                     a file that other hosts write too, under the lock and several together
 """
 
 from __future__ import annotations
 
+import bisect
 import errno
+import itertools
 import logging
 import os
 import re
 import sys
 import threading
 import time
-from math import inf
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from rollsafe._backups.naming import BackupNaming
@@ -28,16 +30,17 @@ from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
 from rollsafe._live.pending import PendingLines
 from rollsafe._live.renewal import Renewal
-from rollsafe._live.shared import LiveFileMoved, NoPart
+from rollsafe._live.shared import LiveFileMoved, stored_in
 from rollsafe._reports import Reports
-from rollsafe.schedule import Interval
 
 # Seconds between attempts to write while writing fails.
 RETRY_S = 0.25
 # Bytes of memory for the lines that wait meanwhile.
 PENDING_BYTES = 1 << 20
-# The most lines that are written to a shared file while the lock is held once.
-LINES_PER_LOCK = 1000
+# The most lines of one write(2) to a file of several hosts, and for how long a process writes there before it gives way
+# to the others, which wait for the lock for LOCK_WAIT_S.
+LINES_PER_WRITE = 1000
+TURN_S = 0.2
 # How often one line follows a shared live file that other hosts roll before it waits.
 _MOVES = 3
 # How often one line is written again because it stands behind a fragment, before it begins with a newline.
@@ -169,13 +172,13 @@ class Writer:
             try:
                 self._renewal.renew(record, self.pending)
                 self._queue_reports()
-                self._write_all()
+                self._live.run(self._write_all)
             except Exception as error:
                 # If other code has closed the file (uWSGI's spooler was seen to do it), open the path again at once.
                 file = self._handler._file
                 moved = isinstance(error, LiveFileMoved) or (file is not NOWHERE and not file.is_open())
                 # An exception of a signal handler is no failure of the write either.
-                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoPart | NoRoom):
+                if not isinstance(error, OSError | LiveFileMoved | LockBusy | NoRoom):
                     interruption = error
                 if isinstance(error, OSError) and error.errno == errno.EFBIG:
                     # Go on as long as another file is full, or another line waits.
@@ -274,78 +277,116 @@ class Writer:
             self.pending.add(self._encoder.own_line(report), time.time())
 
     def _write_all(self) -> None:
-        """Write the lines that wait, oldest first; after an error the rest waits on."""
+        """Write the lines that wait, oldest first; after an error, or a while with the lock, the rest waits on."""
         pending = self.pending
         is_first = True
+        give_way_at = _monotonic() + TURN_S
         while pending.lines:
-            if not is_first and not self._handler._file.fits(len(pending.lines[0][0])):
-                # The rest after one more rollover.
+            file = self._handler._file
+            if not is_first and not (
+                file.fits(len(pending.lines[0][0])) and (not file.shared or _monotonic() < give_way_at)
+            ):
+                # The rest after one more rollover, or after the other processes that wait for the lock.
                 return
             is_first = False
-            if self._handler._file.shared:
-                self._append_waiting()
-                continue
             self._place_first()
         if pending.dropped:
             dropped = pending.dropped
             line = self._encoder.own_line(f"{dropped} lines were dropped because the log could not be written")
-            if self._handler._file.shared:
-                if not self._append_shared([line], None):
-                    path = self._handler.baseFilename
-                    raise OSError(errno.ENOSPC, "the count of dropped lines was not written", path)
-            else:
-                pending.put_count(line, time.time(), dropped)
-                self._place_first()
+            pending.put_count(line, time.time(), dropped)
+            self._place_first()
         pending.record_success()
 
     def _place_first(self) -> None:
         """Write the line that waits first into the file of its interval; it waits on unless it is there.
 
+        Into a file of several hosts as many lines as belong to it, by one write(2).
+
         Raises:
-            OSError: It could not be written, or not wholly.
+            OSError: They could not be written, or not wholly.
+            LiveFileMoved: Another host has rolled the file that is open.
         """
         pending = self.pending
-        entry = pending.lines[0]
-        line, created = entry
-        file = self._live.file_of(created)
+        file = self._live.file_of(pending.lines[0][1])
+        entries = self._entries_for(file)
         end = self._encoder.end
-        text, before = line, file.end_of_written()
+        if file.shared and end.endswith(b"\n"):
+            file.look_for_fragment()
+        text, ends, before = b"", [0], file.end_of_written()
         try:
             # The last attempt begins with a newline of its own, as another program may print without newlines.
             for start in (*[b""] * _GLUED, end):
                 file.blank_left()
                 # Twice, because only the write after a short one raises the cause: a full disk, or a full file.
                 for _ in range(2):
-                    text, before = (end if file.ends_in_fragment else start) + line, file.end_of_written()
+                    begin, before = end if file.ends_in_fragment else start, file.end_of_written()
+                    ends = list(itertools.accumulate((len(line) for line, _ in entries), initial=len(begin)))
+                    text = begin + b"".join(line for line, _ in entries)
                     # The renewal has made room, if it could: no bound for this line.
                     written = file.append(text) if self._handler.maxBytes else file.write(text)
-                    rest = self._unwritten(file, text, written)
+                    rest = self._unwritten(file, text, written, ends)
                     if not rest or file.interval is None:
                         break
+                    entries = self._drop_written(file, entries, ends, len(text) - len(rest))
                 if rest:
                     if file.interval is None:
-                        pending.remove(entry)
-                        pending.put_first(rest, created)
+                        pending.remove(entries[0])
+                        pending.put_first(rest, entries[0][1])
                     sentence = f"only {written} of {len(text)} bytes were written"
                     raise OSError(errno.ENOSPC, sentence, self._handler.baseFilename)
                 kept = self._live.keeps(file)
-                if not kept or not self._blank_if_glued(file, line):
+                if not kept or not self._blank_if_glued(file, text[len(begin) :]):
                     break
             if kept:
-                pending.remove(entry)
+                self._drop_written(file, entries, ends, len(text))
         except BaseException as error:
             # The line counts as logged, so an exception of a signal handler, before the write(2) or after it, must
             # neither lose it nor have it written twice.
-            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            if file.shared:
+                entries = self._drop_written(file, entries, ends, stored_in(file, before, text))
+            if isinstance(error, OSError) and error.errno == errno.EFBIG and entries:
                 # The next one goes to another file.
-                self._live.rollover.file_limit.record(file.stream, line)
+                self._live.rollover.file_limit.record(file.stream, entries[0][0])
                 self._live.late.discard(file)
                 self._drop_if_too_long(error)
-            elif file.has_written(text, before):
-                pending.remove(entry)
+            elif not file.shared and file.has_written(text, before):
+                pending.remove(entries[0])
             raise
         if not kept:
             self._live.discard(file)
+
+    def _entries_for(self, file: OpenFile) -> list[tuple[bytes, float]]:
+        """The line that waits first; for a file of several hosts the lines after it, too, as far as they belong to it.
+
+        The lock and the round trip of each write(2) cost more than a line.
+        """
+        if not file.shared:
+            return [self.pending.lines[0]]
+        entries: list[tuple[bytes, float]] = []
+        # Of a copy, because a signal handler that logs adds to them. The first one always: its time may be no number.
+        for entry in itertools.islice(tuple(self.pending.lines), LINES_PER_WRITE):
+            if entries and not self._live.rollover.shared_file.takes(file, entry[1]):
+                break
+            entries.append(entry)
+        return entries
+
+    def _drop_written(
+        self, file: OpenFile, entries: list[tuple[bytes, float]], ends: list[int], written: int
+    ) -> list[tuple[bytes, float]]:
+        """Remove the lines that end within the first `written` bytes; returns the others.
+
+        Args:
+            file: The file; if it is one of several hosts, they are counted here.
+            entries: The lines that were written together.
+            ends: The offset at which each of them begins, and that at which the last one ends.
+            written: So many bytes are there.
+        """
+        count = max(bisect.bisect_right(ends, written) - 1, 0)
+        self.pending.remove_all(entries[:count])
+        if file.shared and count:
+            count_event("lines", self._handler.baseFilename, count)
+            count_event("bytes", self._handler.baseFilename, ends[count] - ends[0])
+        return entries[count:]
 
     def _drop_if_too_long(self, error: OSError) -> None:
         """Drop and count the line that waits first if it is longer than any file may be, as it would stop the rest."""
@@ -356,62 +397,10 @@ class Writer:
             sentence = f"a line of {len(entry[0])} bytes, with a limit of {limit} for a file,"
             self._reports.report_once(sentence, error)
 
-    def _append_waiting(self) -> None:
-        """Write the oldest lines that wait, as many as belong to one file, because the lock costs more than a line.
-
-        Raises:
-            LiveFileMoved: The path names another file by now.
-            LockBusy: The lock was not free within the bound.
-            OSError: Not all could be written.
-        """
-        pending = self.pending
-        start, end, most = self._handler._file.start, inf, LINES_PER_LOCK
-        late = None
-        if pending.lines[0][1] < start:
-            try:
-                late = self._naming.interval_at(pending.lines[0][1])
-                start, end = late.start, late.end
-            except Exception as error:
-                self._reports.report_once("a late line", error)
-                start, most = -inf, 1
-        entries: list[tuple[bytes, float]] = []
-        # Of a copy, because a signal handler that logs adds to them. The first one always: its time may be no number.
-        for entry in tuple(pending.lines):
-            if len(entries) == most or (entries and not start <= entry[1] < end):
-                break
-            entries.append(entry)
-        shared_file = self._live.rollover.shared_file
-        shared_file.begin()
-        written = 0
-        try:
-            written = self._append_shared([line for line, _ in entries], late)
-            pending.remove_all(entries[:written])
-        except BaseException as error:
-            # By the count of `shared_file`, as a signal handler may have raised before `append` returned.
-            pending.remove_all(entries[: shared_file.appended])
-            if isinstance(error, OSError) and error.errno == errno.EFBIG and pending.lines:
-                self._drop_if_too_long(error)
-            raise
-        if written < len(entries):
-            sentence = f"only {written} of {len(entries)} lines were written"
-            raise OSError(errno.ENOSPC, sentence, self._handler.baseFilename)
-
-    def _append_shared(self, lines: list[bytes], late: Interval | None) -> int:
-        """Write `lines` to the shared live file, or to a backup of the interval `late`; how many are there wholly.
-
-        Where no such backup can be opened, they go to the live file, as late lines of a local file do.
-        """
-        append, file, end = self._live.rollover.shared_file.append, self._handler._file, self._encoder.end
-        try:
-            return append(file, lines, end, late)
-        except NoPart as error:
-            self._reports.report_once("a late line", error)
-            return append(file, lines, end)
-
-    def _unwritten(self, file: OpenFile, line: bytes, written: int | None) -> bytes:
+    def _unwritten(self, file: OpenFile, line: bytes, written: int | None, ends: Sequence[int] = ()) -> bytes:
         """The bytes of `line` that are still to be written: none, or all of them, because a fragment is blanked.
 
-        Of a block, the lines that were written wholly stay.
+        Of a block, or of several lines with these `ends`, those that were written wholly stay.
         """
         while file.interval is None and written is not None and written < len(line):
             # A pipe or terminal may take a long line in parts (write(2), EINTR); go on with the rest.
@@ -424,7 +413,11 @@ class Writer:
             file.was_completed()
             return b""
         file.expire_lease()
-        whole = line.rfind(b"\n", 0, written) + 1 if written and self.takes_blocks else 0
+        whole = 0
+        if written and ends:
+            whole = max(end for end in (0, *ends[1:]) if end <= written)
+        elif written and self.takes_blocks:
+            whole = line.rfind(b"\n", 0, written) + 1
         if written and written > whole:
             file.was_cut_short(line[whole:written], self._encoder.end)
         return line[whole:]
@@ -435,7 +428,8 @@ class Writer:
         If our own lines do not end in a newline, a fragment cannot be told from a line.
         """
         end = self._encoder.end
-        if file.interval is None or file.stream.closed or not end.endswith(b"\n"):
+        if file.interval is None or file.stream.closed or file.shared or not end.endswith(b"\n"):
+            # Where each write takes the lock, `look_for_fragment` has told before it.
             return False
         start = file.glued_at(line)
         if start is None:
