@@ -12,6 +12,8 @@ from tests.support.syscalls import Fault, Laboratory, Outcome, explain, laborato
 
 QUICK = ("rotator",)
 LONG = (
+    "several hosts",
+    "late lines of several hosts",
     "rollover",
     "retention",
     "stale start",

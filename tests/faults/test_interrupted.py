@@ -145,6 +145,11 @@ def make_over(handler: WatchedHandler) -> None:
     suffix = time.strftime("%Y-%m-%d_%H", time.gmtime(start))
     file.interval = Interval(start, now - 1, suffix, 0)
     file.start, file.lease_expires, handler.rolloverAt = start, float("-inf"), now - 1
+    if file.shared:
+        # There the note counts, and not the number of the inode.
+        rollover = handler._live.rollover
+        with rollover.lock:
+            rollover._note.write(os.fstat(file.stream.fileno()), file.interval, None)
 
 
 def end_lease(handler: WatchedHandler) -> None:

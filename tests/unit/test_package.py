@@ -137,7 +137,7 @@ IMPORTS: dict[str, set[str]] = {
         "_files.places",
         "_files.renames",
     },
-    "_backups.ledger": {"_background", "_files.identity", "_files.note", "locks"},
+    "_backups.ledger": {"_background", "_files.identity", "_files.note", "_files.places", "locks"},
     "_backups.listing": {"_background", "_backups.names", "_backups.scratch"},
     "_backups.maintenance": {
         "_background",

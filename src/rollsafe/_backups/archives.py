@@ -84,6 +84,7 @@ def archive(
             if identity_of(os.fstat(draft)) != identity_of(status):
                 _make_like(draft, status)
             with ledger.held():
+                ledger.refresh(place)
                 if not (is_claimed or is_elected()) or not _is_unchanged(place, source, status):
                     raise Changed(source_path)
                 _commit(place, final, source, draft, scratch, ledger, announces)
@@ -189,6 +190,7 @@ def complete_killed(source_path: str, extensions: Iterable[str], ledger: Ledger)
         OSError: A call was refused.
     """
     with ledger.held(), place_of(source_path) as place:
+        ledger.refresh(place)
         source = place.status()
         entries = [entry for entry in ledger.entries() if entry.archive and ledger.is_about(entry, source)]
         if not entries or not stat.S_ISREG(source.st_mode):

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rollsafe._background import sleep
 from rollsafe._files.identity import Identity
 from rollsafe._files.note import Archived, Note, noted_identity, parse_note
+from rollsafe._files.places import Place
 from rollsafe.locks import FileLock
 
 # The most entries: the files that may be archived while a writer is suspended between its write and its recheck.
@@ -76,6 +77,16 @@ class Ledger:
         """Raise Changed unless the lock still excludes the writers: its file may be removed at any time."""
         if not self._lock.excludes():
             raise Changed(self._lock.path)
+
+    def refresh(self, place: Place) -> None:
+        """Have the client of a network file system ask the server for size and time of a file, by opening it.
+
+        Its cache answers fstat(2) for up to a minute (`acregmax` in nfs(5)). So a late line of another host, which had
+        the lock before us, would not be seen, and would be removed with the file.
+        """
+        if self._shared:
+            with suppress(OSError):
+                os.close(place.open(os.O_RDONLY))
 
     def entries(self) -> tuple[Archived, ...]:
         """The files that were archived last; none if the note cannot be read."""

@@ -166,7 +166,7 @@ class LivePath:
                     # The making may be refused although the file exists and may be written.
                     refusal = error
                 try:
-                    return (way if self._is_writable(place) else self.to_append)(place.open, flags)
+                    return way(place.open, flags)
                 except FileNotFoundError:
                     # Another process has rolled it since, unless its making was refused.
                     if refusal is not None:
@@ -179,15 +179,6 @@ class LivePath:
                         raise
                     sleep(pause)
         raise FileNotFoundError(errno.ENOENT, "is removed at each attempt; find the program that removes it", path)
-
-    def _is_writable(self, place: Place) -> bool:
-        """Whether a file that is opened for reading only can be opened for its lines, too.
-
-        If not, opening it to append tells the cause, at once and not at the first line.
-        """
-        return not self._shared or os.access(
-            place.name, os.W_OK, dir_fd=place.dir_fd, effective_ids=os.access in os.supports_effective_ids
-        )
 
     def open_new(self, path: str, flags: int) -> int:
         """Make a file with owner, group and mode of the live file; an opener that refuses a file that exists."""

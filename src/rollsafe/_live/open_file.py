@@ -17,7 +17,8 @@ one to another:
     any -> CLOSED                               close
 
 Only these methods assign `lease_expires`, `recheck_after` and `forget_at`. A file that other hosts write too is never
-LEASED: each of its lines is written under the lock.
+LEASED. It is open for reading only, and each of its lines is written under the lock, to the same file opened again (see
+`shared`).
 """
 
 from __future__ import annotations
