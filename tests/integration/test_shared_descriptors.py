@@ -293,8 +293,16 @@ def test_waiting_lines_are_one_write_and_each_is_counted(
     calls: list[bytes] = []
     monkeypatch.setattr(events, "_listeners", [])
     events.listen(lambda event, path, count: counted.update({event: counted.get(event, 0) + count}))
+
+    def note_calls(stream: Any) -> Callable[[bytes], int]:
+        def write(text: bytes) -> int:
+            calls.append(text)
+            return int(stream.write(text))
+
+        return write
+
     handler = make()
-    monkeypatch.setattr(shared, "write_of", lambda stream: lambda text: calls.append(text) or stream.write(text))
+    monkeypatch.setattr(shared, "write_of", note_calls)
     for number in range(writer.LINES_PER_WRITE + 5):
         handler._writer.pending.add(b"%05d\n" % number, handler._file.start)
     handler.flush()
