@@ -338,6 +338,65 @@ def test_the_lines_of_a_record_stay_together(tmp_path: Path, start: Callable[...
         assert run("tail", "-n", str(count), str(tmp_path)).stdout.splitlines() == lines[-count:]
 
 
+def copies(directory: Path, files: dict[str, str]) -> Path:
+    """Files of hosts as copies without lock files have them."""
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return directory
+
+
+def test_a_record_that_a_rollover_has_split_stays_together(tmp_path: Path) -> None:
+    # As a program writes it line by line into a pipe. The header of another program has the time of its first line.
+    logs = copies(
+        tmp_path / "logs",
+        {
+            "a/app.log.2026-11-25_15": "2026-11-25 15:59:59 one\nTraceback:\n",
+            "a/app.log": "  File shop.py\nValueError\n2026-11-25 16:00:02 four\n",
+            "b/app.log.2026-11-25_15": "Version 3\n\n2026-11-25 15:59:59 two\n2026-11-25 15:59:59 two\n",
+            "b/app.log": "2026-11-25 16:00:01 three\n",
+        },
+    )
+    expected = ["15:59:59 one", "Traceback:", "  File shop.py", "ValueError", "Version 3", "", "15:59:59 two"]
+    expected += ["15:59:59 two", "16:00:01 three", "16:00:02 four"]
+    assert [line.removeprefix("2026-11-25 ") for line in texts(logs)] == expected
+    ran = run("tail", "-n", "9", str(logs))
+    assert [line.removeprefix("2026-11-25 ") for line in ran.stdout.splitlines()] == expected[-9:]
+
+
+def test_lines_without_any_time_are_in_the_order_of_the_intervals(tmp_path: Path) -> None:
+    logs = copies(
+        tmp_path / "logs",
+        {
+            "a/app.log.2026-11-25_14": "one\n\n",
+            "a/app.log.2026-11-25_15": "",
+            "a/app.log.2026-11-25_16": "three\n",
+            "b/app.log.2026-11-25_15": "2026-11-25 15:10:00 two\n",
+            "b/app.log.2026-11-25_17": "not yet\n" * 1200 + "2026-11-25 17:10:00 four\n",
+        },
+    )
+    assert texts(logs) == [
+        "one",
+        "",
+        "2026-11-25 15:10:00 two",
+        "three",
+        *["not yet"] * 1200,
+        "2026-11-25 17:10:00 four",
+    ]
+
+
+def test_a_host_whose_clock_began_in_1970_or_is_far_ahead_loses_nothing(tmp_path: Path) -> None:
+    logs = copies(
+        tmp_path / "logs",
+        {
+            "a/app.log": "1970-01-01 00:00:01 a1\n2026-11-25 16:00:02 a2\n1970-01-01 00:00:01 a3\n",
+            "b/app.log": "2026-11-25 16:00:01 b1\n2066-10-24 23:45:52 b2\n2026-11-25 16:00:03 b3\n",
+        },
+    )
+    assert [line[-2:] for line in texts(logs)] == ["a1", "b1", "a2", "a3", "b2", "b3"]
+
+
 def test_a_time_inside_a_json_line_is_not_that_of_the_line(tmp_path: Path, start: Callable[..., Host]) -> None:
     hosts = [start(tmp_path / name, "json", shift) for name, shift in HOSTS.items()]
     now = time.time() - HOUR

@@ -34,7 +34,12 @@ Entry = tuple[float, bytes]
 Complain = Callable[[str], None]
 """Called with a sentence about each file that could not be read."""
 
+_Part = tuple[Iterable[bytes], LogFile, LineClock]
+"""Lines of one file of a log, and the clock that reads their times."""
+
 _BLOCK = 1 << 16
+# Lines at the beginning of a file among which one has a time, if its lines have times at all.
+_HEADER = 1000
 # Seconds that lines may be later than the interval of their file: while a process is stopped inside a rollover, the
 # others write to the old file.
 _LATEST = 3600.0
@@ -101,12 +106,13 @@ class Snapshot:
 
     def entries(self, complain: Complain, since: float = -inf, until: float = inf) -> Iterator[Entry]:
         """The lines of the time [since, until), oldest first."""
-        for file in self.files:
-            if file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST):
-                continue
-            for entry in self._dated(self._lines(file, complain), file):
-                if since <= entry[0] < until:
-                    yield entry
+        files = (
+            file
+            for file in self.files
+            if not (file.interval and not (file.interval.start < until and since < file.interval.end + _LATEST))
+        )
+        parts = ((self._lines(file, complain), file, clock_of(file, self.log.settings)) for file in files)
+        return (entry for entry in _dated(parts) if since <= entry[0] < until)
 
     def lines(self, complain: Complain) -> Iterator[Entry]:
         """All lines, without reading their times (which are 0): for one log as it is."""
@@ -116,15 +122,15 @@ class Snapshot:
 
     def last_entries(self, count: int, complain: Complain) -> list[Entry]:
         """The last lines, at least `count` if there are that many, read from the end if possible."""
-        found: list[Entry] = []
+        parts: deque[_Part] = deque()
         for file in reversed(self.files):
             if count <= 0:
                 break
             clock = self._primed_clock(file)
             lines = self._last_records(file, count, complain, clock)
             count -= len(lines)
-            found = [*self._dated(lines, file, clock), *found]
-        return found
+            parts.appendleft((lines, file, clock))
+        return list(_dated(parts))
 
     def _last_records(self, file: LogFile, count: int, complain: Complain, clock: LineClock) -> list[bytes]:
         """The last lines of one file, at least `count`; the first has a time, by which it is merged with others."""
@@ -175,21 +181,47 @@ class Snapshot:
         with stream:
             yield from lines_of(stream, file.path, complain, self.sizes.get(file.path, inf))
 
-    def _dated(self, lines: Iterable[bytes], file: LogFile, clock: LineClock | None = None) -> Iterator[Entry]:
-        """Lines of a file with their times; a line without a time is joined to the one before."""
-        time_of = (clock or clock_of(file, self.log.settings)).time
-        when = file.interval.start if file.interval else -inf
-        parts: list[bytes] = []
-        for line in lines:
-            time = time_of(line)
-            if time is None:
-                parts.append(line)
-                continue
-            if parts:
-                yield when, b"".join(parts)
-            when, parts = time, [line]
-        if parts:
-            yield when, b"".join(parts)
+
+def _dated(parts: Iterable[_Part]) -> Iterator[Entry]:
+    """The lines of the files of one log with their times.
+
+    A line without a time is joined to the one before, also across a rollover. The first ones of a log (a header) are
+    joined to the first line with a time. If none comes soon, only the interval of the file tells when they are from.
+    """
+    when, record = -inf, list[bytes]()
+    for lines, file, clock in parts:
+        rest = iter(lines)
+        first: list[bytes] = []
+        time = None
+        for line in rest:
+            first.append(line)
+            time = clock.time(line)
+            if time is not None or len(first) == _HEADER:
+                break
+        if not first:
+            continue
+        if time is None:
+            if record:
+                yield when, b"".join(record)
+            when, record = file.interval.start if file.interval else -inf, []
+            yield from ((when, line) for line in first)
+        elif record:
+            yield when, b"".join((*record, *first[:-1]))
+            when, record = time, first[-1:]
+        else:
+            when, record = time, first
+        for line in rest:
+            time = clock.time(line)
+            if time is not None:
+                if record:
+                    yield when, b"".join(record)
+                when, record = time, [line]
+            elif record:
+                record.append(line)
+            else:
+                yield when, line
+    if record:
+        yield when, b"".join(record)
 
 
 def snapshots_of(logs: Iterable[Log], claims: Claims) -> list[Snapshot]:
