@@ -148,6 +148,20 @@ def test_lines_wait_for_a_directory_that_is_gone(live: Path) -> None:
         assert program.end() == (0, "")
 
 
+def test_a_line_of_several_megabytes_waits_as_well(live: Path) -> None:
+    long = b"x" * (3 << 20) + b"\n"
+    with writing(live) as program:
+        program.send(b"first\n")
+        program.wait_until_live_is(b"first\n")
+        shutil.rmtree(live.parent)
+        program.hang_up()
+        program.send(long)
+        assert "the program waits" in said_so_far(program)
+        live.parent.mkdir()
+        program.wait_until_live_is(long)
+        assert program.end() == (0, "")
+
+
 def test_a_shared_file_waits_for_the_lock(live: Path) -> None:
     lock = FileLock(live.with_name(".app.log.lock"))
     setup = (

@@ -131,6 +131,17 @@ def test_what_a_namer_names_is_left_to_the_application(live: Path) -> None:
     assert names_beside(live) == {"app.log"}
 
 
+def test_a_log_whose_backups_may_belong_to_another_one_is_not_rolled(live: Path) -> None:
+    old = live.parent / "old"
+    leave_log(live, archive_dir=old)
+    # Another log of that name is now where the backups go.
+    leave_log(old / live.name)
+    before = note_of(live)
+    ran = run("roll", "--now", str(live))
+    assert (ran.returncode, "nothing tells them apart" in ran.stderr) == (1, True), ran.stderr
+    assert (live.read_text(), note_of(live)) == ("first\n", before)
+
+
 def test_a_path_that_does_not_exist_is_an_error_of_usage(live: Path) -> None:
     assert run("roll", str(live)).returncode == 2
     assert list(live.parent.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from math import inf
 from pathlib import Path
@@ -54,3 +55,33 @@ def test_a_handler_that_was_closed_or_wants_nothing_done_is_not_looked_at(watche
     handler._closed = True
     assert not watched.is_due(1000.0)
     assert watched.look_at == inf
+
+
+def test_a_look_waits_for_no_thread_that_logs(watched: Watch) -> None:
+    handler = watched._handler
+    looks: list[bool] = []
+    assert handler.lock
+    with handler.lock:
+        looker = threading.Thread(target=lambda: looks.append(handler._look(rolls=True)), daemon=True)
+        looker.start()
+        looker.join(120)
+        assert looks == [False]
+
+
+def test_looks_that_fail_are_reported_once_until_one_succeeds(watched: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[str] = []
+    monkeypatch.setattr(watched._duties, "report", lambda sentence, error: reports.append(f"{sentence}: {error}"))
+
+    def fail(*, rolls: bool) -> bool:
+        raise OSError(f"refused, rolls={rolls}")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(watched._handler, "_look", fail)
+        watched.look(1000.0)
+        watched.look(1060.0)
+        assert len(reports) == 1
+        assert "has failed: refused, rolls=False" in reports[0]
+    watched.look(1120.0)
+    monkeypatch.setattr(watched._handler, "_look", fail)
+    watched.look(1180.0)
+    assert len(reports) == 2

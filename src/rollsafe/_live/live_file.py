@@ -320,8 +320,6 @@ class LiveFile:
 
     def after_fork(self) -> None:
         """Drop the inherited files in a forked child, because it shares their offsets with its parent."""
-        # The maintenance thread of the parent may have been in the middle of a rollover.
-        self.is_opening = False
         if isinstance(self._handler.stream, LogStream):
             self._handler.stream.after_fork()
         if self._handler._file.interval is not None:
