@@ -26,7 +26,9 @@ from rollsafe._backups.codecs import codec_for
 from rollsafe._backups.file_names import fingerprint_of
 from rollsafe._backups.ledger import Changed, Ledger
 from rollsafe._files.places import Place
-from rollsafe._live import events, shared, writer
+from rollsafe._live import events, shared
+from rollsafe._live.bounded_lock import LOCK_WAIT_S
+from rollsafe._live.pending import LINES_PER_WRITE
 from rollsafe.errors import LogFileError
 from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler, lock_path
@@ -127,6 +129,8 @@ def test_what_is_appended_is_stored_before_the_lock_is_released(
 
         return writing_on(look)
 
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
     monkeypatch.setattr(shared, "_writing_on", watched)
     first = log(handler, "first")
     clock.go_on(HOUR)
@@ -134,6 +138,7 @@ def test_what_is_appended_is_stored_before_the_lock_is_released(
     log(handler, "late", first)
     backup = str(live.with_name(f"app.log.{suffix_of(first, 'H')}"))
     assert seen == [(str(live), True, True)] * 2 + [(backup, True, True)]
+    assert synced == [str(live), str(live), backup]
 
 
 PROGRAM = """
@@ -303,12 +308,12 @@ def test_waiting_lines_are_one_write_and_each_is_counted(
 
     handler = make()
     monkeypatch.setattr(shared, "write_of", note_calls)
-    for number in range(writer.LINES_PER_WRITE + 5):
+    for number in range(LINES_PER_WRITE + 5):
         handler._writer.pending.add(b"%05d\n" % number, handler._file.start)
     handler.flush()
-    assert [len(call) // 6 for call in calls] == [writer.LINES_PER_WRITE, 5]
+    assert [len(call) // 6 for call in calls] == [LINES_PER_WRITE, 5]
     assert live.read_bytes() == b"".join(calls)
-    assert (counted["lines"], counted["bytes"]) == (writer.LINES_PER_WRITE + 5, 6 * (writer.LINES_PER_WRITE + 5))
+    assert (counted["lines"], counted["bytes"]) == (LINES_PER_WRITE + 5, 6 * (LINES_PER_WRITE + 5))
 
 
 def test_a_short_write_is_continued_under_the_lock(live: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +322,31 @@ def test_a_short_write_is_continued_under_the_lock(live: Path, make: Make, monke
     log(handler, "a line that takes several writes")
     assert live.read_text() == "a line that takes several writes\n"
     assert handler.reported == []
+
+
+def test_a_handler_that_is_closed_waits_once_more_for_the_lock(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    log(handler, "first")
+    lock = handler._live.rollover.lock
+    take = lock.take
+    bounds: list[float] = []
+
+    def take_late(*arguments: Any, **keywords: Any) -> bool:
+        bounds.append(lock.lock_timeout)
+        if len(bounds) < 3:
+            lock.lock_timeout = 0.0
+            return False
+        return take(*arguments, **keywords)
+
+    monkeypatch.setattr(lock, "take", take_late)
+    monkeypatch.setattr(lock, "retry", lambda: None)
+    log(handler, "second")
+    handler.close()
+    assert bounds == [LOCK_WAIT_S, 0.0, LOCK_WAIT_S]
+    assert live.read_text() == "first\nsecond\n"
+    assert len(handler.take_reports()) == 1
 
 
 @pytest.mark.parametrize("step", ["open_to_append", "open_stream"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
+# The most lines of one write(2) to a file of several hosts.
+LINES_PER_WRITE = 1000
 # The memory of a pending line besides its bytes: a tuple, its time, and a place in the deque.
 _ENTRY = sys.getsizeof((b"", 0.0)) + sys.getsizeof(0.0) + 8
 
@@ -50,6 +54,14 @@ class PendingLines:
         self.lines.append((line, created))
         self._size += size
         return True
+
+    def run_for(self, takes: Callable[[float], bool]) -> list[tuple[bytes, float]]:
+        """The oldest line and those after it, up to LINES_PER_WRITE, as far as `takes` says that for their times.
+
+        The oldest one always: its time may be no number.
+        """
+        lines = tuple(itertools.islice(tuple(self.lines), LINES_PER_WRITE))
+        return [lines[0], *itertools.takewhile(lambda entry: takes(entry[1]), lines[1:])]
 
     def remove(self, entry: tuple[bytes, float]) -> None:
         """Remove the oldest line if it is this very entry, so that a second call for it does nothing."""
@@ -97,3 +109,12 @@ class PendingLines:
 def size_of(line: bytes) -> int:
     """The memory that a line takes while it waits, bytes."""
     return sys.getsizeof(line) + _ENTRY
+
+
+def joined(begin: bytes, entries: list[tuple[bytes, float]]) -> tuple[bytes, list[int]]:
+    """The text of lines behind `begin`, and the offsets at which each of them begins and the last one ends."""
+    if len(entries) == 1:
+        line = entries[0][0]
+        return begin + line, [len(begin), len(begin) + len(line)]
+    ends = itertools.accumulate((len(line) for line, _ in entries), initial=len(begin))
+    return begin + b"".join(line for line, _ in entries), list(ends)

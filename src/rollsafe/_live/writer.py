@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import bisect
 import errno
-import itertools
 import logging
 import os
 import re
@@ -24,11 +23,11 @@ from typing import Any, Protocol
 
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._lines.encoder import LineEncoder, own_record, without_arguments
-from rollsafe._live.bounded_lock import LockBusy
+from rollsafe._live.bounded_lock import LOCK_WAIT_S, LockBusy
 from rollsafe._live.events import count_event
 from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import NOWHERE, NoRoom, OpenFile
-from rollsafe._live.pending import PendingLines
+from rollsafe._live.pending import PendingLines, joined
 from rollsafe._live.renewal import Renewal
 from rollsafe._live.shared import LiveFileMoved, stored_in
 from rollsafe._reports import Reports
@@ -37,10 +36,9 @@ from rollsafe._reports import Reports
 RETRY_S = 0.25
 # Bytes of memory for the lines that wait meanwhile.
 PENDING_BYTES = 1 << 20
-# The most lines of one write(2) to a file of several hosts, and for how long a process writes there before it gives way
-# to the others, which wait for the lock for LOCK_WAIT_S.
-LINES_PER_WRITE = 1000
-TURN_S = 0.2
+# For how long a process with many lines writes to a file of several hosts before it gives way to the others, several of
+# which may wait for the lock, for LOCK_WAIT_S.
+TURN_S = 0.05
 # How often one line follows a shared live file that other hosts roll before it waits.
 _MOVES = 3
 # How often one line is written again because it stands behind a fragment, before it begins with a newline.
@@ -217,6 +215,10 @@ class Writer:
 
     def report_waiting(self) -> None:
         """Report the lines that an exit would lose now."""
+        if self.pending.waits and self._handler._file.shared:
+            # Each line needs the lock, which is mostly busy because other processes write: wait for it once more.
+            self._live.rollover.lock.lock_timeout = LOCK_WAIT_S
+            self.flush()
         if self.pending.waits:
             waiting = f"{len(self.pending.lines) + self.pending.dropped} lines for {self._handler.baseFilename}"
             self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
@@ -308,7 +310,9 @@ class Writer:
         """
         pending = self.pending
         file = self._live.file_of(pending.lines[0][1])
-        entries = self._entries_for(file)
+        # The lock and the round trip of each write(2) cost more than a line.
+        takes = self._live.rollover.shared_file.takes
+        entries = pending.run_for(lambda created: takes(file, created)) if file.shared else [pending.lines[0]]
         end = self._encoder.end
         if file.shared and end.endswith(b"\n"):
             file.look_for_fragment()
@@ -320,8 +324,7 @@ class Writer:
                 # Twice, because only the write after a short one raises the cause: a full disk, or a full file.
                 for _ in range(2):
                     begin, before = end if file.ends_in_fragment else start, file.end_of_written()
-                    ends = list(itertools.accumulate((len(line) for line, _ in entries), initial=len(begin)))
-                    text = begin + b"".join(line for line, _ in entries)
+                    text, ends = joined(begin, entries)
                     # The renewal has made room, if it could: no bound for this line.
                     written = file.append(text) if self._handler.maxBytes else file.write(text)
                     rest = self._unwritten(file, text, written, ends)
@@ -334,11 +337,16 @@ class Writer:
                         pending.put_first(rest, entries[0][1])
                     sentence = f"only {written} of {len(text)} bytes were written"
                     raise OSError(errno.ENOSPC, sentence, self._handler.baseFilename)
+                if file.shared:
+                    # For a system or a file system without O_DSYNC; the NFS client has nothing left to send.
+                    os.fsync(file.stream.fileno())
                 kept = self._live.keeps(file)
                 if not kept or not self._blank_if_glued(file, text[len(begin) :]):
                     break
-            if kept:
+            if kept and file.shared:
                 self._drop_written(file, entries, ends, len(text))
+            elif kept:
+                pending.remove(entries[0])
         except BaseException as error:
             # The line counts as logged, so an exception of a signal handler, before the write(2) or after it, must
             # neither lose it nor have it written twice.
@@ -354,21 +362,6 @@ class Writer:
             raise
         if not kept:
             self._live.discard(file)
-
-    def _entries_for(self, file: OpenFile) -> list[tuple[bytes, float]]:
-        """The line that waits first; for a file of several hosts the lines after it, too, as far as they belong to it.
-
-        The lock and the round trip of each write(2) cost more than a line.
-        """
-        if not file.shared:
-            return [self.pending.lines[0]]
-        entries: list[tuple[bytes, float]] = []
-        # Of a copy, because a signal handler that logs adds to them. The first one always: its time may be no number.
-        for entry in itertools.islice(tuple(self.pending.lines), LINES_PER_WRITE):
-            if entries and not self._live.rollover.shared_file.takes(file, entry[1]):
-                break
-            entries.append(entry)
-        return entries
 
     def _drop_written(
         self, file: OpenFile, entries: list[tuple[bytes, float]], ends: list[int], written: int
