@@ -10,11 +10,11 @@ SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 # The slow tests have servers with several workers each, under load: more of them at a time would starve a worker that
 # has the lock for longer than the others wait for it. Hosts that share a log wait for each other's locks, on a busy
 # machine for long, and a writer that ends meanwhile loses what it has in memory (docs/explanation/promises.md).
-HOSTS := tests/integration/test_shared.py
+HOSTS := tests/hosts
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test slow unit lint bench docs site clean
+.PHONY: help demo serve test slow guests unit lint bench docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,9 +29,11 @@ serve: $(VENV)/.installed-demo ## run the example application on gunicorn until 
 test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi ## the tests that take long: every server, network file systems, log shippers
+slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi $(VENV)/guests/programs ## the tests that take long: every server, network file systems, log shippers
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses 4 -m slow --ignore $(HOSTS)
 	$(BIN)/python -m pytest -m slow $(HOSTS)
+
+guests: $(VENV)/guests/programs ## the kernel and the NFS programs for the virtual machines of tests/hosts, from Debian
 
 unit: $(VENV)/.installed-test ## the fast tests only
 	$(BIN)/python -m pytest tests/unit
@@ -66,6 +68,11 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/.pip-upgraded
 $(VENV)/uwsgi/bin/uwsgi: | $(VENV)/.pip-upgraded
 	@if ! command -v cc >/dev/null; then echo "uwsgi is not built, as there is no C compiler: apt-get install gcc libc6-dev python3-dev"; \
 	else echo "Building uwsgi into $(VENV)/uwsgi" && $(BIN)/python -m venv $(VENV)/uwsgi && $(VENV)/uwsgi/bin/python -m pip install --quiet uwsgi; fi
+
+# tests/support/guest_parts.py says what is unpacked there. Nothing is installed, and no root is needed.
+$(VENV)/guests/programs: tests/support/guest_parts.py | $(VENV)/.pip-upgraded
+	@if ! command -v apt-get >/dev/null || ! $(BIN)/python -m tests.support.guest_parts $(VENV)/guests; \
+	then echo "The parts of virtual machines are not unpacked; tests of NFS are skipped. They come from Debian (amd64), by apt-get" >&2; fi
 
 # --group needs pip 25.1; a new virtual environment has whatever pip its Python was released with.
 $(VENV)/.pip-upgraded:

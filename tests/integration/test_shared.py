@@ -1,26 +1,19 @@
-"""Logs that several hosts write: each line under the lock, on network file systems without being told."""
+"""The way of a line to a file that several hosts write, on a local file system; tests/hosts has real ones."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import random
 import resource
-import shutil
-import time
-import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rollsafe import ConfigurationError, FileLock, SafeTimedRotatingFileHandler
-from tests.support.crew import Child, Crew, WatchedHandler, lock_path, log_lines, suffix_of_day
-from tests.support.hosts import Volume, gluster, sshfs
+from tests.support.crew import Child, WatchedHandler, lock_path, log_lines, suffix_of_day
 from tests.support.load import Plan, run_load, suffix_of_seconds
-from tests.support.oracle import LINE_FORMAT, Report, audit, make_line
-from tests.support.servers import wait_until
+from tests.support.oracle import LINE_FORMAT, audit
 
 # What GlusterFS needs to show a renamed file to the other hosts at once: docs/reference/file-systems.md.
 GLUSTER_OPTIONS = (["performance.stat-prefetch=off"], ["--direct-io-mode=enable"])
@@ -155,105 +148,3 @@ def test_a_handler_follows_a_file_that_another_host_renames_just_before_its_line
     log_lines(shared, "w", range(1, 2))
     assert len(live.read_bytes().splitlines()) == 1
     assert not shared.reported
-
-
-class OnHost:
-    """Makes the handlers of the processes of two hosts in turn."""
-
-    def __init__(self, volume: Volume, lock_writes: bool | None) -> None:
-        self._volume = volume
-        self._lock_writes = lock_writes
-        self._made = multiprocessing.Value("i", 0)
-
-    def __call__(self) -> logging.Handler:
-        with self._made.get_lock():
-            mount = self._volume.mounts[self._made.value % 2]
-            self._made.value += 1
-        return SafeTimedRotatingFileHandler(mount / "app.log", when="S", utc=True, lock_writes=self._lock_writes)
-
-
-# Few lines: while others have the lock they wait in memory, whose size is bounded, also on a busy machine.
-MODEST = Plan(seconds=6, rate=50, sizes=(*(60, 200, 1000, 9000) * 12, 150_000))
-# Many long ones, which the client sends in several parts.
-GREEDY = Plan(seconds=6, rate=100, sizes=(60, 200, 1000, 9000, 200_000))
-
-
-def load_from_two_hosts(volume: Volume, plan: Plan, lock_writes: bool | None) -> Report:
-    """Two processes on each of two hosts, a rollover each second."""
-    load = run_load(OnHost(volume, lock_writes), volume.mounts[0] / "app.log", plan)
-    report = audit(volume.store / "app.log", load.acknowledged, suffix_of_seconds(1))
-    print(report)
-    return report
-
-
-@pytest.mark.slow
-def test_two_hosts_share_a_log_on_glusterfs_and_every_line_is_there_once_whole_and_in_its_file() -> None:
-    with gluster(*GLUSTER_OPTIONS) as volume:
-        report = load_from_two_hosts(volume, MODEST, lock_writes=None)
-    assert report.flawless, f"{report}\n{report.examples}"
-    assert report.files > 4
-
-
-@pytest.mark.slow
-def test_two_hosts_that_compress_and_log_late_lines_lose_none_on_glusterfs() -> None:
-    lines = 250
-
-    def work(mount: Path, stream: str) -> None:
-        handler = WatchedHandler(mount / "app.log", when="S", utc=True, compress="gz")
-        handler.setFormatter(logging.Formatter(LINE_FORMAT))
-        chance = random.Random(stream)
-        for number in range(lines):
-            record = logging.makeLogRecord({"msg": make_line(stream, number, 200)})
-            # Of an interval that is over, archived by now perhaps.
-            record.created -= chance.choice((0, 0, chance.uniform(0, 6)))
-            handler.handle(record)
-            time.sleep(0.02)
-        wait_until(lambda: len(list(mount.glob("*.gz"))) > 3, "backups are compressed")
-        handler.close()
-        assert not handler.reported, handler.reported
-
-    with gluster(*GLUSTER_OPTIONS) as volume, Crew() as crew:
-        children = [crew.start(partial(work, volume.mounts[number % 2], f"w{number}")) for number in range(4)]
-        for child in children:
-            child.join()
-        for archive in volume.store.glob("*.gz"):
-            # Of one that was finished when its process ended; what it was made of has the same lines.
-            archive.with_suffix("").unlink(missing_ok=True)
-        for draft in volume.store.glob("*.tmp"):
-            # A directory with one that was being written then.
-            shutil.rmtree(draft)
-        report = audit(volume.store / "app.log", {f"w{number}": lines for number in range(4)}, suffix_of_seconds(1))
-        archives = len(list(volume.store.glob("*.gz")))
-    assert report.flawless, f"{report}\n{report.examples}"
-    assert archives > 3
-
-
-@pytest.mark.slow
-def test_on_glusterfs_as_it_comes_every_line_is_there_once_and_whole_but_not_always_in_its_file() -> None:
-    with gluster() as volume:
-        report = load_from_two_hosts(volume, MODEST, lock_writes=None)
-    assert not report.faults().keys() - {"misfiled"}, f"{report}\n{report.examples}"
-
-
-@pytest.mark.slow
-def test_without_the_lock_two_hosts_tear_each_others_lines_on_glusterfs() -> None:
-    with gluster(*GLUSTER_OPTIONS) as volume:
-        report = load_from_two_hosts(volume, GREEDY, lock_writes=False)
-    assert report.torn + report.lost > 0, f"the test of the lock proves nothing: {report}"
-
-
-@pytest.mark.slow
-def test_sshfs_whose_locks_exclude_nobody_is_recognised_and_said() -> None:
-    with sshfs() as volume:
-        path = volume.mounts[0] / "app.log"
-        with pytest.warns(RuntimeWarning, match=r"fuse\.sshfs, where a lock does not exclude other hosts"):
-            handler = SafeTimedRotatingFileHandler(path)
-        assert handler.lock_writes
-        handler.close()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            SafeTimedRotatingFileHandler(path, lock_writes=False).close()
-        with FileLock(lock_path(path)):
-            other = FileLock(lock_path(volume.mounts[1] / "app.log"))
-            assert other.acquire(0), "locks do exclude by now: tell the table of file systems"
-            other.close()

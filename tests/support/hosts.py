@@ -7,6 +7,7 @@ PR_SET_PDEATHSIG); mounts live in the mount namespace of the test process. So no
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -142,6 +143,16 @@ def gluster(volume_options: Sequence[str] = (), mount_options: Sequence[str] = (
             for number, client in enumerate(clients, 1)
         ]
         yield Volume(mounts, base / "brick")
+
+
+def tidy_archives(directory: Path) -> None:
+    """Remove what processes have left that ended while they compressed a backup."""
+    for archive in directory.glob("*.gz"):
+        # What it was made of has the same lines.
+        archive.with_suffix("").unlink(missing_ok=True)
+    for draft in directory.glob("*.tmp"):
+        # A directory with an archive that was being written.
+        shutil.rmtree(draft)
 
 
 def require_rsyslog() -> None:
