@@ -8,11 +8,14 @@ import resource
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from rollsafe import FileLock
+from rollsafe._live.writer import PENDING_BYTES
+from rollsafe.tools.blocks import BlockHandler
 from rollsafe.tools.write import BLOCK
 from tests.support.mounts import mounted
 from tests.support.servers import wait_until
@@ -160,6 +163,22 @@ def test_a_line_of_several_megabytes_waits_as_well(live: Path) -> None:
         live.parent.mkdir()
         program.wait_until_live_is(long)
         assert program.end() == (0, "")
+
+
+def test_any_number_of_lines_waits_however_long(live: Path) -> None:
+    refusals: list[str] = []
+    handler = BlockHandler(str(live), refusals.append, delay=True)
+    shutil.rmtree(live.parent)
+    blocks = [b"short\n" + b"x" * PENDING_BYTES + b"\n", b"after\n"]
+    for block in blocks:
+        handler.write_block(block, time.time())
+    assert handler.waiting == (3, len(b"".join(blocks)))
+    assert len(refusals) == 1
+    live.parent.mkdir()
+    while handler.is_waiting():
+        handler.write_block(b"last\n", time.time())
+    handler.close()
+    assert live.read_bytes().startswith(b"".join(blocks))
 
 
 def test_a_shared_file_waits_for_the_lock(live: Path) -> None:

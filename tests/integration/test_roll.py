@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -134,8 +135,9 @@ def test_what_a_namer_names_is_left_to_the_application(live: Path) -> None:
 def test_a_log_whose_backups_may_belong_to_another_one_is_not_rolled(live: Path) -> None:
     old = live.parent / "old"
     leave_log(live, archive_dir=old)
+    old.mkdir(exist_ok=True)
     # Another log of that name is now where the backups go.
-    leave_log(old / live.name)
+    shutil.copy(live, old / live.name)
     before = note_of(live)
     ran = run("roll", "--now", str(live))
     assert (ran.returncode, "nothing tells them apart" in ran.stderr) == (1, True), ran.stderr

@@ -59,6 +59,7 @@ def test_a_handler_that_was_closed_or_wants_nothing_done_is_not_looked_at(watche
 
 def test_a_look_waits_for_no_thread_that_logs(watched: Watch) -> None:
     handler = watched._handler
+    assert isinstance(handler, SafeTimedRotatingFileHandler)
     looks: list[bool] = []
     assert handler.lock
     with handler.lock:
