@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.guests import Guest, Job, make_initramfs, require_guests
 from tests.support.host_writers import Task
-from tests.support.servers import ROOT
+from tests.support.servers import ROOT, wait_until
 
 VERSIONS = ("3", "4.2")
 LEASE_S = 10
@@ -52,10 +52,11 @@ class Laboratory:
         self.sources = sources
         initramfs = directory / "initramfs"
         make_initramfs(initramfs)
+        self._cables = [directory / f"cable{number}" for number in (1, 2)]
         cards: list[str] = []
         self.clients = []
-        for number in (1, 2):
-            cable = f"stream,id=cable{number},addr.type=unix,addr.path={directory}/cable{number}"
+        for number, path in enumerate(self._cables, 1):
+            cable = f"stream,id=cable{number},addr.type=unix,addr.path={path}"
             mac = f"mac=52:54:00:77:{number:02}"
             cards += ["-netdev", f"{cable},server=on", "-device", f"virtio-net-pci,netdev=cable{number},{mac}:01"]
             card = ["-netdev", f"{cable},server=off", "-device", f"virtio-net-pci,netdev=cable{number},{mac}:02"]
@@ -65,8 +66,11 @@ class Laboratory:
 
     def boot(self) -> None:
         """Boot all of them."""
-        for host in self.hosts:
-            host.boot()
+        self.server.boot()
+        # A client that finds no socket is never connected.
+        wait_until(lambda: all(cable.is_socket() for cable in self._cables), "the network of the server")
+        for client in self.clients:
+            client.boot()
         for host in self.hosts:
             host.await_agent()
         self.set_up(self.server)
