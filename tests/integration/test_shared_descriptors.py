@@ -324,6 +324,26 @@ def test_a_short_write_is_continued_under_the_lock(live: Path, make: Make, monke
     assert handler.reported == []
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no posix_fadvise(2)")
+def test_an_old_page_in_the_cache_of_the_client_is_no_fragment(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    log(handler, "first")
+    advice: list[tuple[int, ...]] = []
+    pread = os.pread
+
+    def read_old_page(descriptor: int, length: int, offset: int) -> bytes:
+        is_page = length == 1 and os.readlink(f"/dev/fd/{descriptor}") == str(live)
+        return b"\0" if is_page and not advice else pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", read_old_page)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: advice.append(arguments))
+    log(handler, "second")
+    assert live.read_text() == "first\nsecond\n"
+    assert [each[1:] for each in advice] == [(0, 0, os.POSIX_FADV_DONTNEED)]
+
+
 def test_a_handler_that_is_closed_waits_once_more_for_the_lock(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

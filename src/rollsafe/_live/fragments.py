@@ -51,6 +51,11 @@ class AppendedFile:
             descriptor = self.stream.fileno()
             size = os.fstat(descriptor).st_size
             self.ends_in_fragment = size > 0 and os.pread(descriptor, 1, size - 1) not in (b"\n", b"")
+            if self.ends_in_fragment and hasattr(os, "posix_fadvise"):
+                # Perhaps the page is old: another program of this host has the file open for writing, or was reading
+                # it while another host wrote. So the client of the network file system drops it and asks the server.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                self.ends_in_fragment = os.pread(descriptor, 1, size - 1) not in (b"\n", b"")
         except (OSError, ValueError):
             return
 
