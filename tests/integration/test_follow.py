@@ -363,6 +363,16 @@ def test_an_inode_that_another_file_gets_is_another_file(tail: Tail) -> None:
     assert part.exists()
 
 
+def test_an_archive_is_not_told_again_if_another_file_gets_the_inode_of_its_source(tail: Tail) -> None:
+    old = min(backups(tail.live))
+    archived = gzip.compress(old.read_bytes())
+    # As if the backup had been archived and removed, and the next part had been given its inode.
+    old.rename(f"{old}.1")
+    old.with_name(f"{old.name}.gz").write_bytes(archived)
+    assert tail.polled() == ["old"], "the part, whose lines are its own"
+    assert tail.polled() == []
+
+
 def test_settings_that_come_later_make_no_old_file_new(tmp_path: Path) -> None:
     live = tmp_path / "app.log"
     live.write_text("before\n")

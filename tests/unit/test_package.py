@@ -466,6 +466,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "tools.ini_logging": {"errors"},
     "tools.line_commands": {
+        "errors",
         "tools.catalog",
         "tools.follow",
         "tools.lines",

@@ -85,8 +85,7 @@ class Follower:
             return
         end = self.snapshot.sizes[file.path] = end_of_last_line(stream)
         if identity_of(os.fstat(stream.fileno())) in self._sources:
-            # It is there by two names, as in the middle of a rename by link(2) and unlink(2).
-            stream.close()
+            stream.close()  # it is there by two names
             return
         source = self._open_source(stream, file.path, None if file.is_live else key_of(file), end)
         if not file.is_live and not file.path.endswith(ROLLED_EXTENSION):
@@ -163,8 +162,8 @@ class Follower:
         """Whether a file has lost its name, and no archive was seen that might have taken its place."""
         return any(
             source.key not in archives and (source.stream is None or source.is_unlinked)
-            for identity, source in self._sources.items()
-            if identity not in plain
+            for source in self._sources.values()
+            if not _is_named(source, plain)
         )
 
     def _learn(self, entries: list[os.DirEntry[str]]) -> set[str]:
@@ -196,21 +195,15 @@ class Follower:
 
     def _follow_names(self, plain: dict[Identity, LogFile]) -> None:
         """Give each known file its present name."""
-        for identity, source in list(self._sources.items()):
+        for identity, source in self._sources.items():
             file = plain.get(identity)
-            if file is None or (source.path != file.path and not source.stream and is_file_at(identity, source.path)):
-                continue
-            if source.stream is None and source.path != file.path:
-                # It is not ours: its inode was free, and now belongs to another file.
-                self._forget(source)
-                continue
-            if source.path != file.path:
+            if file is not None and source.stream is not None and source.path != file.path:
                 source.rename(file.path, None if file.is_live else key_of(file))
 
     def _finish(self, plain: dict[Identity, LogFile], archives: dict[Key, str]) -> Iterator[bytes]:
         """Yield the rest of the files that have no name any more, and forget them."""
-        for identity, source in list(self._sources.items()):
-            if identity in plain:
+        for source in list(self._sources.values()):
+            if _is_named(source, plain):
                 continue
             if source.stream is not None and not source.is_unlinked:
                 # It was moved elsewhere, and is read until it is quiet; or a rename is under way.
@@ -339,6 +332,13 @@ class Follower:
         source = Source(identity_of(os.fstat(stream.fileno())), path, offset, stream, key)
         self._sources[source.identity] = source
         return source
+
+
+def _is_named(source: Source, plain: dict[Identity, LogFile]) -> bool:
+    """Whether a file has a name; the inode number of one that was closed and then removed may be another file's now."""
+    file = plain.get(source.identity)
+    is_sure = file is None or source.stream is not None or source.path == file.path
+    return file is not None if is_sure else is_file_at(source.identity, source.path)
 
 
 def _entries(folders: Iterable[str]) -> list[os.DirEntry[str]]:

@@ -6,17 +6,19 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
 import click
 
+from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log
 from rollsafe.tools.follow import Follower
 from rollsafe.tools.lines import Entry, Snapshot, merge, snapshots_of
 from rollsafe.tools.output import complain, is_output_closed, write
-from rollsafe.tools.several import Claims, logs_of_hosts
+from rollsafe.tools.several import Claims, lives_of_hosts, logs_of_hosts
 from rollsafe.tools.several_followed import FollowedTogether
 from rollsafe.tools.source import Owners
 from rollsafe.tools.times import moment
@@ -24,6 +26,8 @@ from rollsafe.tools.words import clock_text, duration_text, printable, printable
 
 # Seconds between looks for new lines.
 _POLL = 0.1
+# Seconds between looks for new logs.
+_NEWCOMERS = 1.0
 # Bytes of lines that are written together.
 _BATCH = 1 << 16
 
@@ -130,12 +134,25 @@ def tail(
         streams = [each.entries(complaints, _or(since, -inf), _or(until, inf)) for each in snapshots]
     lines = (line for _, text in merge(_named(streams, snapshots, with_name)) for line in _split(text))
     _print(((0.0, line) for line in (lines if count is None else deque(lines, maxlen=count))), raw)
-    if followers:
-        _follow(followers, with_name, raw)
+    if follow:
+        newcomers = _Newcomers(paths, logs, lambda log: Follower(log, complaints, claims, owners))
+
+        def lines_of(snapshot: Snapshot) -> Iterable[Entry]:
+            # A backup with a name of its own kind, whose lines were printed before it was renamed.
+            snapshot.files = tuple(file for file in snapshot.files if not owners.have(file.path))
+            return snapshot.entries(complaints, _or(since, -inf))
+
+        _follow(followers, newcomers, lines_of, with_name, raw)
     return 1 if complaints.any else 0
 
 
-def _follow(followers: list[Follower], with_name: bool, raw: bool) -> None:
+def _follow(
+    followers: list[Follower],
+    newcomers: _Newcomers,
+    lines_of: Callable[[Snapshot], Iterable[Entry]],
+    with_name: bool,
+    raw: bool,
+) -> None:
     """Print new lines until the reader of the output ends, or the user presses Control-C."""
     together = FollowedTogether(followers)
     logs = [follower.snapshot.log for follower in followers]
@@ -148,11 +165,39 @@ def _follow(followers: list[Follower], with_name: bool, raw: bool) -> None:
 
     try:
         while True:
+            for follower in newcomers.look():
+                logs.append(follower.snapshot.log)
+                number = together.add(follower)
+                show((number, entry) for entry in lines_of(follower.snapshot))
             show(together.poll())
             if is_output_closed(_POLL):
                 return
     except KeyboardInterrupt:
         show(together.rest())
+
+
+class _Newcomers:
+    """Looks for logs that were not there when following began, such as that of a new host."""
+
+    def __init__(self, paths: Sequence[str], logs: Iterable[Log], make: Callable[[Log], Follower]) -> None:
+        self._paths = paths
+        self._known = {log.live for log in logs}
+        self._make = make
+        self._next = time.monotonic() + _NEWCOMERS
+
+    def look(self) -> Iterator[Follower]:
+        """Followers of the logs that are new."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _NEWCOMERS
+        # A directory may be made or removed meanwhile; the next look sees what has become of it.
+        with suppress(OSError, LogFileError):
+            lives = lives_of_hosts(self._paths)
+            if lives <= self._known:
+                return
+            new = [log for log in logs_of_hosts(self._paths, lambda sentence: None) if log.live not in self._known]
+            self._known |= lives
+            yield from map(self._make, new)
 
 
 def _named(streams: Iterable[Iterable[Entry]], snapshots: list[Snapshot], with_name: bool) -> list[Iterable[Entry]]:

@@ -39,6 +39,20 @@ def logs_of_hosts(paths: Iterable[str | os.PathLike[str]], complain: Callable[[s
     return list(found.values())
 
 
+def lives_of_hosts(paths: Iterable[str | os.PathLike[str]]) -> set[str]:
+    """The live files that `logs_of_hosts` finds now, without a look at their backups; also those given as files.
+
+    Raises:
+        OSError: A path cannot be inspected.
+    """
+    search = _Search(lambda sentence: None)
+    lives: set[str] = set()
+    for given in paths:
+        for path in map(os.path.realpath, search.paths(os.fspath(given))):
+            lives.update(lives_in(path) if os.path.isdir(path) else (path,))
+    return lives
+
+
 class Claims:
     """Which name of a file counts, if it has several: the first that was asked about, as long as it is one.
 

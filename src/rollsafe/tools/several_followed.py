@@ -101,6 +101,11 @@ class FollowedTogether:
                 return
             yield self._take(first)
 
+    def add(self, follower: Follower) -> int:
+        """Follow one more log; returns its number."""
+        self._queues.append(_Queue(follower))
+        return len(self._queues) - 1
+
     def rest(self) -> Iterator[tuple[int, Entry]]:
         """All lines that were held back, when following ends."""
         while first := self._first():

@@ -168,13 +168,27 @@ class Owners:
 
     def heard(self, source: Source, lines: Iterable[bytes]) -> Iterator[bytes]:
         """The lines of a source; if another one prints them, they are read and none is returned."""
-        owner = self._sources.get(source.identity)
-        # A file that was removed may have left its inode number to another one.
-        if owner is None or not (owner.stream is not None or is_file_at(owner.identity, owner.path)):
+        owner = self._owner(source.identity)
+        if owner is None:
             owner = self._sources[source.identity] = source
         for line in lines:
             if owner is source:
                 yield line
+
+    def have(self, path: str) -> bool:
+        """Whether the lines of a file are printed by one of its sources."""
+        try:
+            return self._owner(identity_of(os.stat(path))) is not None
+        except OSError:
+            return False
+
+    def _owner(self, identity: Identity) -> Source | None:
+        """The source that prints the lines of a file."""
+        owner = self._sources.get(identity)
+        # A file that was removed may have left its inode number to another one.
+        if owner is None or not (owner.stream is not None or is_file_at(identity, owner.path)):
+            return None
+        return owner
 
     def forget(self, source: Source) -> None:
         """The source is not followed any more."""
