@@ -88,7 +88,8 @@ def test_with_late_lines_compression_and_a_limit_of_size_on_both_hosts_no_line_i
 ) -> None:
     task = Task(seconds=20, late=2 * INTERVAL, options={**OPTIONS, "compress": "gz", "maxBytes": 12_000})
     for version, report in reports_of_both_hosts(lab, "busy", task, tmp_path).items():
-        # One empty line was seen among some thousands, on NFS 4.2, before a late line in a backup. Its cause is open.
+        # An old page of a client was seen to make one empty line among some thousands, before the client was made to
+        # drop its pages (`AppendedFile.look_for_fragment`). Too few runs since to call that the only cause.
         assert not report.faults().keys() - {"blank"}, f"NFS {version}: {report}\n{report.examples}"
         assert report.blank <= 1, f"NFS {version}: {report}\n{report.examples}"
         assert list((tmp_path / version).glob("*.gz"))
