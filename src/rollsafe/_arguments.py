@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe._files.mounts import mount_of
 from rollsafe._files.places import make_directory, place_of, resolved
 from rollsafe._files.renames import is_mount_point, try_rename
 from rollsafe._files.special_files import is_special, resolve_live_path
@@ -30,15 +30,15 @@ def decided_lock_writes(value: bool | None, path: str) -> bool:
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return False
-    kind = type_of(path, mountinfo)
-    if kind in LOCKED_ON_ONE_HOST:
+    mount = mount_of(path, mountinfo)
+    if mount is not None and mount.is_locked_on_one_host:
         warnings.warn(
-            f"{path!r} is on {kind}, where a lock does not exclude other hosts: let each host write a file of its"
-            " own, and then say lock_writes=False",
+            f"{path!r} is on {mount.shown}, where a lock does not exclude other hosts: let each host write a file of"
+            " its own, and then say lock_writes=False",
             RuntimeWarning,
             stacklevel=3,
         )
-    return kind in SHARED
+    return mount is not None and mount.is_shared
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from rollsafe._files.lock_files import lock_path
-from rollsafe._files.mounts import LOCKED_ON_ONE_HOST, SHARED, type_of
+from rollsafe._files.mounts import mount_of
 from rollsafe._files.renames import is_mount_point
 from rollsafe.tools import trials
 from rollsafe.tools.findings import ERROR, OK, WARNING, Finding, Target
@@ -22,11 +22,12 @@ _CLOCKS_AGREE = 2.0
 
 def check_file_system(directory: str, user: User | None = None) -> Iterator[Finding]:
     """Check with several processes that appends are whole, and that locks exclude."""
-    kind = None
+    mount = None
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        kind = type_of(os.path.realpath(directory), file.read())
-    shown = kind or "of unknown kind"
-    if kind in LOCKED_ON_ONE_HOST:
+        mount = mount_of(os.path.realpath(directory), file.read())
+    shown = mount.shown if mount is not None else "of unknown kind"
+    is_shared = mount is not None and mount.is_shared
+    if mount is not None and mount.is_locked_on_one_host:
         yield Finding(
             WARNING,
             "file system",
@@ -35,7 +36,7 @@ def check_file_system(directory: str, user: User | None = None) -> Iterator[Find
             "two hosts that share this log would both roll it, and tear each other's lines",
             "let no other host write here; see the reference page on file systems",
         )
-    elif kind in SHARED:
+    elif is_shared:
         yield Finding(
             WARNING,
             "file system",
@@ -48,7 +49,7 @@ def check_file_system(directory: str, user: User | None = None) -> Iterator[Find
         yield Finding(OK, "file system", directory, f"{shown}, none that several hosts share")
     try:
         torn = trials.append_faults(directory, user)
-        if torn and kind in SHARED:
+        if torn and is_shared:
             yield Finding(OK, "append", directory, f"{torn} appended lines were torn, hence the lock for each line")
         elif torn:
             yield Finding(
