@@ -67,12 +67,14 @@ class Interruption:
         self.where = ""
         self.modules: set[str] = set()
         """The modules whose code was executed while it was on."""
+        # CPython 3.11 was seen to call other objects in their place, as if it had freed them.
+        self._tracers = self._enter, self._step
 
     @contextmanager
     def on(self) -> Iterator[None]:
         """Raise in this block."""
         before = sys.gettrace()
-        sys.settrace(self._enter)
+        sys.settrace(self._tracers[0])
         try:
             yield
         finally:
@@ -86,12 +88,12 @@ class Interruption:
         self.modules.add(module)
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._come_by(frame)
-        return self._step
+        return self._tracers[1]
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "opcode" and frame.f_lasti in after_calls(frame.f_code):
             self._come_by(frame)
-        return self._step
+        return self._tracers[1]
 
     def _come_by(self, frame: FrameType) -> None:
         self._left -= 1
@@ -192,7 +194,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Callable[[WatchedHandler], None], fl
     "a file that is shared": ({"lock_writes": True}, end_lease, 0.0),
     "a rollover of a file that is shared": ({"lock_writes": True}, make_over, 0.0),
 }
-QUICK = ("the lease lasts", "a fragment before it")
+QUICK = "the lease lasts"
 ROLLS = ("a rollover", "a rollover for size", "a rollover of a file that is shared")
 PASSED = {SafeTimedRotatingFileHandler, OpenFile}
 ROLL = {Rollover, FileLock}
@@ -212,13 +214,13 @@ def step_of(situation: str, kind: type[BaseException]) -> int:
 @pytest.mark.parametrize(
     ("situation", "kind", "step"),
     [
-        pytest.param("a rollover", SoftTimeLimit, 5, id="some of a rollover"),
+        pytest.param("a rollover", SoftTimeLimit, 9, id="some of a rollover"),
         *(
             pytest.param(
                 name,
                 kind,
-                1 if name in QUICK else step_of(name, kind),
-                marks=[] if name in QUICK else pytest.mark.slow,
+                1 if name == QUICK else step_of(name, kind),
+                marks=[] if name == QUICK else pytest.mark.slow,
                 id=f"{name}-{kind.__name__}",
             )
             for name in SITUATIONS
