@@ -54,7 +54,7 @@ class Task:
     foreign: bool = False
     """Whether one more process, another program, holds the live file open for writing."""
     broken: bool = False
-    """Whether the handler holds the live file open for writing, too, and appends to it without O_DSYNC."""
+    """Whether the handler holds the live file open for writing, appends to it without O_DSYNC, and drops no page."""
 
     def code(self, sources: Path) -> str:
         """A command of the shell that does it."""
@@ -79,6 +79,8 @@ def break_handlers() -> None:
     """Have the handlers of this process treat a shared file as a local one but for the lock and fsync(2)."""
     set_constants(live_path, open_to_read=live_path.open_to_read_too)
     set_constants(live_path, open_to_append_through=live_path.open_to_read_too)
+    # Before each write the handler looks for a fragment, finds the zeros of an old page, and has the page dropped.
+    del os.posix_fadvise
 
 
 def write(task: Task, stream: str) -> None:
