@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,25 @@ def log(handler: logging.Handler, message: str, created: float | None = None) ->
     """Have `handler` handle a record of now, or of `created`; returns its time.
 
     Of now, the first line of an open file belongs to the interval of that file: on a busy machine the next second may
-    begin between the two, and the line would roll over an empty file first.
+    begin between the two, and the line would roll over an empty file first. A delayed file is opened before that time
+    is taken: one that is opened in the next second would get no line.
     """
     if created is None:
+        if isinstance(handler, SafeTimedRotatingFileHandler) and not os.path.lexists(handler.baseFilename):
+            open_delayed(handler)
         created = time.time()
         if isinstance(handler, SafeTimedRotatingFileHandler) and is_open_and_empty(handler):
             created = min(created, math.nextafter(handler.rolloverAt, 0))
     record = logging.makeLogRecord({"msg": message, "created": created})
     handler.handle(record)
     return record.created
+
+
+def open_delayed(handler: SafeTimedRotatingFileHandler) -> None:
+    """Open the file of a handler that has none, as its first line does; that line reports a refusal."""
+    if handler.stream is None:
+        with suppress(Exception), handler._own_lock():
+            handler._live.ensure_open()
 
 
 def is_open_and_empty(handler: SafeTimedRotatingFileHandler) -> bool:
