@@ -436,10 +436,12 @@ IMPORTS: dict[str, set[str]] = {
     "tools.config_kinds": {
         "_files.lock_files",
         "errors",
+        "tools.catalog",
         "tools.configs",
         "tools.ini_logging",
         "tools.logging_config",
         "tools.python_configs",
+        "tools.trials",
     },
     "tools.configs": {"_arguments", "_options", "errors", "handlers", "tools.ini_logging", "tools.logging_config"},
     "tools.configured_lines": {
@@ -581,6 +583,7 @@ IMPORTS: dict[str, set[str]] = {
         "errors",
         "tools.catalog",
         "tools.catch_up",
+        "tools.config_kinds",
         "tools.ship_sources",
         "tools.shippers.alloy",
         "tools.shippers.filebeat",
@@ -589,7 +592,6 @@ IMPORTS: dict[str, set[str]] = {
         "tools.shippers.otel",
         "tools.shippers.rsyslog",
         "tools.shippers.vector",
-        "tools.trials",
     },
     "tools.source": {"_backups.names", "_files.identity", "tools.catalog", "tools.several"},
     "tools.status": {

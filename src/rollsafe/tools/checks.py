@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rollsafe._files.lock_files import lock_path
-from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.errors import LogFileError
 from rollsafe.tools.catalog import Log, logs_at
 from rollsafe.tools.check_configuration import check_loggers, check_records, check_steps
 from rollsafe.tools.check_directories import check_clock, check_file_system, check_permissions, check_rollover
@@ -21,13 +21,13 @@ from rollsafe.tools.check_files import check_logrotate, check_names, check_write
 from rollsafe.tools.check_flags import check_flags, workers_of
 from rollsafe.tools.check_handlers import check_handlers
 from rollsafe.tools.check_space import check_space
-from rollsafe.tools.config_kinds import UNDERSTOOD, read_any
+from rollsafe.tools.config_kinds import logs_named, read_any, read_in_child
 from rollsafe.tools.configs import ServerConfig
 from rollsafe.tools.findings import ERROR, WARNING, Finding, Target
 from rollsafe.tools.logging_config import ConfiguredHandler, LogConfig
 from rollsafe.tools.logrotate import rules
 from rollsafe.tools.status import Openers
-from rollsafe.tools.trials import TrialFailed, User, in_child, tried_as, user_of
+from rollsafe.tools.trials import User, tried_as, user_of
 
 # Seconds for all checks of a configuration; each trial has a bound of its own.
 _PATIENCE = 3600.0
@@ -51,29 +51,12 @@ def check_path(path: str, arguments: Sequence[str] = ()) -> list[Finding]:
         OSError: It may not be read.
     """
 
-    def attempt() -> dict[str, Any]:
-        try:
-            config = read_any(path, arguments)
-            return {"found": None if config is None else [each.as_dict() for each in check_config(config)]}
-        except OSError as error:
-            return {"refused": str(error), "system": [error.errno, error.strerror, error.filename]}
-        except ConfigurationError as error:
-            return {"refused": str(error)}
+    def attempt() -> list[dict[str, Any]] | None:
+        config = read_any(path, arguments)
+        return None if config is None else [each.as_dict() for each in check_config(config)]
 
-    try:
-        answer = in_child(attempt, quiet=True, timeout=_PATIENCE)
-    except TrialFailed as error:
-        raise ConfigurationError(f"{path!r} could not be checked: {error}") from error
-    if "refused" in answer:
-        system = answer.get("system", [None])
-        raise ConfigurationError(answer["refused"]) if system[0] is None else OSError(*system)
-    if answer["found"] is None:
-        try:
-            return check_logs(logs_at([path]))
-        except LogFileError as error:
-            what = str(error) if os.path.lexists(path) else f"{path!r} does not exist"
-            raise LogFileError(f"{what}; the command understands {UNDERSTOOD}") from error
-    return [Finding(**each) for each in answer["found"]]
+    found = read_in_child(path, attempt, done="checked", timeout=_PATIENCE)
+    return check_logs(logs_named(path)) if found is None else [Finding(**each) for each in found]
 
 
 def check_config(config: LogConfig) -> list[Finding]:

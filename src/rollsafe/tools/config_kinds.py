@@ -14,10 +14,12 @@ from typing import Any
 
 from rollsafe._files.lock_files import lock_path
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.tools.catalog import Log, logs_at
 from rollsafe.tools.configs import read_config
 from rollsafe.tools.ini_logging import as_dictionary
 from rollsafe.tools.logging_config import LogConfig, config_of
 from rollsafe.tools.python_configs import SETTINGS_VARIABLE, project_of, read_name, read_settings, settings_named_in
+from rollsafe.tools.trials import TrialFailed, in_child
 
 UNDERSTOOD = (
     "a log directory, a live file, a gunicorn.conf.py, a settings module or the manage.py of Django, a logging"
@@ -52,6 +54,52 @@ def read_any(path: str, arguments: Sequence[str] = ()) -> LogConfig | None:
     if arguments:
         raise ConfigurationError(f"{path!r} is no gunicorn.conf.py, so no arguments may follow it")
     return None if read is None else read(path)
+
+
+def read_in_child(path: str, attempt: Callable[[], Any], *, done: str, timeout: float) -> Any:
+    """Call a function that reads what a user has named, and may execute it, in a quiet process of its own.
+
+    Args:
+        path: The path or name, as the user gave it.
+        attempt: The function; its value must be JSON.
+        done: What it does, as a participle for the sentence about a process that fails.
+        timeout: Seconds that it may take.
+
+    Raises:
+        ConfigurationError: It raised this, or it failed otherwise.
+        OSError: It raised this.
+    """
+
+    def answer() -> dict[str, Any]:
+        try:
+            return {"result": attempt()}
+        except OSError as error:
+            return {"refused": str(error), "system": [error.errno, error.strerror, error.filename]}
+        except ConfigurationError as error:
+            return {"refused": str(error)}
+
+    try:
+        told = in_child(answer, quiet=True, timeout=timeout)
+    except TrialFailed as error:
+        raise ConfigurationError(f"{path!r} could not be {done}: {error}") from error
+    if "refused" in told:
+        system = told.get("system", [None])
+        raise ConfigurationError(told["refused"]) if system[0] is None else OSError(*system)
+    return told["result"]
+
+
+def logs_named(path: str) -> list[Log]:
+    """The logs of a directory, or of a live file, if `read_any` has found no configuration.
+
+    Raises:
+        LogFileError: It does not exist, or there is no log at it.
+        OSError: It cannot be inspected.
+    """
+    try:
+        return logs_at([path])
+    except LogFileError as error:
+        what = str(error) if os.path.lexists(path) else f"{path!r} does not exist"
+        raise LogFileError(f"{what}; the command understands {UNDERSTOOD}") from error
 
 
 def _reader_of(path: str) -> Callable[[str], LogConfig] | None:

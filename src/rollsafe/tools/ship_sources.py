@@ -15,7 +15,7 @@ from typing import Any, Final
 from rollsafe._backups.codecs import codec_for
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.tools.catalog import Log, logs_at
-from rollsafe.tools.config_kinds import UNDERSTOOD, read_any
+from rollsafe.tools.config_kinds import logs_named, read_any
 from rollsafe.tools.configured_lines import UnknownFormatter, configured_line, local_zone
 from rollsafe.tools.line_kinds import format_in
 from rollsafe.tools.logging_config import ConfiguredHandler, LogConfig
@@ -46,11 +46,7 @@ def logs_of(path: str, arguments: Sequence[str] = ()) -> Found:
     before = os.environ.get("TZ")
     config = read_any(path, arguments)
     if config is None:
-        try:
-            return _of_lock_files(logs_at([path]))
-        except LogFileError as error:
-            what = str(error) if os.path.lexists(path) else f"{path!r} does not exist"
-            raise LogFileError(f"{what}; the command understands {UNDERSTOOD}") from error
+        return _of_lock_files(logs_named(path))
     if not config.is_read:
         raise ConfigurationError(
             f"{config.program} does not read the logging configuration of {path!r} (LOGGING_CONFIG); give the log"

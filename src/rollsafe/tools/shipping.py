@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.catch_up import unread_backups
+from rollsafe.tools.config_kinds import read_in_child
 from rollsafe.tools.ship_sources import logs_of
 from rollsafe.tools.shippers.alloy import ALLOY
 from rollsafe.tools.shippers.filebeat import FILEBEAT
@@ -21,7 +22,6 @@ from rollsafe.tools.shippers.logs import Destination, LeftOut, ShippedLog, Shipp
 from rollsafe.tools.shippers.otel import OTEL
 from rollsafe.tools.shippers.rsyslog import RSYSLOG
 from rollsafe.tools.shippers.vector import VECTOR
-from rollsafe.tools.trials import TrialFailed, in_child
 
 ENGINES: Final[Mapping[str, Shipper]] = {
     "rsyslog": RSYSLOG,
@@ -108,25 +108,13 @@ def printed_configuration(
     if catch_up and engine != "rsyslog":
         raise ConfigurationError(f"--catch-up is for rsyslog; {engine} keeps its place in renamed files by itself")
 
-    def attempt() -> dict[str, Any]:
-        try:
-            logs, left_out = logs_of(path, arguments)
-            if catch_up:
-                logs = [with_unread(log, state or ENGINES[engine].state) for log in logs]
-            return {"text": configuration(engine, logs, to, state, left_out)}
-        except OSError as error:
-            return {"refused": str(error), "system": [error.errno, error.strerror, error.filename]}
-        except ConfigurationError as error:
-            return {"refused": str(error)}
+    def attempt() -> str:
+        logs, left_out = logs_of(path, arguments)
+        if catch_up:
+            logs = [with_unread(log, state or ENGINES[engine].state) for log in logs]
+        return configuration(engine, logs, to, state, left_out)
 
-    try:
-        answer = in_child(attempt, quiet=True, timeout=_PATIENCE)
-    except TrialFailed as error:
-        raise ConfigurationError(f"{path!r} could not be read: {error}") from error
-    if "refused" in answer:
-        system = answer.get("system", [None])
-        raise ConfigurationError(answer["refused"]) if system[0] is None else OSError(*system)
-    return str(answer["text"])
+    return str(read_in_child(path, attempt, done="read", timeout=_PATIENCE))
 
 
 def with_unread(log: ShippedLog, places: str) -> ShippedLog:

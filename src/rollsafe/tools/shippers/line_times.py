@@ -66,11 +66,6 @@ class LineTime:
         """
         return _DIRECTIVE.sub(lambda found: _DIRECTIVES[found[1]][1], self.layout.replace("%S.%L", "%S"))
 
-    @property
-    def pattern(self) -> str:
-        """A regular expression for it, without a group."""
-        return pattern_of(self.layout)
-
     def written(self, **replaced: str) -> str:
         """The layout with other directives for some of these, by name; `z_colon` stands for `%:z`."""
         names = {"z_colon" if name == ":z" else name: name for name in _DIRECTIVES}

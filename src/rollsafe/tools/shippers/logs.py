@@ -40,7 +40,6 @@ class ShippedLog:
         archive_dir: The directory of its backups, if it is not that of the live file.
         archive: The extension of archives that a function of the application makes; "" if there is none.
         namer: Whether a function of the application names the backups.
-        encoding: The encoding of its lines.
         nested: Paths of other logs whose names begin as those of its backups do.
         left_out: Sentences that say which part of the log no shipper takes, and why.
         backups: Full paths of backups that rsyslog still has to read (see `catch_up`).
@@ -53,7 +52,6 @@ class ShippedLog:
     archive_dir: str | None = None
     archive: str = ""
     namer: bool = False
-    encoding: str = "utf-8"
     nested: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     backups: tuple[str, ...] = ()
