@@ -60,7 +60,8 @@ class PendingLines:
 
         The oldest one always: its time may be no number.
         """
-        lines = tuple(itertools.islice(tuple(self.lines), LINES_PER_WRITE))
+        # Of a copy, because a signal handler that logs adds lines.
+        lines = tuple(self.lines)[:LINES_PER_WRITE]
         return [lines[0], *itertools.takewhile(lambda entry: takes(entry[1]), lines[1:])]
 
     def remove(self, entry: tuple[bytes, float]) -> None:

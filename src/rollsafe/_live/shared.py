@@ -70,6 +70,7 @@ class SharedFile:
             # what is in the file; the close makes it send what it has (nfs(5), "Close-to-open cache consistency").
             with self._live.open_to_append() as stream:
                 status = os.fstat(stream.fileno())
+                # Until its interval is over, a file with the number of our inode is ours, or one of the same interval.
                 is_over = time.time() >= held.end
                 if not (self._is_same(held, status) if is_over else identity_of(status) == held.identity):
                     raise LiveFileMoved(f"{self._live.path} names another file each time it is opened")

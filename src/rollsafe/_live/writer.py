@@ -343,10 +343,8 @@ class Writer:
                 kept = self._live.keeps(file)
                 if not kept or not self._blank_if_glued(file, text[len(begin) :]):
                     break
-            if kept and file.shared:
+            if kept:
                 self._drop_written(file, entries, ends, len(text))
-            elif kept:
-                pending.remove(entries[0])
         except BaseException as error:
             # The line counts as logged, so an exception of a signal handler, before the write(2) or after it, must
             # neither lose it nor have it written twice.
