@@ -6,6 +6,7 @@ On a local file system, where the flags of a descriptor and the calls can be see
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -29,10 +30,11 @@ from rollsafe._files.places import Place
 from rollsafe._live import events, shared
 from rollsafe._live.bounded_lock import LOCK_WAIT_S
 from rollsafe._live.pending import LINES_PER_WRITE
+from rollsafe._live.writer import TURN_S
 from rollsafe.errors import LogFileError
 from tests.support.clock import StandingClock
 from tests.support.crew import WatchedHandler, lock_path
-from tests.support.logs import HOUR, Make, log, suffix_of
+from tests.support.logs import HOUR, Make, log, set_monotonic, suffix_of
 from tests.support.needs import needs_command
 from tests.support.scene import INTRUDER, as_user
 
@@ -464,3 +466,51 @@ def test_a_file_that_is_held_for_reading_can_be_given_away(live: Path, make: Mak
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65534, 0o640)
     log(handler, "second")
     assert live.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.parametrize("lock_writes", [True, False])
+def test_the_server_is_asked_for_the_names_of_backups_before_they_are_looked_up(
+    make: Make, live: Path, monkeypatch: pytest.MonkeyPatch, lock_writes: bool
+) -> None:
+    handler = make(lock_writes=lock_writes)
+    log(handler, "first")
+    asked: list[str] = []
+    usual_open, usual_look = os.open, os.path.lexists
+
+    def open_(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        asked.append(str(path))
+        return usual_open(path, flags, *arguments, **named)
+
+    def look(path: Any) -> bool:
+        asked.append("a name")
+        return usual_look(path)
+
+    assert handler._file.interval
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os.path, "lexists", look)
+    handler._live.rollover._numbers.free(handler._file.interval)
+    assert asked[0] == (str(live.parent) if lock_writes else "a name")
+
+
+def test_a_process_with_many_lines_gives_way_to_others_that_wait_for_the_lock(
+    make: Make, live: Path, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make()
+    created = log(handler, "first")
+    ticks = itertools.count(time.monotonic(), TURN_S)
+    set_monotonic(monkeypatch, lambda: next(ticks))
+    turns = 0
+    usual_run = handler._live.run
+
+    def run(write: Callable[[], None]) -> None:
+        nonlocal turns
+        turns += 1
+        usual_run(write)
+
+    monkeypatch.setattr(handler._live, "run", run)
+    for number in range(6):
+        # By turns of this hour and of the last one, so that no two go by one write(2).
+        assert handler._writer.pending.add(b"%d\n" % number, created - number % 2 * HOUR)
+    handler.flush()
+    assert turns == 6
+    assert live.read_text() == "first\n0\n2\n4\n"
