@@ -126,9 +126,10 @@ def compress(backup: Path, *, keep: bool = False) -> Path:
 def logs(tmp_path: Path, start: Callable[..., Host]) -> Path:
     """Three hosts in a directory, with 30 lines of three hours, by turns; one of them has archives."""
     hosts = [start(tmp_path / "logs" / name, shift=shift) for name, shift in HOSTS.items()]
-    now = time.time() - 3 * HOUR
+    # The last lines are of this hour on all hosts, even if it has just begun.
+    last = max(time.time(), time.time() // HOUR * HOUR + 0.5)
     for number in range(30):
-        hosts[number % 3].log(number, now + number * 360)
+        hosts[number % 3].log(number, last - (29 - number) * 360)
     for backup in backups(tmp_path / "logs" / "web2" / "app.log"):
         compress(backup)
     return tmp_path / "logs"
