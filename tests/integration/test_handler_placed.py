@@ -93,6 +93,25 @@ def test_the_quiet_moment_is_a_small_share_of_the_interval(make: Make, monkeypat
     assert clock.slept == [pytest.approx(renewal.LINGER_SHARE * 1.0 - 0.001, abs=1e-4)]
 
 
+def test_another_process_whose_lock_excludes_nobody_may_rename_first(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_new = renames.rename_new
+
+    def rename_second(source: str, target: str) -> bool:
+        os.rename(source, target)
+        return rename_new(source, f"{target}.1")
+
+    handler = make(when="H", utc=True)
+    log(handler, "first")
+    monkeypatch.setattr(rollover, "rename_new", rename_second)
+    handler.doRollover()
+    log(handler, "second")
+    assert handler.reported == []
+    assert list(backups(live).values()) == ["first\n"]
+    assert live.read_text() == "second\n"
+
+
 def test_a_record_far_ahead_rolls_nothing_over_in_the_last_moment_of_an_interval(
     live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,13 @@ class Rollover:
                 return True, None
             if not self._note.is_same(file, status):
                 return True, None
-            backup = self._rename_live(status, interval)
+            try:
+                backup = self._rename_live(status, interval)
+            except FileNotFoundError:
+                # A process that holds the lock on another lock file, as ours was removed, has renamed it just now.
+                if self.live.is_live(file):
+                    raise
+                return True, None
             if backup is not None:
                 # The process that opens the live file next meets the same error, and reports it.
                 with suppress(OSError):
