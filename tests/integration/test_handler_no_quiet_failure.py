@@ -40,6 +40,20 @@ def test_what_does_not_fit_in_memory_is_counted_in_a_line_of_its_own(
     assert len(lines) == 3
 
 
+def test_lines_that_were_dropped_are_told_apart_from_those_that_still_wait_at_the_end(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PENDING_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
+    handler = make(when="H")
+    with full_disk(handler):
+        for _ in range(5):
+            log(handler, "x" * 39)
+        handler.close()
+    *_, report = handler.take_reports()
+    assert "2 lines for" in report
+    assert "are lost if the process ends now; 3 more were dropped before" in report
+
+
 def test_a_record_that_cannot_be_formatted_is_reported_and_the_next_one_written(live: Path, make: Make) -> None:
     handler = make(when="H")
     handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))

@@ -220,8 +220,9 @@ class Writer:
             self._live.rollover.lock.lock_timeout = LOCK_WAIT_S
             self.flush()
         if self.pending.waits:
-            waiting = f"{len(self.pending.lines) + self.pending.dropped} lines for {self._handler.baseFilename}"
-            self._reports.report(f"{waiting} still wait in memory, and are lost if the process ends now", None)
+            waiting = f"{len(self.pending.lines)} lines for {self._handler.baseFilename} still wait in memory"
+            dropped = f"; {self.pending.dropped} more were dropped before" if self.pending.dropped else ""
+            self._reports.report(f"{waiting}, and are lost if the process ends now{dropped}", None)
 
     def look(self, *, rolls: bool) -> bool:
         """Close files that were rolled; whether the live file is over, after it was rolled if `rolls`.
