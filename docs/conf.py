@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version as version_of
 
 from sphinx.application import Sphinx
+
+from rollsafe import __version__
 
 project = "rollsafe"
 author = "rollsafe contributors"
 copyright = author
-release = version_of("rollsafe")
+release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]

@@ -6,3 +6,6 @@ from rollsafe.handlers import SafeTimedRotatingFileHandler
 from rollsafe.locks import FileLock
 
 __all__ = ["ConfigurationError", "FileLock", "LineFormatter", "SafeTimedRotatingFileHandler"]
+
+# The only place of the version: the build reads it here, and the import of the package reads no metadata.
+__version__ = "0.1.0"

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from rollsafe import __version__
 from rollsafe._options import checked_age, checked_size, number_or_text
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import logs_at
@@ -49,7 +50,7 @@ def _spelled(name: str) -> str:
         "token_normalize_func": _spelled,
     },
 )
-@click.version_option(package_name="rollsafe", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def rollsafe() -> None:
     """Inspect and check log files that several processes write."""
 

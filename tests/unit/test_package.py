@@ -33,6 +33,7 @@ PURE = [suffixes, schedule, names, clocks, recognition, retention]
 IMPORTS: dict[str, set[str]] = {
     "__init__": {"errors", "formatters", "handlers", "locks"},
     "cli": {
+        "__init__",
         "_options",
         "errors",
         "tools.catalog",
@@ -712,6 +713,17 @@ def test_public_names_are_exactly_these() -> None:
     assert set(rollsafe.__all__) == public
     assert len(rollsafe.__all__) == len(public)
     assert all(hasattr(rollsafe, name) for name in public)
+
+
+def test_the_version_stands_in_one_place_and_the_changelog_begins_with_it() -> None:
+    import rollsafe
+
+    root = Path(__file__).parents[2]
+    newest = re.search(r"^## \[(.+?)\]", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert rollsafe.__version__ == newest[1]
+    project = (root / "pyproject.toml").read_text(encoding="utf-8").partition("\n[project]\n")[2]
+    assert 'dynamic = ["version"]' in project.partition("\n[")[0]
 
 
 def test_the_package_says_that_it_is_typed() -> None:
