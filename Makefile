@@ -14,7 +14,7 @@ HOSTS := tests/hosts
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test slow guests unit lint bench docs site clean
+.PHONY: help demo serve test slow guests unit lint dist bench docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,11 @@ lint: $(VENV)/.installed-lint ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: $(VENV)/.installed-dist ## the wheel and the sdist, in dist/, with their checks
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m pytest -m dist tests/dist
 
 bench: $(VENV)/.installed-bench ## the measurements
 	$(BIN)/python -m bench
