@@ -11,7 +11,7 @@ from tests.support.environments import run_well
 
 pytestmark = pytest.mark.dist
 
-SOME = ("package", "signatures", "reference", "open_file", "flask", "note")
+SOME = ("package", "public", "reference", "open_file", "flask", "note")
 WHERE = """
 from pathlib import Path
 

@@ -99,7 +99,7 @@ def test_a_log_without_lock_file_is_shown_as_far_as_names_tell(tmp_path: Path) -
     for name in ("app.log", "app.log.2027-01-15_11"):
         (tmp_path / name).touch()
     found = status(tmp_path / "app.log")
-    assert (found.told, found.next_rollover, found.rollover_lock.held) == (False, None, False)
+    assert (found.from_note, found.next_rollover, found.rollover_lock.held) == (False, None, False)
     assert "by the names of its backups" in shown(found)
 
 
@@ -203,5 +203,5 @@ def test_all_times_of_a_log_are_of_the_zone_that_names_its_backups(
 
 def test_a_zone_that_is_not_known_here_is_said_to_be_and_times_are_local(live: Path) -> None:
     found = status(live)
-    text = shown(dataclasses.replace(found, settings=Settings("H", tz="Mars/Olympus"), told=True))
+    text = shown(dataclasses.replace(found, settings=Settings("H", tz="Mars/Olympus"), from_note=True))
     assert "Mars/Olympus (not known here: times are local)" in text

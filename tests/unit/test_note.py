@@ -34,6 +34,15 @@ def test_what_is_written_is_read(note: Note) -> None:
     assert len(note.content()) < NOTE_BYTES
 
 
+def test_what_a_later_version_may_add_is_ignored_and_the_rest_counts() -> None:
+    settings = json.dumps(json.loads(NOTE.settings) | {"later": [1]}).encode()
+    lines = NOTE._replace(settings=settings).content().splitlines()[:-1]
+    note = parse_note(with_checksum(*lines[:4], b"later 1 2", *lines[4:], b"archived 43 1 2 3 4 5 6", b"more"))
+    assert note is not None
+    assert note._replace(settings=NOTE.settings) == NOTE
+    assert note.parse_settings() == SETTINGS
+
+
 def test_the_bytes_of_a_note_stay_as_they_are() -> None:
     assert NOTE.content() == (
         b"2049 1187 1763769600\n"

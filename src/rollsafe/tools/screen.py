@@ -179,7 +179,7 @@ def show_removals(
 def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator[tuple[str, str | Text]]:
     """The facts about a log, as (name, value)."""
     settings = status.settings
-    if status.told:
+    if status.from_note:
         unknown = " (not known here: times are local)" if settings.tz and zone is None else ""
         yield "each", f"{_each(settings)}, {settings.tz or 'local time'}{unknown}"
         yield "keeps", _retention(status)
@@ -257,11 +257,11 @@ def _holder(lock: Lock, processes: Sequence[Process], free: str) -> str | Text:
 def _backlog_text(status: Status) -> str:
     """The work that is left on the backups, and the process that does it."""
     waiting = [words.format(status.backlog[kind]) for kind, words in _BACKLOG_WORDS.items() if status.backlog.get(kind)]
-    if not waiting and not status.tending_lock.held:
+    if not waiting and not status.maintenance_lock.held:
         return "none"
-    if status.tending_lock.held is None:
+    if status.maintenance_lock.held is None:
         return ", ".join(waiting)
-    maintained = _holder(status.tending_lock, status.processes, "no process maintains it now").__str__()
+    maintained = _holder(status.maintenance_lock, status.processes, "no process maintains it now").__str__()
     return f"{', '.join(waiting) or 'none left'}; {maintained.replace('held', 'maintained')}"
 
 

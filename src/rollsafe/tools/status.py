@@ -75,10 +75,10 @@ class Status:
     Attributes:
         live: Full path of the live file.
         settings: Those of the lock file, or those that the names of the backups suggest.
-        told: Whether they are from the lock file.
+        from_note: Whether they are those of the note.
         files: Backups in the order of time, then the live file.
         next_rollover: Seconds since the epoch; None if it is not known. If it is past, the next line rolls over.
-        rollover_lock, tending_lock: The locks of a rollover, and of the maintenance of the backups.
+        rollover_lock, maintenance_lock: The locks of a rollover, and of the maintenance of the backups.
         processes: The processes that have files of the log open, by process id.
         unseen: The number of processes that this user may not inspect.
         backlog: The work that is left on the backups: kind -> number of files.
@@ -88,11 +88,11 @@ class Status:
 
     live: str
     settings: Settings
-    told: bool
+    from_note: bool
     files: tuple[FileStatus, ...]
     next_rollover: float | None
     rollover_lock: Lock
-    tending_lock: Lock
+    maintenance_lock: Lock
     processes: tuple[Process, ...]
     unseen: int
     backlog: dict[str, int]
@@ -106,10 +106,10 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: times in ISO 8601 with the offset of the local zone."""
-        told = dataclasses.asdict(self) | {"size": self.size, "next_rollover": iso(self.next_rollover)}
-        for file in told["files"]:
+        status = dataclasses.asdict(self) | {"size": self.size, "next_rollover": iso(self.next_rollover)}
+        for file in status["files"]:
             file |= {key: iso(file[key]) for key in ("start", "end", "modified")}
-        return told
+        return status
 
 
 def iso(instant: float | None) -> str | None:
