@@ -14,8 +14,11 @@ from typing import Final
 LEASE_S: Final = 1.0
 # How much longer a write may take before its writer rechecks the line.
 GRACE_S: Final = 1.0
-# For how long the file of an interval that is over stays open for late lines.
+# For how long after the end of an interval its late lines are mostly written.
 LATE_S: Final = 5.0
+# For how long after a late line its file stays open for the next one. It takes a third descriptor of its handler, and a
+# later line only has to open the file again.
+KEPT_S: Final = LEASE_S
 # A file that was seen unchanged for so long is quiet: each process that writes to it from then on rechecks.
 QUIET_S: Final = LEASE_S + GRACE_S
 # After so long without a change, no process has a file open that is not the live one.

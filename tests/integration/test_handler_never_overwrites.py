@@ -79,11 +79,12 @@ def test_two_handlers_of_one_process_on_one_path_do_not_drop_each_others_lock(li
     assert live.read_text() == "still alive\n"
 
 
-def test_files_kept_for_late_lines_are_closed_without_waiting_for_the_next_rollover(live: Path, make: Make) -> None:
+def test_files_opened_for_late_lines_are_closed_without_waiting_for_the_next_rollover(live: Path, make: Make) -> None:
     handler = make()
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
+    log(handler, "late", first)
     kept = handler._live.late.kept
     assert kept is not None
     kept.forget_at = 0.0

@@ -106,6 +106,7 @@ def test_a_file_that_was_archived_and_lives_on_in_a_snapshot_takes_no_more_lines
     first = log(handler, "first")
     wait_for_second_after(first)
     log(handler, "second")
+    log(handler, "opens the backup", first)
     kept = handler._live.late.kept
     assert kept is not None
     backup = live.with_name(f"app.log.{suffix_of(first)}")

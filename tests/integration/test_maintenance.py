@@ -57,7 +57,7 @@ def usual() -> dict[str, Any]:
 @pytest.fixture
 def alone(hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for long, because the one handler of the test is all that writes."""
-    monkeypatch.setattr(late, "LATE_S", 0.05)
+    monkeypatch.setattr(late, "KEPT_S", 0.05)
 
 
 def backup_beside(live: Path, hour: int, content: bytes = b"of an earlier run\n") -> Path:

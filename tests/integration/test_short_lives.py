@@ -296,8 +296,8 @@ for turn in range(3):
         most = max(most[0], descriptors()), max(most[1], threads())
 print(before, most)
 assert most[1] - before[1] <= 1, most
-# Live and lock file of each handler, 16 former live files of all, and a few more at a time for an archive.
-assert most[0] - before[0] <= 2 * COUNT + 16 + 12, (before, most)
+# Live and lock file of each handler, and a few more at a time for an archive.
+assert most[0] - before[0] <= 2 * COUNT + 12, (before, most)
 os._exit(0)
 """
     run_program(program, tmp_path)
@@ -312,7 +312,7 @@ from rollsafe._live import late
 from tests.support.constants import set_constants
 
 set_constants(watch, _SHORTEST_PAUSE_S=0.05)
-set_constants(late, LATE_S=0.05)
+set_constants(late, KEPT_S=0.05)
 silent = SafeTimedRotatingFileHandler(sys.argv[1], when="S", backupCount=1)
 never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)
 silent.handle(logging.makeLogRecord({"msg": "boot", "created": time.time()}))

@@ -120,8 +120,9 @@ def test_of_all_that_wake_up_at_a_boundary_one_renames_and_none_waits_on(tmp_pat
         winner.join()
     told: list[dict[str, Any]] = [json.loads((scratch / f"{stream}.told").read_text()) for stream in streams]
     assert sorted(one["renames"] for one in told) == [0] * (WORKERS - 1) + [1]
-    # The one at the end of the pause that each was in; then it has seen that the path names another file.
-    assert max(one["tries"] for one in told) <= 1, told
+    # One at the end of the pause that each was in; then it has seen that the path names another file. And one, after it
+    # has turned to that file, to find out whether a late line could take the lock to open the backup.
+    assert max(one["tries"] for one in told) <= 2, told
     assert [one["reported"] for one in told] == [[]] * WORKERS
     assert len(backups(live)) == 1
     report = audit(live, {"first": 1, **dict.fromkeys(streams, 2)}, suffix_of_seconds(length))

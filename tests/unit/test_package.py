@@ -156,6 +156,7 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.quiet",
         "_backups.watch",
         "_reports",
+        "_timing",
         "locks",
     },
     "_backups.maintenance_pass": {

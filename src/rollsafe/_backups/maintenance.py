@@ -29,6 +29,7 @@ from rollsafe._backups.naming import BackupNaming
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.watch import Watch
 from rollsafe._reports import Reports
+from rollsafe._timing import KEPT_S
 from rollsafe.locks import FileLock
 
 
@@ -152,6 +153,12 @@ class Maintenance:
         """This process has opened a backup, or made one, for a late line."""
         if self.duties.with_new_backup():
             self.wake()
+
+    def kept_for_late_lines(self) -> None:
+        """A file was kept open for late lines: perhaps no line comes any more that would close it."""
+        thread = thread_of_this_process()
+        if self.watch.look_within(KEPT_S):
+            thread.alarm()
 
     def closed(self) -> None:
         """The handler has no file open any more."""

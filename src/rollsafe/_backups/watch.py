@@ -79,6 +79,14 @@ class Watch:
         self.look_at = time.monotonic() + _SHORTEST_PAUSE_S
         return True
 
+    def look_within(self, seconds: float) -> bool:
+        """Have the next look made within so many seconds, if one is planned; whether it was planned for later."""
+        sooner = time.monotonic() + seconds
+        is_later = sooner < self.look_at < inf
+        if is_later:
+            self.look_at = sooner
+        return is_later
+
     def stop(self) -> None:
         """Have no look made: the handler was closed."""
         self.look_at = inf

@@ -79,6 +79,13 @@ class BoundedLock(FileLock):
                     self.release()
                     self.lock_timeout = LOCK_WAIT_S
 
+    def is_free(self) -> bool:
+        """Whether the lock can be had now, without a wait."""
+        try:
+            return self.run(lambda: True, lambda: False, lambda: True)
+        except OSError:
+            return False
+
     def run(
         self,
         action: Callable[[], _Result],

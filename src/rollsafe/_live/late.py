@@ -1,4 +1,4 @@
-"""The file that a handler keeps open for late lines: its former live file, or a backup that it opened for one."""
+"""The file that a handler keeps open for late lines: a backup that it opened for one, or its former live file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from time import monotonic
 from typing import Final
 
 from rollsafe._live.open_file import OpenFile
-from rollsafe._timing import LATE_S
+from rollsafe._timing import KEPT_S
 
-# At a boundary all handlers of a process would keep their former live files at the same time, and each takes a
-# descriptor.
+# Where one process is stuck in a rollover of each log, all handlers of another process would keep their former live
+# files at the same time, and each takes a descriptor.
 _MOST_IN_PROCESS: Final = 16
 
 _all: weakref.WeakSet[LateFile] = weakref.WeakSet()
@@ -28,9 +28,9 @@ class LateFile:
         _all.add(self)
 
     def keep(self, file: OpenFile) -> None:
-        """Keep a file open until no line has come for it for LATE_S seconds."""
+        """Keep a file open until no line has come for it for KEPT_S seconds."""
         self.close()
-        file.retire(monotonic() + LATE_S)
+        file.retire(monotonic() + KEPT_S)
         self.kept = file
 
     def keep_former_live(self, file: OpenFile) -> None:
@@ -40,12 +40,17 @@ class LateFile:
         else:
             file.close()
 
+    def close_former_live(self) -> None:
+        """Close the file if it is a former live file, because a late line can open its backup."""
+        if self.kept is not None and self.kept.was_leased():
+            self.close()
+
     def find(self, created: float) -> OpenFile | None:
         """The file for a line of this time (seconds since the epoch), if it is kept."""
         self.close_forgotten()
         if self.kept is None or not self.kept.holds(created):
             return None
-        self.kept.retire(monotonic() + LATE_S)
+        self.kept.retire(monotonic() + KEPT_S)
         return self.kept
 
     def discard(self, file: OpenFile) -> None:

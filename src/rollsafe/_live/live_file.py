@@ -130,6 +130,7 @@ class LiveFile:
             # One statement, so that a signal handler that raises leaves both assigned or neither.
             handler._file, handler.rolloverAt = file, end
             handler._register()
+            self._let_go()
         return handler._file
 
     def open_stream(self) -> FileIO:
@@ -179,7 +180,7 @@ class LiveFile:
         return True
 
     def retire(self) -> None:
-        """Stop using the open file as the live one; it stays open a while for late lines."""
+        """Stop using the open file as the live one; late lines may still reach it."""
         handler = self._handler
         file, handler._file = handler._file, NOWHERE
         stray, handler.stream = handler.stream, None
@@ -188,7 +189,7 @@ class LiveFile:
         self._retire_or_close(file)
 
     def _retire_or_close(self, file: OpenFile) -> None:
-        """Keep a former live file for late lines, or close it if it was never leased.
+        """Keep a former live file for late lines until `_let_go`, or close it if it was never leased.
 
         Without a lease it may have been rolled before we found its interval, which may then be another one's.
         """
@@ -196,6 +197,16 @@ class LiveFile:
             self.late.keep_former_live(file)
         else:
             file.close()
+
+    def _let_go(self) -> None:
+        """Close the former live file if the lock can be had: then a late line can open it again, as a backup.
+
+        Else it stays open for a while: a process may be stopped with the lock, or this one may not use the lock file.
+        """
+        if self.late.kept is not None and self.rollover.lock.is_free():
+            self.late.close_former_live()
+        if self.late.kept is not None:
+            self.maintenance.kept_for_late_lines()
 
     def discard(self, file: OpenFile) -> None:
         """Close a file that does not keep the lines that are written into it."""
@@ -229,6 +240,7 @@ class LiveFile:
                 self._reports.report_once("a late line", error)
             else:
                 self.late.keep(backup)
+                self.maintenance.kept_for_late_lines()
                 self.maintenance.opened_part()
                 return backup
         return live
@@ -288,6 +300,7 @@ class LiveFile:
         file = self._handler._file
         if file.interval is not None and not self.rollover.live.is_live(file):
             self.retire()
+            self._let_go()
             self.maintenance.rolled_by_another()
         self.late.close_forgotten()
 
