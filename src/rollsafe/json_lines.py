@@ -1,23 +1,86 @@
-"""One record becomes one JSON object on one line, by python-json-logger (extra `json`)."""
+"""One record becomes one JSON object on one line, as python-json-logger (extra `json`) makes it, but compiled."""
 
 from __future__ import annotations
 
 import datetime
+import json
+import json.encoder
 import logging
+import time
+from dataclasses import dataclass, replace
+from math import floor, inf
 from typing import Any
 
+from rollsafe._lines.json_objects import (
+    Further,
+    FurtherFields,
+    Make,
+    Options,
+    Time,
+    compile_object,
+    encoder_of,
+    fields_of,
+)
+from rollsafe._overrides import is_replaced, original
 from rollsafe.formatters import ZoneClock
 from rollsafe.schedule import checked_tz
 
 try:
+    from pythonjsonlogger import core
     from pythonjsonlogger.core import RESERVED_ATTRS
-    from pythonjsonlogger.json import JsonFormatter
+    from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 except ImportError as error:
     raise ImportError(
         "rollsafe.json_lines needs python-json-logger; install it with: pip install 'rollsafe[json]'"
     ) from error
 
 __all__ = ["JSONFormatter"]
+
+# Start (seconds since the epoch), `asctime` up to the milliseconds, what follows them, or None if there are none, and
+# the JSON text of an `asctime` that has none.
+_Second = tuple[float, str, str | None, str]
+_NO_SECOND: _Second = (inf, "", None, "")
+# `datetime` rounds to microseconds, so a moment after this part of a second belongs to the next one.
+_ROUNDED_UP = 0.9999994
+_THOUSANDTHS = {float(number): f"{number:03d}" for number in range(1000)}
+# The clocks that show nothing of a fraction of a second.
+_CLOCKS = (time.localtime, time.gmtime)
+
+# The methods and functions whose work is compiled: those of python-json-logger that call one another, and its encoder.
+_METHODS = ("add_fields", "serialize_log_record", "process_log_record", "jsonify_log_record", "_get_rename")
+_FORMAT = original(JsonFormatter, "format")
+_ADD_FIELDS, _SERIALIZE, _PROCESS, _JSONIFY, _GET_RENAME = (original(JsonFormatter, name) for name in _METHODS)
+_FORMAT_TIME = original(logging.Formatter, "formatTime")
+_ENCODE, _ITERENCODE = (original(JsonEncoder, name) for name in ("encode", "iterencode"))
+_MERGE = core.merge_record_extra
+_DUMPS = json.dumps
+# Records for which the compiled object is compared with that of python-json-logger.
+_PROBES: tuple[dict[str, Any], ...] = (
+    {"msg": "plain", "name": "shop", "funcName": "buy", "created": 1764417600.25},
+    {"msg": '"\\\u2028\x85', "name": "\n", "funcName": "", "created": 0.5, "probe": [1.5, None, {"a": b"\xff"}]},
+)
+
+
+@dataclass(slots=True)
+class _Compiled:
+    """What is compiled for a formatter.
+
+    Attributes:
+        now: The options of the formatter, which an application can change in place.
+        options: Those for which this is compiled.
+        make: Makes the object of a record that has no exception, no stack and no dictionary as its message; None if
+            only python-json-logger can make it.
+        further: Makes the fields of such a record that the format does not name.
+        shows_time: Whether the object has `asctime`.
+        usual: The attributes of the last record, and its fields that the format does not name.
+    """
+
+    now: Options
+    options: Options
+    make: Make | None
+    further: FurtherFields
+    shows_time: bool
+    usual: tuple[list[str], Further] = ([], [])
 
 
 class JSONFormatter(JsonFormatter):
@@ -29,6 +92,16 @@ class JSONFormatter(JsonFormatter):
     A field of `fmt` that a record lacks has the value of `defaults`, else null. (In python-json-logger up to 4.2 it is
     null in both cases.)
 
+    The line is compiled, and has the same bytes as that of python-json-logger, which itself makes these lines: of a
+    record with an exception or a stack, of one whose message is a dictionary, and all of a formatter with a
+    `json_default`, `json_encoder`, `json_serializer` or `json_indent`, or with a replaced method. A change of an
+    attribute, an option or a method takes effect with the next record, that of a `converter` or of the local zone with
+    the next second.
+
+    Every line is one line for programs that split at newlines. With ``json_ensure_ascii=False``, JSON leaves the other
+    line separators of Unicode (U+0085, U+2028, U+2029), the remaining controls from U+007F on and those of
+    bidirectional text as they are.
+
     Args:
         args: As for `JsonFormatter`; the first ones are `fmt`, `datefmt` and `style`, as for `logging.Formatter`.
         tz: The zone of the times: a name such as "Europe/Paris" or a `tzinfo`; None is the process's local zone.
@@ -38,6 +111,9 @@ class JSONFormatter(JsonFormatter):
         ConfigurationError: `tz` is no zone (a `ValueError`).
     """
 
+    _compiled: _Compiled | None = None
+    _second: _Second = _NO_SECOND
+
     def __init__(self, *args: Any, tz: str | datetime.tzinfo | None = None, **options: Any) -> None:
         # uvicorn gives its records a second message, with the colours of a terminal.
         options.setdefault("reserved_attrs", [*RESERVED_ATTRS, "color_message"])
@@ -45,6 +121,52 @@ class JSONFormatter(JsonFormatter):
         self._zone = checked_tz(tz)
         if self._zone is not None:
             self.converter = ZoneClock(self._zone)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the JSON object of `record`."""
+        cls = type(self)
+        if (
+            record.exc_info
+            or record.exc_text
+            or record.stack_info
+            or (type(record.msg) is not str and isinstance(record.msg, dict))
+            or cls.add_fields is not _OUR_ADD_FIELDS
+            or cls.formatTime is not _OUR_FORMAT_TIME
+            or cls.serialize_log_record is not _SERIALIZE
+            or cls.process_log_record is not _PROCESS
+            or cls.jsonify_log_record is not _JSONIFY
+            or JsonFormatter.format is not _FORMAT
+            or JsonFormatter.add_fields is not _ADD_FIELDS
+        ):
+            return super().format(record)
+        try:
+            compiled = self._compiled
+            if compiled is None or compiled.now != compiled.options:
+                compiled = self._compile()
+            make = compiled.make
+            if make is None:
+                return super().format(record)
+            record.message = record.getMessage()
+            start, asctime, rest, text = self._second
+            passed = record.created - start
+            if not 0.0 <= passed < _ROUNDED_UP:
+                start, asctime, rest, text = self._begin_second(record.created)
+                passed = record.created - start
+            if compiled.shows_time:
+                if rest is not None:
+                    # `datetime` rounds to microseconds, and `isoformat` cuts to milliseconds.
+                    text = asctime = f"{asctime}{_THOUSANDTHS[(passed * 1e6 + 0.5) // 1000.0]}{rest}"
+                record.asctime = asctime
+            attributes = record.__dict__
+            names, fields = compiled.usual
+            # Most records of a formatter have the same attributes.
+            if [*attributes] != names:
+                fields = compiled.further.find(attributes, self._skip_fields)
+                compiled.usual = [*attributes], fields
+            return make(attributes, text, compiled.further.text(attributes, fields) if fields else "")
+        except Exception:
+            # A field, a value or the time is unusual: python-json-logger does the work, or raises.
+            return super().format(record)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """The time of `record`: ISO 8601 with milliseconds and offset (RFC 3339), or as `datefmt` says."""
@@ -59,3 +181,116 @@ class JSONFormatter(JsonFormatter):
         for name, value in self.defaults.items():
             if name not in record.__dict__ and name not in message_dict:
                 log_data[self._get_rename(name)] = value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; it takes effect with the next record."""
+        super().__setattr__(name, value)
+        self._forget(name)
+
+    def __delattr__(self, name: str) -> None:
+        """Remove an attribute; that takes effect with the next record."""
+        super().__delattr__(name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Forget what depends on an attribute, unless it is what was compiled."""
+        if name not in _CACHES:
+            self._compiled = None
+            self._second = _NO_SECOND
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state of a pickled formatter, which compiles anew."""
+        return {name: value for name, value in self.__dict__.items() if name not in _CACHES}
+
+    def _compile(self) -> _Compiled:
+        """What is compiled for the present options and attributes, also kept for the next records."""
+        now = Options(self._required_fields, self.rename_fields, self.static_fields, self.defaults)
+        options = Options(list(now.required), dict(now.renamed), dict(now.static), dict(now.defaults))
+        ascii = self.json_ensure_ascii
+        quote = json.encoder.encode_basestring_ascii if ascii else json.encoder.encode_basestring
+        encode = encoder_of(quote, lambda value: _DUMPS(value, cls=JsonEncoder, ensure_ascii=ascii))
+        make, taken = None, frozenset[str]()
+        if self._can_be_compiled():
+            name = self.timestamp if isinstance(self.timestamp, str) else "timestamp"
+            fields = fields_of(
+                now,
+                self._skip_fields,
+                encode,
+                Time(is_quoted=bool(self.datefmt)),
+                name if self.timestamp else None,
+                lambda attributes: encode(
+                    datetime.datetime.fromtimestamp(attributes["created"], tz=datetime.timezone.utc)
+                ),
+                keep_missing=self.rename_fields_keep_missing,
+            )
+            if fields is not None:
+                before, after = fields
+                make = compile_object(self.prefix, before, after, quote, encode)
+                taken = frozenset((*before, *after))
+        shown = options.defaults.keys() - set(options.required)
+        further = FurtherFields(shown, taken, options.renamed, encode)
+        self._compiled = compiled = _Compiled(now, options, make, further, "asctime" in options.required)
+        if make is not None and not self._agrees():
+            self._compiled = compiled = replace(compiled, make=None)
+        return compiled
+
+    def _can_be_compiled(self) -> bool:
+        """Whether no option and no method of this object or of a class in between makes another text."""
+        after_ours = type(self).__mro__[type(self).__mro__.index(JSONFormatter) + 1 :]
+        return (
+            after_ours == JsonFormatter.__mro__
+            and type(self.prefix) is str
+            and self.json_default is None
+            and self.json_encoder is JsonEncoder
+            and self.json_serializer is _DUMPS
+            and self.json_indent is None
+            and not is_replaced(self, "add_fields", _OUR_ADD_FIELDS)
+            and not is_replaced(self, "formatTime", _OUR_FORMAT_TIME)
+            and not any(is_replaced(self, name, original(JsonFormatter, name)) for name in _METHODS[1:])
+        )
+
+    def _agrees(self) -> bool:
+        """Whether the compiled object is that of python-json-logger, of which there may be a newer version."""
+        return all(
+            JSONFormatter.format(self, logging.makeLogRecord(probe))
+            == JsonFormatter.format(self, logging.makeLogRecord(probe))
+            for probe in _PROBES
+        )
+
+    def _begin_second(self, created: float) -> _Second:
+        """The entry for the second that holds `created`, also kept for the next records.
+
+        It is one tuple, which is read and replaced as a whole: threads may race, but never mix two entries.
+
+        Raises:
+            Exception: Only python-json-logger can make the lines of that second.
+        """
+        if (
+            type(self)._get_rename is not _GET_RENAME
+            or JsonEncoder.encode is not _ENCODE
+            or JsonEncoder.iterencode is not _ITERENCODE
+            or core.merge_record_extra is not _MERGE
+            or created - floor(created) >= _ROUNDED_UP
+        ):
+            raise NotImplementedError
+        second = float(floor(created))
+        start = logging.makeLogRecord({"created": second})
+        if self.datefmt:
+            clock = self.converter
+            if logging.Formatter.formatTime is not _FORMAT_TIME or not (clock in _CLOCKS or type(clock) is ZoneClock):
+                raise ValueError(clock)
+            asctime = self.formatTime(start, self.datefmt)
+            entry: _Second = second, asctime, None, json.dumps(asctime, ensure_ascii=self.json_ensure_ascii)
+        else:
+            before, point, rest = self.formatTime(start).partition(".000")
+            if not point or "." in rest:
+                # The offset of the zone has a fraction of a second.
+                raise ValueError(before)
+            entry = second, f"{before}.", rest, ""
+        self._second = entry
+        return entry
+
+
+_CACHES = ("_compiled", "_second")
+_OUR_ADD_FIELDS = JSONFormatter.add_fields
+_OUR_FORMAT_TIME = JSONFormatter.formatTime
