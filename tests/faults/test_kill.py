@@ -12,10 +12,17 @@ from tests.support.scripts import SCRIPTS
 from tests.support.syscalls import KILL, Fault, Laboratory, Outcome, explain, laboratory
 
 KILLED = (
-    *("rollover", "stale start", "late lines", "retention", "rotator", "compression", "quiet", "several hosts"),
+    *("rollover", "stale start", "late lines", "retention", "rotator", "quiet", "several hosts"),
     *(
         pytest.param(script, marks=pytest.mark.slow)
-        for script in ("telling", "telling of archives", "size", "by hand", "late lines of several hosts")
+        for script in (
+            "compression",
+            "telling",
+            "telling of archives",
+            "size",
+            "by hand",
+            "late lines of several hosts",
+        )
     ),
 )
 

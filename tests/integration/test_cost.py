@@ -75,8 +75,8 @@ def calls_of(directory: Path, lines: int, *crowd: int) -> Counter[str]:
 @needs_command(STRACE[0], package="strace")
 @pytest.mark.parametrize(
     ("backups", "handlers", "workers"),
-    [(0, 0, 0), (500, 0, 0), (0, 30, 0), (0, 0, 8)],
-    ids=["alone", "500 backups", "30 other handlers", "8 other workers"],
+    [(0, 0, 0), (100, 0, 0), (0, 30, 0), (0, 0, 8)],
+    ids=["alone", "100 backups", "30 other handlers", "8 other workers"],
 )
 def test_a_line_costs_one_write_whatever_else_there_is(
     tmp_path: Path, backups: int, handlers: int, workers: int
@@ -144,7 +144,7 @@ def instructions_per_line(live: Path, backups: int, handlers: int) -> tuple[int,
         return leased, min(renewing)
 
 
-@pytest.mark.parametrize(("backups", "handlers"), [(500, 0), (0, 30)], ids=["500 backups", "30 other handlers"])
+@pytest.mark.parametrize(("backups", "handlers"), [(100, 0), (0, 30)], ids=["100 backups", "30 other handlers"])
 def test_a_line_costs_the_same_work_whatever_else_there_is(tmp_path: Path, backups: int, handlers: int) -> None:
     # Each in a process of its own, so that nothing that other tests have left counts.
     alone = [int(count) for count in run_program(COUNTS, tmp_path / "alone" / "app.log", 0, 0).split()]

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
@@ -175,6 +175,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("access")
 
 
+@settings(max_examples=40)  # each makes a Logger and its files
 @given(formats() | st.just(COMBINED), requests())
 def test_the_line_is_gunicorns_own_byte_for_byte(files: Path, access_log_format: str, asked: Request) -> None:
     live = files / "access.log"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import ROOT
+from tests.support.commands import ENVIRONMENT
+from tests.support.commands import run_raw as run
 from tests.support.logs import write_log
 
 COMMANDS = (
@@ -25,45 +24,24 @@ COMMANDS = (
     ("tail",),
     ("prune", "--dry-run", "--backupCount", "1"),
 )
-ENVIRONMENT = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
-def run(*arguments: str, shell: str = "") -> subprocess.CompletedProcess[bytes]:
-    """Run the command, in a shell with redirections if any are given."""
-    command = [sys.executable, "-m", "rollsafe.cli", *arguments]
-    if shell:
-        command = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *command]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120)
-
-
-# Runs one command after the other, each in a process of its own, with one start of the interpreter for all.
-RUN_EACH = """
-import json, os, sys
-from rollsafe import cli
-for number, arguments in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if not child:
-        for descriptor in (1, 2):
-            os.dup2(os.open(f"{number}.{descriptor}", os.O_WRONLY | os.O_CREAT | os.O_EXCL), descriptor)
-        cli.main(arguments)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
+def run_in_shell(*arguments: str, redirection: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the command with the redirections of a shell."""
+    command = ["bash", "-c", f'set -o pipefail; "$@" {redirection}', "bash", sys.executable, "-m", "rollsafe.cli"]
+    return subprocess.run([*command, *arguments], env=ENVIRONMENT, capture_output=True, timeout=120)
 
 
 def codes_of(path: Path) -> dict[str, int]:
     """The exit code of each command about a path; none of them may end with a traceback or in silence."""
-    calls = json.dumps([[*command, str(path)] for command in COMMANDS])
-    with tempfile.TemporaryDirectory() as outputs:
-        ran = subprocess.run(
-            [sys.executable, "-c", RUN_EACH, calls], env=ENVIRONMENT, cwd=outputs, capture_output=True, timeout=120
-        )
-        codes = dict(zip((command[0] for command in COMMANDS), map(int, ran.stdout.split()), strict=True))
-        for number, code in enumerate(codes.values()):
-            said, errors = (Path(outputs, f"{number}.{descriptor}").read_bytes() for descriptor in (1, 2))
-            assert b"Traceback" not in errors, errors
-            if code == 2 and not said:
-                assert errors.startswith(b"rollsafe: ")
-                assert errors.count(b"\n") == 1
+    codes = {}
+    for name, *options in COMMANDS:
+        ran = run(name, *options, str(path))
+        codes[name] = ran.returncode
+        assert b"Traceback" not in ran.stderr, ran.stderr
+        if ran.returncode == 2 and not ran.stdout:
+            assert ran.stderr.startswith(b"rollsafe: ")
+            assert ran.stderr.count(b"\n") == 1
     return codes
 
 
@@ -218,7 +196,7 @@ def test_an_output_that_takes_nothing_changes_no_verdict(
 ) -> None:
     write_log(tmp_path / "app.log", backupCount=3)
     expected = run(*command, str(tmp_path)).returncode if code is None else code
-    ran = run(*command, str(tmp_path), shell=redirection)
+    ran = run_in_shell(*command, str(tmp_path), redirection=redirection)
     assert (ran.returncode, ran.stderr) == (expected, said)
 
 

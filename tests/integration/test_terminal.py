@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from rollsafe.tools.words import printable, printable_line
-from tests.support.commands import ROOT
+from tests.support.commands import ENVIRONMENT, run_raw
 from tests.support.logs import write_log
 
 TRICK = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e\u2028\udcff\n"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e\u2028\xff\n"
 FORBIDDEN = tuple(TRICK.replace("\n", "").replace("]0;owned", "").replace("[2J", "").replace("31m", ""))
-ENVIRONMENT = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 
 
 @pytest.fixture
@@ -52,16 +51,15 @@ def terminal() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def in_pipe(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """The command, its output taken."""
-    command = [sys.executable, "-m", "rollsafe.cli", *arguments]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True)
-
-
 def in_terminal(*arguments: str, lines: int) -> str:
     """What the command writes to a terminal that shows so many lines of it."""
     with terminal() as (ours, its):
-        subprocess.run([sys.executable, "-m", "rollsafe.cli", *arguments], env=ENVIRONMENT, stdout=its, stderr=its)
+        subprocess.run(
+            [sys.executable, "-m", "rollsafe.cli", *arguments],
+            env=ENVIRONMENT | {"TERM": "xterm"},
+            stdout=its,
+            stderr=its,
+        )
         written = b""
         while written.count(b"\n") < lines:
             written += os.read(ours, 4096)
@@ -84,7 +82,7 @@ def in_terminal(*arguments: str, lines: int) -> str:
     ids=" ".join,
 )
 def test_no_name_and_no_setting_gets_through_as_it_is(arguments: tuple[str, ...], place: Path) -> None:
-    ran = in_pipe(*arguments, str(place))
+    ran = run_raw(*arguments, str(place))
     assert b"Traceback" not in ran.stderr
     written = (ran.stdout + ran.stderr).decode("utf-8", "surrogateescape")
     assert not [char for char in FORBIDDEN if char in written]
@@ -96,7 +94,7 @@ def test_no_name_and_no_setting_gets_through_as_it_is(arguments: tuple[str, ...]
 
 
 def test_a_path_that_is_refused_is_shown_in_one_sentence_that_does_nothing(tmp_path: Path) -> None:
-    ran = in_pipe("cat", str(tmp_path / f"none{TRICK}"))
+    ran = run_raw("cat", str(tmp_path / f"none{TRICK}"))
     assert (ran.returncode, ran.stdout, ran.stderr.count(b"\n")) == (2, b"", 1)
     assert not [char for char in FORBIDDEN if char in ran.stderr.decode("utf-8", "surrogateescape")]
 
@@ -104,7 +102,7 @@ def test_a_path_that_is_refused_is_shown_in_one_sentence_that_does_nothing(tmp_p
 def test_the_page_of_verify_shows_names_and_lines_as_escapes(place: Path) -> None:
     with (place / f"app{TRICK}").open("ab") as file:
         file.write(f"{TRICK}<script>\n".encode("utf-8", "surrogateescape"))
-    in_pipe("verify", "--html", str(place / "page.html"), str(place))
+    run_raw("verify", "--html", str(place / "page.html"), str(place))
     page = (place / "page.html").read_text(encoding="utf-8")
     assert not [char for char in FORBIDDEN if char in page]
     assert "<script>" not in page
@@ -123,7 +121,7 @@ def test_lines_are_escaped_for_a_terminal_and_raw_for_a_pipe_or_if_asked_for(com
     for option in ("-r", "--raw-control-chars"):
         raw = in_terminal(command, option, str(live), lines=1)
         assert raw.encode("utf-8", "surrogateescape") == LINE[:-1] + b"\r\n"
-    ran = in_pipe(command, str(live))
+    ran = run_raw(command, str(live))
     assert ran.stdout == LINE
 
 

@@ -24,6 +24,7 @@ from rollsafe.errors import LogFileError
 from rollsafe.tools import scan
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.verify import KINDS, Report, verify
+from tests.support import commands
 from tests.support.crew import Crew
 from tests.support.servers import wait_until
 
@@ -579,12 +580,8 @@ def test_a_log_that_is_being_written_is_clean_at_every_moment(writers: Path) -> 
 
 
 def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "rollsafe.cli", "verify", *arguments]
-    return subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    """`rollsafe verify` in a process of its own."""
+    return commands.run("verify", *arguments, directory=directory)
 
 
 def test_the_exit_code_tells_clean_from_faulty_from_impossible(directory: Path) -> None:

@@ -66,7 +66,9 @@ def lock_all_that_can_be_read(directory: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-@pytest.mark.parametrize("permissions", ["None", "0o640", "0o644", "0o664"])
+@pytest.mark.parametrize(
+    "permissions", ["0o644", *(pytest.param(other, marks=pytest.mark.slow) for other in ("None", "0o640", "0o664"))]
+)
 def test_who_may_read_everything_and_locks_it_stops_no_rollover(scene: Scene, permissions: str) -> None:
     config = scene.config(f'when="S", backupCount=3, permissions={permissions}')
     with Server(scene.run, config) as server, Clients(server) as clients:
