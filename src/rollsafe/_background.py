@@ -77,6 +77,14 @@ def is_patched() -> bool:
     return _gevent_has_patched("threading") or _eventlet_has_patched("thread")
 
 
+def is_only_thread() -> bool:
+    """Whether this process has no other thread of Python; `threading` does not know those that `start_thread` starts.
+
+    The main thread is not counted (`_thread`), so another thread always finds at least itself.
+    """
+    return _thread._count() == 0
+
+
 def sleep(seconds: float) -> None:
     """Suspend this thread, even if `time.sleep` was replaced."""
     _original(time, "sleep")(seconds)

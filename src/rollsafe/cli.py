@@ -15,7 +15,7 @@ from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import logs_at
 from rollsafe.tools.checks import check_path
 from rollsafe.tools.findings import LEVELS
-from rollsafe.tools.prune import doubts_clock, limits_of, removals_by_author, remove, uncertain
+from rollsafe.tools.prune import excess_of, limits_of, removals_by_author, remove
 from rollsafe.tools.roll import roll as roll_log
 from rollsafe.tools.several import logs_of_hosts
 from rollsafe.tools.shipping import ENGINES, printed_configuration
@@ -183,9 +183,12 @@ def prune(
             limits_of(log), **{name: value for name, value in given.items() if value is not None}
         )
         try:
-            gone = removals_by_author(log, limits) if dry_run else remove(log, limits, fail)
-            kept = [uncertain_words(files)] if (files := uncertain(log)) else []
-            kept += [DOUBTED_CLOCK] if doubts_clock(log, limits) else []
+            if dry_run:
+                gone, found = removals_by_author(log, limits)
+            else:
+                gone, found = remove(log, limits, fail), excess_of(log, limits)
+            kept = [uncertain_words(found.uncertain)] if found.uncertain else []
+            kept += [DOUBTED_CLOCK] if found.doubts_clock else []
         except (ConfigurationError, OSError) as error:
             if len(logs) == 1 or isinstance(error, BrokenPipeError):
                 raise

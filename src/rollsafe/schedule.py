@@ -25,7 +25,7 @@ import math
 import time
 import zoneinfo
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -33,15 +33,15 @@ from typing import Final
 from rollsafe._suffixes import reader_of
 from rollsafe.errors import ConfigurationError
 
-_DAY: Final = 86400
+DAY: Final = 86400
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _SECOND: Final = datetime.timedelta(seconds=1)
 # Two days within the range of datetime, so that no zone's wall clock leaves it.
-_EARLIEST: Final = (datetime.datetime.min - _EPOCH) // _SECOND + 2 * _DAY
-_LATEST: Final = (datetime.datetime.max - _EPOCH) // _SECOND - 2 * _DAY
+_EARLIEST: Final = (datetime.datetime.min - _EPOCH) // _SECOND + 2 * DAY
+_LATEST: Final = (datetime.datetime.max - _EPOCH) // _SECOND - 2 * DAY
 
 # As in CPython's logging.handlers.TimedRotatingFileHandler.__init__.
-_UNIT_SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": _DAY, "W": 7 * _DAY}
+_UNIT_SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": DAY, "W": 7 * DAY}
 _SUFFIXES: Final = {
     "S": "%Y-%m-%d_%H-%M-%S",
     "M": "%Y-%m-%d_%H-%M",
@@ -160,8 +160,8 @@ class Schedule:
         try:
             wall = (wall_clock - _EPOCH) // _SECOND
             # A wall clock is less than a day from UTC. Where the suffix is finer, an interval begins within a day.
-            starts = self._starts_near(wall, wall - _DAY, wall + 2 * _DAY)
-            return tuple(float(start) for start in sorted(starts) if self._suffix(start) == suffix)
+            starts = self._starts_near(wall, wall - DAY, wall + 2 * DAY)
+            return tuple([float(start) for start in sorted(starts) if self._suffix(start) == suffix])
         except (ValueError, OverflowError, OSError):
             return ()
 
@@ -171,13 +171,15 @@ class Schedule:
             start = t - t % self._seconds
             return start, start + self._seconds
         block = (self._wall(t) - self._first_edge) // self._seconds
+        lower, upper = self._begins(block), self._begins(block + 1)
         if self._unit != "H":
             # The wall clock may have been set back from a later day, which has begun all the same.
-            while self._begins(block + 1)[0] <= t:
+            while upper[0] <= t:
                 block += 1
+                lower, upper = upper, self._begins(block + 1)
         # The wall clock enters and leaves a block only across the block's two edges, in either direction.
-        begins = self._begins(block) + self._begins(block + 1)
-        return max(b for b in begins if b <= t), min(b for b in begins if b > t)
+        begins = lower + upper
+        return max([b for b in begins if b <= t]), min([b for b in begins if b > t])
 
     def _begins(self, block: int) -> list[int]:
         """The instants, in ascending order, at which an interval begins at the lower edge of ``block``."""
@@ -188,7 +190,7 @@ class Schedule:
         """The instants, in ascending order, at which the wall clock reads ``edge`` or jumps across it; at least one."""
         crossings = []
         passed = False
-        for first, last, offset in self._spans(edge - _DAY, edge + _DAY):
+        for first, last, offset in self._spans(edge - DAY, edge + DAY):
             reads = edge - offset
             if passed != (first >= reads) or first == reads:
                 crossings.append(first)
@@ -199,7 +201,7 @@ class Schedule:
 
     def _fold(self, start: int) -> int:
         """1 if an earlier interval has the suffix of the one at ``start`` because of a change of UTC offset."""
-        recently = start - 3 * _DAY  # two offsets differ by less than two days, one suffix spans one day at most
+        recently = start - 3 * DAY  # two offsets differ by less than two days, one suffix spans one day at most
         wall, suffix = self._wall(start), self._suffix(start)
         if all(offset == wall - start for _, _, offset in self._spans(recently, start)):
             return 0
@@ -219,11 +221,11 @@ class Schedule:
             starts.update(self._bounds(closest))
         return starts
 
-    def _spans(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    def _spans(self, begin: int, end: int) -> Iterable[tuple[int, int, int]]:
         """The spans (first, last + 1, offset) of constant UTC offset in [begin, end), which must be whole days."""
         first, offset = begin, self._offset(begin)
-        for probe in range(begin, end, _DAY):
-            if self._offset(probe + _DAY) != offset:
+        for probe in range(begin, end, DAY):
+            if self._offset(probe + DAY) != offset:
                 change = self._change_after(probe, offset)
                 if change < end:
                     yield first, change, offset
@@ -232,7 +234,7 @@ class Schedule:
 
     def _change_after(self, t: int, offset: int) -> int:
         """The instant within a day after ``t`` at which the UTC offset changes from ``offset``."""
-        day = range(t + 1, t + _DAY + 1)
+        day = range(t + 1, t + DAY + 1)
         return day[bisect_left(day, True, key=lambda later: self._offset(later) != offset)]
 
     def _wall(self, t: int) -> int:
@@ -264,8 +266,8 @@ def _first_edge(when: str, at_time: datetime.time | None) -> int:
     weekday = (int(when[1]) - _EPOCH_WEEKDAY) % 7 if when.startswith("W") else 0
     if at_time is None:
         # CPython's computeRollover counts this case as 24:00 of the weekday, not as 00:00.
-        return (weekday + 1) % 7 * _DAY if when.startswith("W") else 0
-    return weekday * _DAY + at_time.hour * 3600 + at_time.minute * 60 + at_time.second
+        return (weekday + 1) % 7 * DAY if when.startswith("W") else 0
+    return weekday * DAY + at_time.hour * 3600 + at_time.minute * 60 + at_time.second
 
 
 def _checked_when(when: object) -> str:

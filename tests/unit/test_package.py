@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from rollsafe import _remembering as remembering
 from rollsafe import _suffixes as suffixes
 from rollsafe import schedule
 from rollsafe._backups import clocks, names, recognition, retention
@@ -26,7 +27,7 @@ INSIDE_ADAPTERS = {"_gunicorn", "_flask", "_celery", "_uwsgi"}
 """Folders whose modules only adapters and one another import."""
 FOLDERS = ("_live", "_backups", "_files")
 """None of them imports from one before it."""
-PURE = [suffixes, schedule, names, clocks, recognition, retention]
+PURE = [suffixes, schedule, remembering, names, clocks, recognition, retention]
 
 # Each module of the package, and those that it imports: neither more nor fewer. A new module gets its line here.
 # A name is written without `rollsafe.`; the package itself is `__init__`.
@@ -175,7 +176,7 @@ IMPORTS: dict[str, set[str]] = {
         "_timing",
     },
     "_backups.maintenance_thread": {"_background", "_backups.watch", "_timing"},
-    "_backups.names": {"_suffixes", "schedule"},
+    "_backups.names": {"_remembering", "_suffixes", "schedule"},
     "_backups.naming": {"_backups.listing", "_backups.names", "_backups.ownership", "schedule"},
     "_backups.ownership": {"_files.lock_files", "_files.note", "_files.places"},
     "_backups.quiet": {"_backups.clocks", "_backups.file_names"},
@@ -341,6 +342,7 @@ IMPORTS: dict[str, set[str]] = {
         "handlers",
         "schedule",
     },
+    "_remembering": {"schedule"},
     "_remedies": set(),
     "_reports": {"_lines.encoder", "_remedies"},
     "_requests": {"errors"},
@@ -598,6 +600,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "tools.source": {"_backups.names", "_files.identity", "tools.catalog", "tools.several"},
     "tools.status": {
+        "_backups.excess",
         "_backups.names",
         "_files.identity",
         "_files.lock_handles",

@@ -27,6 +27,8 @@ class Excess:
     """The paths of the backups without a line, oldest first; no archive is one of them."""
     doubts_clock: bool = False
     """Whether backups are left out that are too old by a clock which the files do not bear out."""
+    uncertain: tuple[str, ...] = ()
+    """The paths of the files that look like backups, and that no limit removes: see `recognition`."""
 
     @property
     def paths(self) -> list[str]:
@@ -74,7 +76,8 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
     if limits.min_free_bytes:
         status = os.statvfs(listings[0].directory)
         free = status.f_bavail * status.f_frsize
-    return Excess(tuple(select_expired(stored, limits, time.time(), free)), tuple(empty), doubts_clock)
+    removals = tuple(select_expired(stored, limits, time.time(), free))
+    return Excess(removals, tuple(empty), doubts_clock, inventory.uncertain)
 
 
 def _times_of(inventory: Inventory, first: Listing) -> Iterator[float]:

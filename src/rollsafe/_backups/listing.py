@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from rollsafe._background import sleep
+from rollsafe._background import is_only_thread, sleep
 from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION, Names
 from rollsafe._backups.scratch import made_for
 
@@ -103,7 +103,10 @@ def directories_below(root: str, levels: int) -> list[str]:
 
 
 def slowly(things: Iterable[_Thing]) -> Iterator[_Thing]:
-    """The same things, with turns for other threads in between."""
+    """The same things, with turns for other threads in between, if there are any (a command has none)."""
+    if is_only_thread():
+        yield from things
+        return
     since = time.monotonic()
     for thing in things:
         yield thing

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rollsafe._remembering import remembering
 from rollsafe._suffixes import reader_of
 from rollsafe.schedule import Interval, Schedule
 
@@ -60,7 +61,7 @@ class Names:
     ) -> None:
         self.extensions: Final = tuple(dict.fromkeys((*EXTENSIONS, extension)))
         self._filename: Final = filename
-        self._schedule: Final = schedule
+        self._schedule: Final = remembering(schedule)
         self._namer: Final = namer
         self._ext_match: Final = extMatch
         self._directory: Final = directory
@@ -155,14 +156,16 @@ class Names:
         before = self._schedule.interval(at.start - 1)
         return self.interval(backup) or (before if before.suffix == backup.suffix != at.suffix else at)
 
-    def order(self, backup: Backup) -> tuple[bool, float, str, int, str]:
+    def order(self, backup: Backup, interval: Interval | None = None) -> tuple[bool, float, str, int, str]:
         """Sort key: backups in the order of their intervals; first those without a known interval, by suffix.
+
+        `interval` is that of the backup if the caller has it already.
 
         If a suffix names two intervals, sequence 0 is the first interval and the others are the second, because a
         rollover begins to number at Interval.fold. A part that was numbered in the first interval, for its size, counts
         as one of the second.
         """
-        interval = self.interval(backup)
+        interval = interval or self.interval(backup)
         start = interval.start if interval else 0.0
         return interval is not None, start, backup.suffix, backup.sequence, backup.extension
 

@@ -88,16 +88,20 @@ def put_in_order(found: Iterable[Found], now: float) -> tuple[Stored, ...]:
     groups: dict[tuple[float, str, int], list[Found]] = {}
     for file in found:
         groups.setdefault(file.key, []).append(file)
-    keys = sorted(groups)
     backups = []
-    for index, key in enumerate(keys):
+    begun, later = inf, None
+    # From the newest on, because the end of an interval may be known only as the beginning of the next one.
+    for key in sorted(groups, reverse=True):
+        start = key[0]
+        if start < begun:
+            begun, later = start, begun if begun < inf else None
         end = groups[key][-1].end
-        if end is None and key[0] > -inf:
-            end = next((later[0] for later in keys[index + 1 :] if later[0] > key[0]), None)
-        if end is not None and key[0] < CLOCK_IS_SET_S <= now:
+        if end is None and start > -inf:
+            end = later
+        if end is not None and start < CLOCK_IS_SET_S <= now:
             end = None
         backups.append(Stored(tuple(file.path for file in groups[key]), end))
-    return tuple(backups)
+    return tuple(reversed(backups))
 
 
 def _recognised(name: str, recognisers: Sequence[Names]) -> tuple[Names, Backup | None]:

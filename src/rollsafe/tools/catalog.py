@@ -273,7 +273,7 @@ class Recogniser:
         """Sort key: backups in the order of their intervals."""
         if file.backup is None:
             return ()
-        own = self._names.order(file.backup)
+        own = self._names.order(file.backup, file.interval)
         if own[0]:
             return own
         return next((key for names in self._all if (key := names.order(file.backup))[0]), own)

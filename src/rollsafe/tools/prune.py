@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rollsafe._backups.excess import Excess, find_excess, inventory_of, size_of
 from rollsafe._backups.failures import Failures
@@ -49,8 +49,16 @@ def removals(log: Log, limits: Limits) -> list[Removal]:
         OSError: The directory cannot be read.
     """
     check_owner(log)
-    found = _excess(log, limits).removals
-    return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
+    return _with_sizes(excess_of(log, limits).removals)
+
+
+def excess_of(log: Log, limits: Limits) -> Excess:
+    """The backups that exceed the limits, and the files that no limit removes, even if they are another log's.
+
+    Raises:
+        ConfigurationError, OSError: As for `removals`.
+    """
+    return find_excess([listing_of(log)], recognisers_for(log), limits, QuietFiles())
 
 
 def check_owner(log: Log) -> None:
@@ -63,11 +71,6 @@ def check_owner(log: Log) -> None:
         )
 
 
-def doubts_clock(log: Log, limits: Limits) -> bool:
-    """Whether `removals` leaves out backups that are too old, because the files contradict the clock."""
-    return _excess(log, limits).doubts_clock
-
-
 def uncertain(log: Log) -> list[str]:
     """Full paths of the files that look like backups of a log, and that no limit removes: see `recognition`.
 
@@ -77,15 +80,17 @@ def uncertain(log: Log) -> list[str]:
     return list(inventory_of([listing_of(log)], recognisers_for(log)).uncertain)
 
 
-def removals_by_author(log: Log, limits: Limits) -> list[Removal]:
-    """The backups that `remove` would remove.
+def removals_by_author(log: Log, limits: Limits) -> tuple[list[Removal], Excess]:
+    """The backups that `remove` would remove, and all that was found.
 
     Raises:
         LogFileError: This user does not trust the owner of the lock file; see `authority`.
         ConfigurationError, OSError: As for `removals`.
     """
     with acting_for(log):
-        return removals(log, limits)
+        check_owner(log)
+        found = excess_of(log, limits)
+        return _with_sizes(found.removals), found
 
 
 def remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[Removal]:
@@ -130,9 +135,9 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
         lock.close()
 
 
-def _excess(log: Log, limits: Limits) -> Excess:
-    """The backups that exceed the limits now."""
-    return find_excess([listing_of(log)], recognisers_for(log), limits, QuietFiles())
+def _with_sizes(found: Iterable[Removal]) -> list[Removal]:
+    """The same, with the size of each backup."""
+    return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
 def listing_of(log: Log) -> Listing:

@@ -78,6 +78,12 @@ def _text(*parts: str | tuple[str, str] | Text) -> Text:
     return made
 
 
+def _print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Print lines, which may be thousands, at once: a call for each would take most of the time of the command."""
+    if text := Text("\n").join(lines):
+        console.print(text, soft_wrap=True)
+
+
 def show_status(console: Console, statuses: Iterable[Status], now: float) -> None:
     """Print the status of each log, with a picture if `console` is a terminal."""
     for number, status in enumerate(statuses):
@@ -90,8 +96,7 @@ def show_status(console: Console, statuses: Iterable[Status], now: float) -> Non
         if console.is_terminal:
             console.print(_time_line(status, zone, console.width))
         else:
-            for line in _listing(status, zone):
-                console.print(_text(line), soft_wrap=True)
+            _print_lines(console, map(_text, _listing(status, zone)))
 
 
 def show_report(console: Console, report: Report) -> None:
@@ -161,10 +166,7 @@ def show_removals(
 ) -> None:
     """Print the backups that retention removes, or would remove, with the reasons, and the sentences about others."""
     console.print(_text((log.live, "bold")), soft_wrap=True)
-    for removal in gone:
-        names = ", ".join(map(os.path.basename, removal.backup.paths))
-        line = _text(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
-        console.print(line, soft_wrap=True)
+    _print_lines(console, map(_removal_text, gone))
     if gone:
         total = f"{plural(len(gone), 'backup')}, {size_text(sum(removal.backup.size for removal in gone))}"
         console.print(_text(f"  {total} {'would be removed' if dry_run else 'removed'}"))
@@ -174,6 +176,12 @@ def show_removals(
         )
     for sentence in kept:
         console.print(_text(f"  {sentence}"), soft_wrap=True)
+
+
+def _removal_text(removal: Removal) -> Text:
+    """The names of the files of a backup, and why it goes."""
+    names = ", ".join(map(os.path.basename, removal.backup.paths))
+    return _text(f"  {names}  ", (f"{size_text(removal.backup.size)}: {removal.reason}", "dim"))
 
 
 def _facts(status: Status, now: float, zone: datetime.tzinfo | None) -> Iterator[tuple[str, str | Text]]:

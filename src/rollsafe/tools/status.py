@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rollsafe._backups.excess import Excess
 from rollsafe._backups.names import ROLLED_EXTENSION
 from rollsafe._files.identity import Identity, identity_of
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
@@ -25,7 +26,7 @@ from rollsafe._files.places import open_file
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError
 from rollsafe.tools.catalog import Log
-from rollsafe.tools.prune import limits_of, removals, uncertain
+from rollsafe.tools.prune import check_owner, excess_of, limits_of
 from rollsafe.tools.words import printable
 
 # struct flock of fcntl(2) and where in it type and pid are: Linux, and the BSDs with macOS.
@@ -134,6 +135,7 @@ def status_of(log: Log, processes: Openers) -> Status:
         with suppress(FileNotFoundError):
             status = os.stat(path)
             identities[identity_of(status)] = os.path.basename(path)
+    excess = _excess(log)
     return Status(
         log.live,
         log.settings,
@@ -144,8 +146,8 @@ def status_of(log: Log, processes: Openers) -> Status:
         lock_holder(log.lock_path, MAINTENANCE_BYTE),
         tuple(processes.of(identities, log.live)),
         processes.unseen,
-        _backlog(log),
-        _uncertain(log),
+        _backlog(log, excess),
+        tuple(map(os.path.basename, excess.uncertain)),
         log.unread,
     )
 
@@ -264,13 +266,14 @@ def _next_rollover(log: Log) -> float | None:
     return live.interval.end if live and live.interval and log.told else None
 
 
-def _backlog(log: Log) -> dict[str, int]:
+def _backlog(log: Log, excess: Excess) -> dict[str, int]:
     """The work that is left on the backups."""
     rolled = sum(path.endswith(ROLLED_EXTENSION) for path in log.leftovers)
     plain = sum(not file.is_live and not file.extension for file in log.files) - rolled
     expired = 0
     with suppress(ConfigurationError, OSError):
-        expired = len(removals(log, limits_of(log)))
+        check_owner(log)
+        expired = len(excess.removals)
     return {
         "awaiting_rotator": rolled,
         "unfinished": len(log.leftovers) - rolled,
@@ -279,8 +282,8 @@ def _backlog(log: Log) -> dict[str, int]:
     }
 
 
-def _uncertain(log: Log) -> tuple[str, ...]:
-    """The names of the files that look like backups, but that no limit removes."""
+def _excess(log: Log) -> Excess:
+    """What retention finds; nothing where it cannot tell."""
     with suppress(ConfigurationError, OSError):
-        return tuple(map(os.path.basename, uncertain(log)))
-    return ()
+        return excess_of(log, limits_of(log))
+    return Excess()
