@@ -6,7 +6,7 @@ import datetime
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import floor, inf
 from typing import Any, Literal
@@ -124,6 +124,7 @@ class LineFormatter(logging.Formatter):
     the record nor `defaults` has is an error, as in the base class; a handler of rollsafe writes a dash for it.
     """
 
+    converter: Callable[[float | None], time.struct_time]
     _is_made = False
 
     def __init__(

@@ -98,6 +98,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     stream: Any
     lock: Any
+    delay: bool
+    when: str
+    interval: int
     # The options that the standard class does not have and that our code reads here.
     tz: str | datetime.tzinfo | None
     maxBytes: int
@@ -345,9 +348,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     # Rollover.
 
-    def computeRollover(self, currentTime: float) -> float:  # type: ignore[override]  # an int in the standard library
+    def computeRollover(self, currentTime: float) -> int:
         """The end of the interval that holds `currentTime`; seconds since the epoch, as `currentTime`."""
-        return self._naming.schedule.interval(currentTime).end
+        return int(self._naming.schedule.interval(currentTime).end)
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Whether `record` belongs to a later interval than the open file.

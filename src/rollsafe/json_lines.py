@@ -7,6 +7,7 @@ import json
 import json.encoder
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import floor, inf
 from typing import Any
@@ -29,10 +30,10 @@ try:
     from pythonjsonlogger import core
     from pythonjsonlogger.core import RESERVED_ATTRS
     from pythonjsonlogger.json import JsonEncoder, JsonFormatter
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "rollsafe.json_lines needs python-json-logger; install it with: pip install 'rollsafe[json]'"
-    ) from error
+    ) from _error
 
 __all__ = ["JSONFormatter"]
 
@@ -111,6 +112,7 @@ class JSONFormatter(JsonFormatter):
         ConfigurationError: `tz` is no zone (a `ValueError`).
     """
 
+    converter: Callable[[float | None], time.struct_time]
     _compiled: _Compiled | None = None
     _second: _Second = _NO_SECOND
 

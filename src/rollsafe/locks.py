@@ -40,7 +40,7 @@ class FileLock:
         # file fails.
         with suppress(OSError):
             directory = resolved(directory)
-        self.path = os.path.join(directory, name)
+        self.path: str = os.path.join(directory, name)
         if byte not in (ROLLOVER_BYTE, MAINTENANCE_BYTE):
             raise ValueError(
                 f"byte must be {ROLLOVER_BYTE} (rollover) or {MAINTENANCE_BYTE} (maintenance), not {byte!r}"

@@ -86,7 +86,7 @@ class LivePath:
         """
         stream = LogStream(self.path, "a", opener=partial(self._opener, self._to_hold))
         if self._shared and not self.is_special:
-            stream.write_bytes = self._write_under_lock  # type: ignore[assignment, method-assign]
+            stream.write_bytes = self._write_under_lock
         return stream
 
     def held(self, stream: FileIO | None) -> FileIO | None:

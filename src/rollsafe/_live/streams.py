@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
 from typing import Any, Protocol
@@ -32,10 +33,10 @@ class LogStream(FileIO):
         adopted: Whether the handler has written its lines to it, or is about to.
     """
 
-    write_bytes = FileIO.write
-    encoding = "utf-8"
-    errors = "backslashreplace"
-    adopted = False
+    write_bytes: Callable[..., int] = FileIO.write
+    encoding: str = "utf-8"
+    errors: str = "backslashreplace"
+    adopted: bool = False
     _handler: weakref.ref[Writing] | None = None
     _begun = ""
 

@@ -56,7 +56,7 @@ class Follower:
         self._complain = complain
         self._claims = claims or Claims()
         self._owners = owners or Owners()
-        self.snapshot = Snapshot(log, self._claims)
+        self.snapshot: Snapshot = Snapshot(log, self._claims)
         self._live = log.live
         self._settings = self.snapshot.log.settings
         self._recogniser = Recogniser(log.live, self._settings)

@@ -66,9 +66,9 @@ class Snapshot:
     def __init__(self, log: Log, claims: Claims | None = None) -> None:
         self.sizes: dict[str, int] = {}
         self.live: BinaryIO | None = None
-        self.log = self._take(log)
+        self.log: Log = self._take(log)
         claims = claims or Claims()
-        self.files = tuple(file for file in _complete(self.log) if claims.take(file.path))
+        self.files: tuple[LogFile, ...] = tuple(file for file in _complete(self.log) if claims.take(file.path))
 
     def _take(self, log: Log) -> Log:
         """Read the directory and open the live file; returns the log as it is now."""

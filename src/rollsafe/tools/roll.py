@@ -9,6 +9,7 @@ to be called gets the name that its handler would give it, by which the maintena
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import time
 from collections.abc import Callable
@@ -76,9 +77,9 @@ class NotedHandler:
 
     def __init__(self, live: str, settings: Settings) -> None:
         self.baseFilename = live
-        self.interval = int(settings.schedule().length)
-        self.tz = settings.zone()
-        self.archive_dir = settings.archive_dir
+        self.interval: int = int(settings.schedule().length)
+        self.tz: datetime.tzinfo | str | None = settings.zone()
+        self.archive_dir: str | None = settings.archive_dir
 
     def rotation_filename(self, default_name: str) -> str:
         """The name itself."""

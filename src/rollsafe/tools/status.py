@@ -188,7 +188,7 @@ class Openers:
     """
 
     def __init__(self) -> None:
-        self.unseen = 0
+        self.unseen: int = 0
         self._open: defaultdict[Identity, list[tuple[int, str, str]]] = defaultdict(list)
         if not os.path.isdir("/proc/self/fd"):
             return

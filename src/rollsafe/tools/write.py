@@ -44,8 +44,8 @@ class Signals:
     """
 
     def __init__(self, wakes: int, ends_by_interrupt: bool) -> None:
-        self.stop_at = inf
-        self.looks_again = False
+        self.stop_at: float = inf
+        self.looks_again: bool = False
         self.wakes = wakes
         self._ends_by_interrupt = ends_by_interrupt
 
@@ -137,7 +137,7 @@ class Output:
     """
 
     def __init__(self, target: int, signals: Signals, complain: Callable[[str], None]) -> None:
-        self.has_failed = False
+        self.has_failed: bool = False
         self._target: int | None = target
         self._signals = signals
         self._complain = complain
