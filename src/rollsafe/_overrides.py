@@ -3,7 +3,8 @@
 **The rule: the method at the time of its use counts, not the method of an earlier look.** An application, a tracing
 agent or a test may replace a method of an object, of one of our classes, or of a class of `logging`, at any time, even
 before this package is imported. Code that does the work of such a method in another way compares it first, each time.
-Otherwise it would bypass a redaction, and write what must not be written.
+Otherwise it would bypass a redaction, and write what must not be written. `LineFormatter` compares the methods that are
+replaced on a class, other than `format`, once a second, and says so.
 """
 
 from __future__ import annotations

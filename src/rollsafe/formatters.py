@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import floor, inf
 from typing import Any, Literal
 
-from rollsafe._lines.formats import compile_format
+from rollsafe._lines.formats import Compiled, compile_format
 from rollsafe._lines.stamps import FIELD, ends_with_stamp
 from rollsafe._overrides import is_replaced, original
 from rollsafe.errors import ConfigurationError
@@ -25,6 +25,13 @@ _TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
 _ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 # For bytes.translate: printable ASCII without backslash stays, so a text that comes out unchanged needs no escape.
 _KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
+# A search for one character is so fast, because memchr(3) looks at 32 of them at a time, that in a text of more than
+# this many characters all searches together take less time than one `translate`.
+_LONG = 1500
+# Tells whether an ASCII text has any character that `escape` may change. One expression, as a loop would take longer.
+_has_special: Callable[[str], bool] = eval(
+    "lambda text: " + " or ".join(f"{char!r} in text" for char in map(chr, [*range(0x20), 0x7F, 0x5C]))
+)
 _SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SHORT_MEANINGS = {escaped: char for char, escaped in _SHORT_ESCAPES.items()}
 
@@ -87,9 +94,11 @@ class ZoneClock:
         return time.struct_time((*date_and_clock, max(is_dst, 0), moment.tzname() or "", int(offset.total_seconds())))
 
 
-# Start (seconds since the epoch), its time text, and the text that follows for each millisecond; None for nothing.
-_Second = tuple[float, str, Mapping[float, str] | None]
-_NO_SECOND: _Second = (inf, "", None)
+# What a record of one second is formatted with: the start of that second (seconds since the epoch), the function that
+# makes the text, or None if the base class must, the text of the time, or None if the format has none, and the text
+# that follows it for each millisecond, or None for nothing.
+_Second = tuple[float, Compiled | None, str | None, Mapping[float, str] | None]
+_NO_SECOND: _Second = (inf, None, None, None)
 
 # The methods of the base class whose work a compiled format does.
 _Formatter = logging.Formatter
@@ -102,9 +111,11 @@ _STYLE_METHODS = {
     for style in (logging.PercentStyle, logging.StrFormatStyle, logging.StringTemplateStyle)
     for name in ("format", "_format")
 }
-# Attributes that change the work of a compiled format.
-_COMPILED_ATTRIBUTES = frozenset({"formatMessage", "formatTime", "usesTime", "_style"})
-_TIME_ATTRIBUTES = frozenset({"converter", "datefmt", "default_time_format", "default_msec_format"})
+# Attributes that change how a record is formatted.
+_INFLUENCES = frozenset(
+    {"converter", "datefmt", "default_time_format", "default_msec_format"}
+    | {"formatMessage", "formatTime", "usesTime", "_style"}
+)
 
 
 class LineFormatter(logging.Formatter):
@@ -115,9 +126,10 @@ class LineFormatter(logging.Formatter):
     record may then fill several lines. Otherwise the whole text passes through `escape`, and a `stamp` that ends the
     format also ends a line with a traceback or stack, so that a line without its stamp is known to be cut off.
 
-    The time text is made once for each second, so `converter` is called with whole seconds since the epoch, and a
-    change of a class attribute such as `logging.Formatter.converter`, or of a method of the style, takes effect with
-    the next second. Any other change, of an object or a class, takes effect with the next record.
+    The time text is made once for each second, so `converter` is called with whole seconds since the epoch. A change
+    of a class takes effect with the next second: of `logging.Formatter.converter` and the like, of `formatMessage`,
+    `formatTime` or `usesTime`, and of a method of the style. A `format` that is replaced on a class, and any change of
+    a formatter itself, take effect with the next record.
 
     Raises `ConfigurationError` for an unknown `style` or `tz`, for `defaults` that are no mapping, and for a `fmt` that
     does not fit its style (with ``validate=False``, only the formatting of a record shows that). A field that neither
@@ -125,7 +137,9 @@ class LineFormatter(logging.Formatter):
     """
 
     converter: Callable[[float | None], time.struct_time]
-    _is_made = False
+    # Assigned when an attribute is set, and no class attributes, because CPython 3.11 reads those slowly.
+    _second: _Second
+    _changed: object
 
     def __init__(
         self,
@@ -159,20 +173,22 @@ class LineFormatter(logging.Formatter):
         self._stamp_is_last = ends_with_stamp(self._style._fmt)
         self._compiled_fmt = self._style._fmt
         self._compiled = compile_format(self._style._fmt, style, {} if values is None else values)
-        self._is_made = True
-        self._check_overrides()
+        self._note_change("_style")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of `record`; the traceback that is cached in ``record.exc_text`` stays unescaped."""
-        make = self._make
-        cls = type(self)
+        try:
+            since, make, second, thousandths = self._second
+            if not 0.0 <= record.created - since < 1.0:
+                _, make, second, thousandths = self._begin_second(record.created)
+        except Exception:
+            # The time is unusual: the base class does the work, or raises.
+            return self._text_by_base(record)
         if (
             make is None
             or record.exc_info
             or record.exc_text
             or record.stack_info
-            or cls.formatMessage is not _FORMAT_MESSAGE
-            or cls.formatTime is not _FORMAT_TIME
             or _Formatter.format is not _FORMAT
             # Recipes for a format by level change it.
             or self._style._fmt is not self._compiled_fmt
@@ -180,20 +196,17 @@ class LineFormatter(logging.Formatter):
             return self._text_by_base(record)
         record.message = record.getMessage()
         try:
-            since, second, thousandths = self._second
-            if not 0.0 <= record.created - since < 1.0:
-                since, second, thousandths = self._begin_second(record.created)
-                if self._make is None:
-                    return self._text_by_base(record)
-            if self._uses_time:
+            if second is not None:
                 record.asctime = second if thousandths is None else second + thousandths[record.msecs]
             text = make(record)
         except (AttributeError, LookupError, TypeError):
-            # A field is missing, or the time is unusual: the base class does the work, or raises.
+            # A field is missing, or the milliseconds are unusual.
             return self._text_by_base(record)
         if not self._escape:
             return text
         if text.isascii():
+            if len(text) > _LONG:
+                return escape(text) if _has_special(text) else text
             plain = text.encode()
             # It is the same object if nothing was replaced, so the bytes need not be compared.
             if plain.translate(_KEEP_PLAIN) is plain:
@@ -228,21 +241,11 @@ class LineFormatter(logging.Formatter):
         self._note_change(name)
 
     def _note_change(self, name: str) -> None:
-        """Update what depends on the attribute `name`, which was set or removed."""
-        if name in _TIME_ATTRIBUTES:
+        """Have the next record begin its second anew if the text depends on the attribute `name`, set or removed."""
+        if name in _INFLUENCES:
+            # In this order, for a thread that begins a second at this moment.
+            self._changed = object()
             self._second = _NO_SECOND
-        elif name in _COMPILED_ATTRIBUTES and self._is_made:
-            self._check_overrides()
-
-    def _check_overrides(self) -> None:
-        """Find out which methods of this object were replaced; those of its class are compared for each record."""
-        self._uses_time = self.usesTime()
-        kept = not (
-            is_replaced(self, "formatMessage", _FORMAT_MESSAGE)
-            or is_replaced(self, "formatTime", _FORMAT_TIME)
-            or is_replaced(self, "usesTime", _USES_TIME)
-        )
-        self._make = self._compiled if kept and self._has_known_style() else None
 
     def _has_known_style(self) -> bool:
         """Whether the style object is still the one of `logging` that was compiled."""
@@ -252,20 +255,35 @@ class LineFormatter(logging.Formatter):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a pickled formatter, without the compiled format, so `logging` does its work."""
-        return {**self.__dict__, "_make": None, "_compiled": None}
+        return {**self.__dict__, "_compiled": None, "_second": _NO_SECOND, "_changed": None}
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.
 
         It is one tuple, which is read and replaced as a whole: threads may race, but never mix two entries.
         """
-        if not self._has_known_style():
-            self._make = None
+        changed = self._changed
         second = floor(created)
-        text = time.strftime(self.datefmt or self.default_time_format, self.converter(second))
-        milliseconds = None if self.datefmt else self.default_msec_format
-        self._second = entry = float(second), text, _thousandths(milliseconds) if milliseconds else None
+        make = text = thousandths = None
+        if self._is_compiled():
+            make = self._compiled
+            if self.usesTime():
+                text = time.strftime(self.datefmt or self.default_time_format, self.converter(second))
+                milliseconds = None if self.datefmt else self.default_msec_format
+                thousandths = _thousandths(milliseconds) if milliseconds else None
+        self._second = entry = float(second), make, text, thousandths
+        if self._changed is not changed:
+            # Another thread has changed an attribute, and this entry may have the old one.
+            self._second = _NO_SECOND
         return entry
+
+    def _is_compiled(self) -> bool:
+        """Whether the compiled format does the work of the methods that this object has at present."""
+        return self._has_known_style() and not (
+            is_replaced(self, "formatMessage", _FORMAT_MESSAGE)
+            or is_replaced(self, "formatTime", _FORMAT_TIME)
+            or is_replaced(self, "usesTime", _USES_TIME)
+        )
 
 
 @lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollsafe._arguments import checked_archive_dir, checked_path, decided_lock_writes
 from rollsafe._backups.codecs import Compress, StreamCodec
@@ -44,6 +44,10 @@ from rollsafe.schedule import Interval
 # Kept as our base class, because an application may replace `logging.FileHandler` by this handler to rotate all logs.
 _FileHandler = logging.FileHandler
 _monotonic = time.monotonic
+# The methods of `logging` that the fast path leaves out while they are these.
+_LEFT_OUT = frozenset({"filter", "format"})
+_FILTER = original(logging.Handler, "filter")
+_FORMAT = original(logging.Handler, "format")
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
 
@@ -115,7 +119,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     _is_made = False
     _closed = False  # set by `logging`, but not in the first releases of Python 3.10
     _path: str
-    _file: OpenFile = NOWHERE
+    _file: OpenFile
+    _has_own: bool
 
     def __init__(
         self,
@@ -143,6 +148,9 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         lock_writes: bool | None = None,
     ) -> None:
         options = Options.of(locals())
+        # Both are no class attributes, because CPython 3.11 reads an attribute slowly that the class has too.
+        self._file = NOWHERE
+        self._has_own = getattr(self, "_has_own", False)
         encoding_of_lines, errors_of_lines = options.line_codec()
         codec = options.codec()
         # An application may set any of them later, as in the standard library: the value at the time of use counts.
@@ -199,6 +207,23 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._is_made and path != before:
             self._live.set_path(path)
 
+    if not TYPE_CHECKING:  # a type checker would let a user set any attribute, even a misspelt one
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Set an attribute; a method that each line calls takes effect with the next line."""
+            super().__setattr__(name, value)
+            self._note_change(name)
+
+        def __delattr__(self, name: str) -> None:
+            """Remove an attribute; a method that each line calls takes effect with the next line."""
+            super().__delattr__(name)
+            self._note_change(name)
+
+    def _note_change(self, name: str) -> None:
+        """Note whether this object itself has a method that the fast path leaves out; `name` was set or removed."""
+        if name in _LEFT_OUT:
+            self._has_own = not _LEFT_OUT.isdisjoint(vars(self))
+
     # The fast path of one line.
 
     def handle(self, record: logging.LogRecord) -> Any:
@@ -207,10 +232,10 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         It waits here and not in `emit`, before it takes the handler's lock, so that a thread with a line of the old
         interval can write it meanwhile.
         """
-        # Called as it is, like `format` below, because an application may replace it at any moment (`overrides`). A
-        # check whether it is still ours would cost as much.
-        passed: Any = self.filter(record)
-        if passed is not True:
+        # The application may replace `filter` at any moment (`_overrides`). The check takes half as long as the call.
+        passed: Any = True
+        if self.filters or self._has_own or type(self).filter is not _FILTER:
+            passed = self.filter(record)
             if not passed:
                 return passed
             if isinstance(passed, logging.LogRecord):
@@ -250,12 +275,20 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as one line with one write(2). Never raises into the application."""
-        encoder = self._encoder
-        if self.formatter is not encoder.formatter:
+        encoder, formatter = self._encoder, self.formatter
+        if formatter is not encoder.formatter:
             encoder.follow_formatter()
         try:
             if encoder.stamps is None:
-                line = (self.format(record) + self.terminator).encode(encoder.encoding, encoder.errors)
+                # The formatter is asked directly while `format` is that of `logging`, which would only do the same.
+                if formatter and type(self).format is _FORMAT and not self._has_own:
+                    text = formatter.format(record)
+                else:
+                    text = self.format(record)
+                # CPython lengthens the text in place, if nothing else has it.
+                text += self.terminator
+                # Without arguments, encode() is twice as fast; a lone surrogate takes the exception.
+                line = text.encode() if encoder.is_utf8 else text.encode(encoder.encoding, encoder.errors)
             else:
                 line = encoder.encode_numbered(record)
         except Exception:
@@ -263,7 +296,19 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if made is None:
                 return
             line = made
-        self._append(line, record.created, record)
+        # From here on as in `_append`, without the price of the call.
+        file, created = self._file, record.created
+        written: int | None = None
+        is_done: int = False
+        try:
+            if file.start <= created < file.lease_expires:
+                write, tell = file.write, file.tell
+                written = write(line)
+                is_done = written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
+        except BaseException as error:
+            written = self._interrupted(error, file, line, written)
+        if not is_done:
+            self._settle(record, line, file, written)
         if self._flushes:
             try:
                 self.flush()
@@ -321,29 +366,37 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """Write `line` with one write(2) while the lease lasts, else on the slow path; `record` is None if not made."""
         # Read once, because a signal handler that logs may roll over between any two of the next steps.
         file = self._file
-        written = None
+        written: int | None = None
+        is_done: int = False
         try:
             if file.start <= created < file.lease_expires:
                 # Looked up first and called then: CPython 3.11 has no fast way to call what is in a slot.
                 write, tell = file.write, file.tell
                 written = write(line)
                 # A line that begins with a page may stand behind a fragment (see IN_PAGE), so the slow path checks it.
-                if written != len(line):
-                    file.expire_lease()
-                elif (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after:
-                    return
+                is_done = written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
         except BaseException as error:
-            # An OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
-            # any exception that a signal handler has raised before the write or after it. The next line checks what
-            # stands before it.
+            written = self._interrupted(error, file, line, written)
+        if not is_done:
+            self._settle(record or self._encoder.record_of(line, created), line, file, written)
+
+    def _interrupted(self, error: BaseException, file: OpenFile, line: bytes, written: int | None) -> int | None:
+        """What is known to be `written` of `line` after an `error` of its write; raises one that is no `Exception`.
+
+        It is an OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
+        any exception that a signal handler has raised before the write or after it.
+        """
+        # The next line checks what stands before it.
+        file.expire_lease()
+        if not isinstance(error, Exception):
+            raise error
+        refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
+        return len(line) if written is None and not refused and file.has_written(line) else written
+
+    def _settle(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
+        """Have the slow path write `line`, or find out what became of the bytes of it that were `written`."""
+        if written is not None and written != len(line):
             file.expire_lease()
-            if not isinstance(error, Exception):
-                raise
-            refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
-            if written is None and not refused and file.has_written(line):
-                written = len(line)
-        if record is None:
-            record = self._encoder.record_of(line, created)
         self._writer.take(record, line, file, written)
 
     # Rollover.

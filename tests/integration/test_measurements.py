@@ -15,6 +15,7 @@ from tests.support.servers import ROOT
 MEASUREMENTS = {
     "access": ["--rounds", "1", "--lines", "100", "--slices", "1"],
     "backups": ["--rounds", "1", "--size", "1"],
+    "escaping": ["--rounds", "2"],
     "faults": ["--seconds", "1"],
     "metrics": ["--rounds", "1", "--lines", "1000"],
     "profile": ["--rounds", "1", "--seconds", "1"],

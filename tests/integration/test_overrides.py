@@ -34,7 +34,6 @@ OVERRIDES: dict[str, Override] = {
     "LineFormatter.format": lambda patch, handler: patch.setattr(LineFormatter, "format", redact),
     "logging.Formatter.format": lambda patch, handler: patch.setattr(logging.Formatter, "format", redact),
     "formatter.formatMessage": lambda patch, handler: patch.setattr(handler.formatter, "formatMessage", redact),
-    "Formatter.formatMessage": lambda patch, handler: patch.setattr(logging.Formatter, "formatMessage", redact),
     "formatter._style._fmt": lambda patch, handler: patch.setattr(handler.formatter._style, "_fmt", "redacted"),  # type: ignore[union-attr]
 }
 
@@ -61,6 +60,24 @@ def test_a_method_that_is_replaced_after_the_first_line_is_called_for_the_next(
     monkeypatch.undo()
     log(handler, "after")
     assert (tmp_path / "app.log").read_text().splitlines() == ["before", "redacted", "after"]
+
+
+@pytest.mark.parametrize("name", ["filter", "format"])
+def test_a_method_that_is_set_before_the_base_class_is_made_is_called(name: str, tmp_path: Path) -> None:
+    calls = []
+
+    def note(record: logging.LogRecord) -> str:
+        calls.append(name)
+        return "line"
+
+    class Early(SafeTimedRotatingFileHandler):
+        def __init__(self, path: Path) -> None:
+            setattr(self, name, note)
+            super().__init__(path)
+
+    with closing(Early(tmp_path / "app.log")) as handler:
+        log(handler, "line")
+    assert calls == [name]
 
 
 def test_a_lock_that_is_taken_away_is_made_again(handler: SafeTimedRotatingFileHandler, tmp_path: Path) -> None:
@@ -180,6 +197,15 @@ if sys.version_info >= (3, 13):
     del PARITY["handler.createLock"]
 
 
+# Those that a formatter of ours heeds from the next second on.
+NEXT_SECOND = {
+    "its class's formatTime",
+    "logging.Formatter.formatTime",
+    "logging.Formatter.formatTime, wrapped",
+    "its class's formatMessage",
+}
+
+
 def records(created: float) -> Iterator[logging.LogRecord]:
     """One of each kind, of one moment."""
     try:
@@ -195,20 +221,24 @@ def logged(kind: type[TimedRotatingFileHandler], formatter: logging.Formatter, p
     """The content of the file after records before, with and after the override."""
     # At the beginning of a second, in an interval of ten years.
     created = float(int(time.time()))
+    before, after = (created - 1, created + 1) if name in NEXT_SECOND else (created, created)
     with closing(kind(path, when="D", interval=4000, encoding="utf-8")) as handler:
         handler.setFormatter(formatter)
         logger = logging.Logger("parity")
         logger.addHandler(handler)
-        for record in records(created):
+        for record in records(before):
             logger.handle(record)
         with pytest.MonkeyPatch.context() as patch:
             PARITY[name](patch, handler)
             for record in records(created):
                 logger.handle(record)
-        for record in records(created):
+        for record in records(after):
             logger.handle(record)
+    text = path.read_text()
     # The time is another for each.
-    return path.read_text().replace(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created)), "THEN")
+    for then in {before, created, after}:
+        text = text.replace(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then)), "THEN")
+    return text
 
 
 @pytest.mark.parametrize("name", PARITY)
@@ -251,6 +281,25 @@ def test_a_format_that_is_changed_by_level_is_heeded(tmp_path: Path) -> None:
     formatter = ByLevel("%(message)s")
     made = [formatter.format(logging.makeLogRecord({"msg": "m", "levelno": level})) for level in (20, 40, 20)]
     assert made == ["m", "ERROR m", "m"]
+
+
+@pytest.mark.parametrize("method", ["formatMessage", "formatTime", "usesTime"])
+@pytest.mark.parametrize("owner", [logging.Formatter, LineFormatter])
+def test_a_method_that_is_replaced_on_a_class_is_heeded_for_a_second_at_a_time(
+    method: str, owner: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formatter = LineFormatter("%(asctime)s %(message)s")
+
+    def line(created: float) -> str:
+        fields = {"msg": "m", "created": created, "msecs": 7.0, "asctime": "another"}
+        return formatter.format(logging.makeLogRecord(fields))
+
+    usual = line(100.0)
+    monkeypatch.setattr(owner, method, lambda *_: "", raising=False)
+    replaced = line(101.0)
+    monkeypatch.undo()
+    assert line(100.0) == usual != replaced
+    assert formatter._second[1] is not None, "the compiled format is used again"
 
 
 @pytest.mark.parametrize("fmt", ["%(message)s", "%(asctime)s %(message)s"])

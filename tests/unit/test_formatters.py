@@ -361,6 +361,18 @@ def test_with_escaping_the_text_is_the_escape_of_the_standard_text(
     assert unescape(ours.format(record_of(message))) == standard.format(record_of(message))
 
 
+def test_a_long_text_is_checked_to_its_last_character() -> None:
+    formatter = LineFormatter()
+    for char in [*map(chr, range(0x100)), *CONTROLS]:
+        for text in (f"{'a' * 5000}{char}", f"{char}{'a' * 5000}", f"{'a' * 2500}{char}n{'a' * 2500}"):
+            assert formatter.format(record_of(text)) == escape(text)
+
+
+@given(any_text, st.sampled_from([0, 1450, 1490, 1500, 1510, 5000]))
+def test_a_text_of_any_length_is_escaped_alike(text: str, length: int) -> None:
+    assert LineFormatter().format(record_of("a" * length + text)) == "a" * length + escape(text)
+
+
 @given(st.lists(st.tuples(seconds, st.sampled_from([None, "%S", "%H:%M"])), min_size=2, max_size=20))
 def test_one_formatter_gives_each_record_its_own_time_in_any_order(calls: list[tuple[float, str | None]]) -> None:
     standard, ours = logging.Formatter("%(asctime)s"), LineFormatter("%(asctime)s", escape=False)
@@ -373,6 +385,13 @@ def test_one_formatter_gives_each_record_its_own_time_in_any_order(calls: list[t
 def test_time_text_around_the_epoch_is_the_standard_one(created: float) -> None:
     record = record_of(created=created)
     assert LineFormatter("%(asctime)s").format(record) == logging.Formatter("%(asctime)s").format(record)
+
+
+@pytest.mark.parametrize("created", [float("inf"), float("nan"), 1e20, -1e20])
+def test_a_time_that_no_calendar_has_does_not_matter_to_a_format_without_time(created: float) -> None:
+    assert LineFormatter("%(message)s").format(record_of(created=0.0)) == "hello"
+    record = logging.makeLogRecord({"msg": "hello", "created": created})
+    assert LineFormatter("%(message)s").format(record) == "hello"
 
 
 def test_a_converter_set_on_the_instance_takes_effect_within_the_same_second() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from typing import Protocol
 
@@ -41,6 +42,7 @@ class LineEncoder:
         reports: Told once of each field of the format that a record lacks.
 
     Attributes:
+        is_utf8: Whether the codec is UTF-8.
         stamps: The stamps of the lines, None if the format has no field for them.
         formatter: The formatter for which `stamps` was set.
     """
@@ -48,6 +50,7 @@ class LineEncoder:
     def __init__(self, handler: Formatting, encoding: str, errors: str, reports: Reporting) -> None:
         self.encoding = encoding
         self.errors = errors
+        self.is_utf8 = codecs.lookup(encoding).name == "utf-8"
         self.stamps: Stamps | None = None
         self.formatter: logging.Formatter | None = None
         self._handler = handler
