@@ -505,6 +505,7 @@ IMPORTS: dict[str, set[str]] = {
     "tools.logrotate": set(),
     "tools.output": {"tools.words"},
     "tools.page": {"tools.words"},
+    "tools.proof": {"_lines.stamps"},
     "tools.prune": {
         "_backups.excess",
         "_backups.failures",
@@ -550,7 +551,15 @@ IMPORTS: dict[str, set[str]] = {
         "tools.words",
     },
     "tools.running": {"errors", "tools.output", "tools.words"},
-    "tools.scan": {"_lines.stamps", "schedule", "tools.catalog", "tools.reading", "tools.times", "tools.words"},
+    "tools.scan": {
+        "_lines.stamps",
+        "schedule",
+        "tools.catalog",
+        "tools.proof",
+        "tools.reading",
+        "tools.times",
+        "tools.words",
+    },
     "tools.screen": {
         "_backups.retention",
         "_settings",

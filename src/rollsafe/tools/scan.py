@@ -1,7 +1,8 @@
 """One log file, read to its end: the number of its lines, the numbers of each stream as runs, and the faults of lines.
 
-The file is read in chunks, and one regular expression matches each chunk. As long as every line has its stamp and its
-time, and the numbers continue, nothing more is needed. Only a chunk with a fault is read line by line.
+The file is read in chunks. If `proof` shows that every line of a chunk has its stamp and its time, and that the numbers
+continue, nothing more is needed. Otherwise one regular expression matches the chunk, which finds them in more places.
+Only a chunk with a fault is read line by line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import IO, Any
 from rollsafe._lines.stamps import STAMP
 from rollsafe.schedule import Interval
 from rollsafe.tools.catalog import LogFile
+from rollsafe.tools.proof import Prover
 from rollsafe.tools.reading import DAMAGED, open_log
 from rollsafe.tools.times import LineClock
 from rollsafe.tools.words import printable
@@ -41,7 +43,7 @@ _HEADS = {
     "iso": _BEHIND + rb"\[?" + _ISO + rb")",
     "epoch": _BEHIND + rb"(\d{10})(?:\.\d+)?()(?!\d))",
     "json": rb'^(?=\{[^\n]*?"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO + rb")",
-    "access": rb"^(?=[^\n\[]{0,200}\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4}))",
+    "access": rb"^(?=[^\n\[]*\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4}))",
     "none": rb"^()()",
 }
 _BARE = STAMP.pattern.replace(b"?P<stream>", b"").replace(b"?P<number>", b"")
@@ -287,21 +289,46 @@ class _Reader:
         self._last = b""
         self._head_pattern = re.compile(_HEADS["none"])
         self._pattern = re.compile(_HEADS["none"] + _TAILS["none"], re.MULTILINE)
+        self._prover = Prover(clock.sure_time, self._is_placed, self._last_number)
 
     def read(self, chunk: bytes) -> None:
         """Count the lines of a chunk."""
         if self._tail == "none" or self._head == "none":
             self._look_how_lines_are_made(chunk)
-        lines = chunk.count(b"\n")
-        plain = chunk.endswith(b"\n") and b"\0" not in chunk and _DROPPED not in chunk
-        if not (plain and self._goes_on(chunk, lines)):
-            self._read_lines(chunk)
-            lines += not chunk.endswith(b"\n")
+        lines = self._prove(chunk)
+        if not lines:
+            lines = chunk.count(b"\n")
+            plain = chunk.endswith(b"\n") and b"\0" not in chunk and _DROPPED not in chunk
+            if not (plain and self._goes_on(chunk, lines)):
+                self._read_lines(chunk)
+                lines += not chunk.endswith(b"\n")
+            if self._tail in ("last", "json") and self._head != "none":
+                self._prover.learn(chunk, None if self._head == "access" else self._head_pattern, self._pattern)
         if not self.scan.lines:
             self.scan.times.begins = self._clock.time(chunk[: chunk.find(b"\n") + 1 or len(chunk)])
         self._last = chunk
         self.scan.lines += lines
         self.scan.bytes += len(chunk)
+
+    def _prove(self, chunk: bytes) -> int:
+        """Read the lines of a chunk together, and return their number; 0 if they must be read in another way."""
+        # The first lines decide in which zone times are, and where in a line.
+        proven = self._prover.prove(chunk) if self.scan.lines and chunk.endswith(b"\n") else None
+        if proven is None:
+            return 0
+        times = self.scan.times
+        times.add(proven.since, proven.until)
+        times.widen(proven.earliest, proven.latest)
+        for stretch in proven.stretches:
+            self.scan.add_run(*stretch)
+        self.scan.stamped += proven.lines
+        self._clock.advance(-inf if self._head == "epoch" else proven.latest, self._head != "access")
+        return proven.lines
+
+    def _last_number(self, stream: str) -> int | None:
+        """The last number of a stream so far."""
+        runs = self.scan.runs.get(stream)
+        return runs[-1].last if runs else None
 
     def end(self) -> None:
         """Keep the time of the last line, when all is read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
 import zoneinfo
@@ -31,6 +32,8 @@ _STAMP = re.compile(rb"~[0-9a-v.]+~ (?!~)")
 _HEAD = 300
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _CACHED = 4096
+# Where the second is.
+_PLACE_IN_ISO, _PLACE_IN_COMMON = len("2026-11-25 16:14:"), len("25/Nov/2026:16:14:")
 # Seconds that the first lines of a file may be outside its interval.
 _SLACK = 1.0
 # Seconds. Lines are less out of order than this; the clock is set back by more at the end of summer time.
@@ -65,6 +68,7 @@ class LineClock:
         self._zones: list[datetime.tzinfo | None] = [None, *zones]
         self._last = -inf
         self._seconds: dict[bytes, float] = {}
+        self._minutes: dict[bytes, float] = {}
         # Whether the first time of the file was at the start of its line; None before there is one.
         self._starts: bool | None = None
         self._strange = 0
@@ -92,9 +96,62 @@ class LineClock:
             return self._common(common)
         return self._iso(iso) if iso else None
 
+    def sure_time(self, text: bytes) -> float | None:
+        """The time of `text`, a time without fraction; None if that depends on the lines before, or if it is no time.
+
+        It changes nothing; call `advance` for the latest one.
+        """
+        if _EPOCH.fullmatch(text):
+            return float(text)
+        place = _PLACE_IN_COMMON if text[2:3] == b"/" else _PLACE_IN_ISO
+        minute = text[:place] + text[place + 2 :]
+        start = self._minutes.get(minute)
+        if start is None:
+            start = self._sure_second(text[:place] + b"00" + text[place + 2 :])
+            # No zone changes twice within a minute.
+            end = self._sure_second(text[:place] + b"59" + text[place + 2 :])
+            if start is None or end != start + 59:
+                return None
+            if len(self._minutes) >= _CACHED:
+                self._minutes.clear()
+            self._minutes[minute] = start
+        second = text[place : place + 2]
+        return start + int(second) if second.isdigit() and second < b"60" else None
+
+    def _sure_second(self, text: bytes) -> float | None:
+        """As `sure_time`."""
+        if match := _COMMON.fullmatch(text):
+            # Behind a line that begins with its time, it may be none of a record; see `time`.
+            key = _key_of_common(match) if self._starts is False else None
+        else:
+            match = _ISO.fullmatch(text)
+            key = b"%s %s%s" % (match[1], match[2], match[4] or b"") if match else None
+        try:
+            moment = _moment_of(key) if key else None
+            if moment is None or (moment.tzinfo is None and len(self._zones) > 1):
+                return None
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=self._zones[0])
+            return moment.timestamp() if moment.timestamp() == moment.replace(fold=1).timestamp() else None
+        except ValueError:
+            return None
+
+    def advance(self, latest: float, at_start: bool) -> None:
+        """Have been asked for the times of lines, the latest of which is `latest`, by `sure_time`.
+
+        Args:
+            latest: Seconds since the epoch.
+            at_start: Whether the lines begin with their times.
+        """
+        self._last = max(self._last, latest)
+        if at_start:
+            self._starts = True if self._starts is None else self._starts
+            self._strange = 0
+
     def expect(self, interval: Interval) -> None:
         """Have the times without an offset be of the zone in which the next ones fall into another interval."""
         self._start, self._end = interval.start - _SLACK, interval.end + _SLACK
+        self._minutes.clear()
 
     def _time_at_start(self, line: bytes) -> float | None:
         """The time with which a line begins, or that of a JSON object."""
@@ -120,9 +177,8 @@ class LineClock:
         key = b"%s %s%s" % (date, clock, offset or b"")
         second = self._seconds.get(key)
         if second is None or second < self._last - _OUT_OF_ORDER:
-            zone = "+0000" if offset == b"Z" else (offset or b"").decode().replace(":", "")
             try:
-                second = self._second(f"{date.decode()} {clock.decode()}{zone}", "%Y-%m-%d %H:%M:%S", zone)
+                second = self._second(key)
             except ValueError:
                 return None
             self._remember(key, second)
@@ -132,21 +188,20 @@ class LineClock:
         """The time of a match of _COMMON."""
         second = self._seconds.get(match[0])
         if second is None:
-            day, month, year, clock, offset = match.groups()
-            if month not in _MONTHS:
+            key = _key_of_common(match)
+            if key is None:
                 return None
-            text = b"%s-%02d-%s %s%s" % (year, _MONTHS.index(month) + 1, day, clock, offset)
             try:
-                second = self._second(text.decode(), "%Y-%m-%d %H:%M:%S", offset.decode())
+                second = self._second(key)
             except ValueError:
                 return None
             self._remember(match[0], second)
         return second
 
-    def _second(self, text: str, form: str, zone: str) -> float:
-        """The instant of a second."""
-        moment = datetime.datetime.strptime(text, form + "%z" if zone else form)
-        return moment.timestamp() if zone else self._local(moment)
+    def _second(self, key: bytes) -> float:
+        """The instant of a second, such as b"2026-11-25 16:14:00+0100"; ValueError if there is none."""
+        moment = _moment_of(key)
+        return moment.timestamp() if moment.tzinfo else self._local(moment)
 
     def _local(self, moment: datetime.datetime) -> float:
         """The instant of a time without offset."""
@@ -165,6 +220,32 @@ class LineClock:
             self._seconds.clear()
         self._seconds[key] = second
         self._last = max(self._last, second)
+
+
+def _key_of_common(match: re.Match[bytes]) -> bytes | None:
+    """The second in a match of _COMMON as ISO 8601, None if it names no month."""
+    day, month, year, clock, offset = match.groups()
+    if month not in _MONTHS:
+        return None
+    return b"%s-%02d-%s %s%s" % (year, _MONTHS.index(month) + 1, day, clock, offset)
+
+
+def _moment_of(key: bytes) -> datetime.datetime:
+    """The time that b"2026-11-25 16:14:00", with or without an offset behind it, is; ValueError if there is none."""
+    fields = int(key[:4]), int(key[5:7]), int(key[8:10]), int(key[11:13]), int(key[14:16]), int(key[17:19])
+    return datetime.datetime(*fields, tzinfo=_zone_of(key[19:]) if len(key) > 19 else None)
+
+
+@functools.lru_cache
+def _zone_of(offset: bytes) -> datetime.timezone:
+    """The zone of an offset such as b"Z", b"+01:00" or b"+0100"; ValueError if there is none."""
+    if offset == b"Z":
+        return datetime.timezone.utc
+    hours, minutes = int(offset[1:3]), int(offset[-2:])
+    if minutes > 59:
+        raise ValueError(f"{offset!r} has more than 59 minutes")
+    distance = datetime.timedelta(hours=hours, minutes=minutes)
+    return datetime.timezone(-distance if offset[:1] == b"-" else distance)
 
 
 def _own_times(line: bytes) -> bytes:
