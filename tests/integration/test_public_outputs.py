@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from rollsafe import LineFormatter, SafeTimedRotatingFileHandler, cli
+from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
 from tests.support import public
+from tests.support.commands import run
 from tests.support.logs import backup_of, log, write_log
+from tests.support.servers import server_environment
+from tests.support.writing import COMMAND
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: pip install jsonschema")
-
-
-def run(*arguments: str, stdin: bytes = b"", stdout: str | None = None) -> tuple[int, str]:
-    """Run the command in a forked process, which need not import it; its exit code, and what it has printed."""
-    with ExitStack() as files:
-        given, printed, said = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
-        given.write(stdin)
-        given.seek(0)
-        output = files.enter_context(open(stdout, "wb", buffering=0)) if stdout else printed
-        child = os.fork()
-        if child == 0:
-            _become_the_command([*arguments], [given.fileno(), output.fileno(), said.fileno()])
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        printed.seek(0)
-        return code, printed.read().decode()
-
-
-def _become_the_command(arguments: list[str], streams: list[int]) -> NoReturn:
-    """Run the command with other standard streams, and end."""
-    code: object = "no code"
-    try:
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
-        cli.main(arguments)
-    except SystemExit as ended:
-        code = ended.code
-    finally:
-        with suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code if isinstance(code, int) else 0 if code is None else 70)
 
 
 def sound(directory: Path) -> str:
@@ -76,6 +47,11 @@ def named(directory: Path) -> str:
     log(handler, "line")
     handler.close()
     return sound(directory)
+
+
+def live(directory: Path) -> str:
+    """The path of a live file."""
+    return str(directory / "app.log")
 
 
 def missing(directory: Path) -> str:
@@ -110,16 +86,15 @@ SCENARIOS: dict[tuple[str, int], Given] = {
     ("verify", 0): ("--json", sound),
     ("verify", 1): ("--json", damaged),
     ("verify", 2): (missing,),
-    ("write", 0): ("--tee", lambda directory: str(directory / "app.log")),
-    # Its standard output is full.
-    ("write", 1): ("--tee", lambda directory: str(directory / "app.log")),
-    ("write", 2): ("--when", "never", lambda directory: str(directory / "app.log")),
+    ("write", 0): (live,),
+    ("write", 2): ("--when", "never", live),
 }
+FULL = Path("/dev/full")
 
 
 def test_each_exit_code_of_the_page_is_tried() -> None:
     listed = {(command, code) for command, codes in public.exit_codes().items() for code in codes}
-    assert SCENARIOS.keys() == listed
+    assert SCENARIOS.keys() | {("write", 1)} == listed
 
 
 # `check` tries everything with several processes; other tests have its exit codes, too.
@@ -132,16 +107,28 @@ TRIED = [
 @pytest.mark.parametrize(("command", "code"), TRIED)
 def test_a_command_ends_with_the_exit_code_that_the_page_has(command: str, code: int, tmp_path: Path) -> None:
     given = [part if isinstance(part, str) else part(tmp_path) for part in SCENARIOS[command, code]]
-    full = "/dev/full" if (command, code) == ("write", 1) else None
-    if full and not os.path.exists(full):
-        pytest.skip("there is no /dev/full")
-    ended, printed = run(command, *given, stdin=b"line\n", stdout=full)
-    assert ended == code, (
-        f"`rollsafe {command}` has ended with {ended}; if that is meant, change the table of exit codes in"
-        f" docs/reference/public.md, and name the change in CHANGELOG.md\n{printed}"
+    ran = run(command, *given)
+    assert ran.returncode == code, (
+        f"`rollsafe {command}` has ended with {ran.returncode}; if that is meant, change the table of exit codes in"
+        f" docs/reference/public.md, and name the change in CHANGELOG.md\n{ran.stdout}{ran.stderr}"
     )
     if "--json" in given:
-        conform(command, json.loads(printed))
+        conform(command, json.loads(ran.stdout))
+
+
+@pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL}")
+def test_write_ends_with_1_if_its_standard_output_is_full(tmp_path: Path) -> None:
+    with FULL.open("wb") as output:
+        ran = subprocess.run(
+            [*COMMAND, "--tee", live(tmp_path)],
+            env=server_environment(),
+            input=b"line\n",
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+    assert ran.returncode == 1, ran.stderr
+    assert Path(live(tmp_path)).read_text() == "line\n"
 
 
 def conform(command: str, output: Any) -> None:
@@ -170,25 +157,25 @@ def test_a_schema_is_one(command: str) -> None:
 
 
 def test_the_json_of_a_log_in_use_is_as_its_schema_says(tmp_path: Path) -> None:
-    live, old = tmp_path / "app.log", tmp_path / "old"
+    file, old = tmp_path / "app.log", tmp_path / "old"
     with closing(
         SafeTimedRotatingFileHandler(
-            live, when="H", compress="gz", max_age="3 days", max_total_bytes=1, archive_dir=old
+            file, when="H", compress="gz", max_age="3 days", max_total_bytes=1, archive_dir=old
         )
     ) as handler:
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s %(stamp)s"))
         for number in range(4):
             log(handler, f"line {number}")
-        lines = live.read_bytes().splitlines(keepends=True)
-        live.write_bytes(b"".join([lines[0], lines[2], lines[2], lines[3]]))
-        code, printed = run("status", "--json", str(tmp_path))
-        assert code == 0
-        status = json.loads(printed)
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join([lines[0], lines[2], lines[2], lines[3]]))
+        ran = run("status", "--json", str(tmp_path))
+        assert ran.returncode == 0
+        status = json.loads(ran.stdout)
         conform("status", status)
         assert status[0]["processes"] or sys.platform != "linux"
-        code, printed = run("verify", "--json", str(tmp_path))
-        assert code == 1
-        report = json.loads(printed)
+        ran = run("verify", "--json", str(tmp_path))
+        assert ran.returncode == 1
+        report = json.loads(ran.stdout)
         conform("verify", report)
         assert report["streams"]
         assert report["found"] == {"gap": 1, "doubled": 1}
@@ -197,7 +184,7 @@ def test_the_json_of_a_log_in_use_is_as_its_schema_says(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def printed_status(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The JSON of a sound log."""
-    return run("status", "--json", sound(tmp_path_factory.mktemp("logs")))[1]
+    return run("status", "--json", sound(tmp_path_factory.mktemp("logs"))).stdout
 
 
 @pytest.mark.parametrize(
