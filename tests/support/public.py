@@ -98,10 +98,10 @@ def missing_in(section: str, paths: list[str]) -> dict[str, list[str]]:
     """The paths that a section of the changelog does not name, each with the words that name it.
 
     An entry of the section (a line that begins with `- `, and what is indented below it) names a path if it has the
-    last part of it between backticks, and the part before that, if there is one.
+    last word of each part of it between backticks.
     """
     entries = [" ".join(re.findall(r"`([^`]+)`", entry)) for entry in re.split(r"^- ", section, flags=re.MULTILINE)]
-    words = {path: [_word(part) for part in path.split(" / ")[-2:]] for path in paths}
+    words = {path: [_word(part) for part in path.replace(" / --json / ", " / ").split(" / ")] for path in paths}
     return {
         path: wanted
         for path, wanted in words.items()
@@ -288,8 +288,8 @@ def _commands() -> Iterator[tuple[str, str]]:
         yield f"rollsafe {name}", "command"
         yield from _parameters_of_command(f"rollsafe {name}", command)
     for name, codes in exit_codes().items():
-        for code, meaning in codes.items():
-            yield f"rollsafe {name} / exit code {code}", meaning
+        for code in codes:
+            yield f"rollsafe {name} / exit code {code}", "exit code"
     for name, schema in schemas().items():
         yield f"rollsafe {name} / --json / output", _kind(schema)
         yield from _keys(f"rollsafe {name} / --json", schema)

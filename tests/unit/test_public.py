@@ -92,7 +92,7 @@ LIST: Facts = {
         ([], {"rollsafe.FileLock / parameter path": "1, str | None"}, "`FileLock` takes None as `path`"),
         ([], {"rollsafe cat / --until": "text"}, "`cat --until`"),
         (["rollsafe cat / exit code 1"], {}, "`cat` has no exit code `1`"),
-        (["rollsafe status / --json / files / name"], {}, "`status --json`: `files` have no `name`"),
+        (["rollsafe status / --json / files / name"], {}, "`status --json`: its `files` have no `name`"),
         (
             ["rollsafe.FileLock", "rollsafe.FileLock / parameter path", "rollsafe.FileLock / acquire"],
             {},
@@ -113,6 +113,9 @@ def test_a_change_needs_an_entry_that_names_it_and_its_owner(gone: list[str], co
 
 def test_words_of_two_entries_are_no_entry() -> None:
     changed = changes(LIST, LIST | {"rollsafe cat / --until": "text"})
+    assert (
+        missing_in("- `check --json`: its `files` have no `name`.", ["rollsafe status / --json / files / name"]) != {}
+    )
     assert missing_in("- `cat` is faster.\n- `tail` has `--until`.\n", changed) != {}
     assert missing_in("- The command:\n  - `cat` has `--until`.\n", changed) == {}
 
