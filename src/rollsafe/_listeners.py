@@ -32,7 +32,9 @@ FORMATS: Final[Mapping[type, Any]] = {each: original(each, "format") for each in
 FINISHES: Final[tuple[Callable[[str], str], ...]] = (str, escape)
 """What one of them may do to a message."""
 _LINE_FORMAT = FORMATS[LineFormatter]
-_RECORD = (original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage"))
+# The class of the records, and its methods. An application may have put a class of its own in its place before.
+_RECORD: Any = logging.LogRecord if logging.LogRecord.__module__ == "logging" else None
+_INIT, _GET_MESSAGE = original(logging.LogRecord, "__init__"), original(logging.LogRecord, "getMessage")
 
 
 class Shortcut:
@@ -52,32 +54,67 @@ class Shortcut:
         self.finish: Callable[[str], str] = str
         self._formats = formats
         self._finishes = finishes
-        self._known: tuple[logging.Handler, logging.Formatter | None] | None = None
+        self._handler: logging.Handler | None = None
+        self._formatter: logging.Formatter | None = None
+        self._format: object = None
+        self._filters: list[Any] = []
 
     def find(self, log: logging.Logger) -> SafeTimedRotatingFileHandler | None:
         """The handler that alone listens to a logger, if it is ours and its formatter adds nothing to a message."""
-        if len(log.handlers) != 1 or log.filters or log.propagate or is_observed(log):
+        handlers = log.handlers
+        if len(handlers) != 1 or log.filters or log.propagate or is_observed(log):
             return None
-        handler = log.handlers[0]
-        if type(handler) is not SafeTimedRotatingFileHandler or handler.filters or handler.level > logging.INFO:
+        handler = handlers[0]
+        if type(handler) is not SafeTimedRotatingFileHandler or handler.level > logging.INFO:
             return None
-        if is_customized(handler, self._formats):
-            return None
-        if self._known is None or self._known[0] is not handler or self._known[1] is not handler.formatter:
-            finish = finish_of(handler.formatter, self._formats, self._finishes)
-            if finish is None:
-                return None
-            self.finish, self._known = finish, (handler, handler.formatter)
-        return handler
+        formatter = handler.formatter
+        is_known = (
+            handler is self._handler and formatter is self._formatter and handler.filters == self._filters
+        ) or self._learn(handler)
+        try:
+            if (
+                is_known
+                and handler.handle.__func__ is _HANDLER_HANDLE  # type: ignore[attr-defined]  # of a bound method
+                and handler.emit.__func__ is _HANDLER_EMIT  # type: ignore[attr-defined]
+                and handler.format.__func__ is _HANDLER_FORMAT  # type: ignore[attr-defined]
+                and (formatter is None or formatter.format.__func__ is self._format)  # type: ignore[attr-defined]
+                # The formatter of a preset may call it.
+                and LineFormatter.format is _LINE_FORMAT
+            ):
+                return handler
+        except AttributeError:
+            pass  # One of them is no method: the application has replaced it.
+        return None
+
+    def _learn(self, handler: SafeTimedRotatingFileHandler) -> bool:
+        """Whether the work of the formatter and of the filters of this handler is known, which is then kept."""
+        self._handler = None
+        if handler.filters or not self._learn_finish(handler.formatter):
+            return False
+        self._keep(handler, self._formats.get(type(handler.formatter)))
+        return True
+
+    def _learn_finish(self, formatter: logging.Formatter | None) -> bool:
+        """Whether it is known what a formatter does to a message."""
+        finish = finish_of(formatter, self._formats, self._finishes)
+        if finish is None:
+            return False
+        self.finish = finish
+        return True
+
+    def _keep(self, handler: SafeTimedRotatingFileHandler, method: object) -> None:
+        """Keep a handler whose work is known, with the method of its formatter."""
+        self._formatter, self._format, self._filters = handler.formatter, method, list(handler.filters)
+        self._handler = handler
 
 
 def is_observed(log: logging.Logger) -> bool:
     """Whether a part of `logging` that handles a record was replaced, on the logger, its class or the record class."""
-    factory = logging.getLogRecordFactory()
-    if (
-        factory is not logging.LogRecord
-        or factory.__module__ != "logging"
-        or (factory.__init__, factory.getMessage) != _RECORD
+    if not (
+        logging._logRecordFactory is _RECORD  # type: ignore[attr-defined]  # a call of getLogRecordFactory takes longer
+        and logging.LogRecord is _RECORD
+        and _RECORD.__init__ is _INIT
+        and _RECORD.getMessage is _GET_MESSAGE
     ):
         return True
     try:
@@ -96,22 +133,6 @@ def is_observed(log: logging.Logger) -> bool:
         pass  # One of them is no method of the standard library; the loop finds out whether it can be called.
     # An object that cannot be called observes nothing.
     return any(is_replaced(log, name, method) and callable(getattr(log, name)) for name, method in _THROUGH.items())
-
-
-def is_customized(handler: SafeTimedRotatingFileHandler, formats: Mapping[type, Any]) -> bool:
-    """Whether the application has replaced a method that makes or writes the text of this handler."""
-    formatter = handler.formatter
-    try:
-        return not (
-            handler.handle.__func__ is _HANDLER_HANDLE  # type: ignore[attr-defined]  # of a bound method
-            and handler.emit.__func__ is _HANDLER_EMIT  # type: ignore[attr-defined]
-            and handler.format.__func__ is _HANDLER_FORMAT  # type: ignore[attr-defined]
-            and (formatter is None or formatter.format.__func__ is formats.get(type(formatter)))  # type: ignore[attr-defined]
-            # The formatter of a preset may call it.
-            and LineFormatter.format is _LINE_FORMAT
-        )
-    except AttributeError:
-        return True
 
 
 def finish_of(

@@ -354,13 +354,22 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         if created >= self.rolloverAt:
             self._renewal.wait_for_quiet()
-        with self._own_lock():
-            try:
-                line = self._encoder.encode(text)
-            except Exception:
-                self.handleError(own_record(text))
-                return
+        encoder = self._encoder
+        try:
+            line = (text + self.terminator).encode(encoder.encoding, encoder.errors)
+        except Exception:
+            self.handleError(own_record(text))
+            return
+        lock = self.lock or self._own_lock()
+        # As in `handle`.
+        try:
+            lock.acquire()
             self._append(line, created, None)
+        finally:
+            try:  # noqa: SIM105
+                lock.release()
+            except RuntimeError:
+                pass
 
     def _append(self, line: bytes, created: float, record: logging.LogRecord | None) -> None:
         """Write `line` with one write(2) while the lease lasts, else on the slow path; `record` is None if not made."""

@@ -13,6 +13,7 @@ from math import floor, inf
 from typing import Any
 
 from rollsafe._lines.json_objects import (
+    STANDARD,
     Further,
     FurtherFields,
     Make,
@@ -73,6 +74,7 @@ class _Compiled:
             only python-json-logger can make it.
         further: Makes the fields of such a record that the format does not name.
         shows_time: Whether the object has `asctime`.
+        needs: The attributes of each record that the object shows or may show.
         usual: The attributes of the last record, and its fields that the format does not name.
     """
 
@@ -81,6 +83,7 @@ class _Compiled:
     make: Make | None
     further: FurtherFields
     shows_time: bool
+    needs: frozenset[str]
     usual: tuple[list[str], Further] = ([], [])
 
 
@@ -113,8 +116,8 @@ class JSONFormatter(JsonFormatter):
     """
 
     converter: Callable[[float | None], time.struct_time]
-    _compiled: _Compiled | None = None
-    _second: _Second = _NO_SECOND
+    _compiled: _Compiled | None
+    _second: _Second
 
     def __init__(self, *args: Any, tz: str | datetime.tzinfo | None = None, **options: Any) -> None:
         # uvicorn gives its records a second message, with the colours of a terminal.
@@ -170,6 +173,36 @@ class JSONFormatter(JsonFormatter):
             # A field, a value or the time is unusual: python-json-logger does the work, or raises.
             return super().format(record)
 
+    def object_of(self, attributes: dict[str, Any], created: float) -> str:
+        """The object of a record that has these attributes, without the record; for rollsafe's own loggers.
+
+        Args:
+            attributes: Those that the object shows, without its time.
+            created: The time of the record.
+
+        Raises:
+            Exception: Only `format` can make it.
+        """
+        if not _is_unchanged(type(self)):
+            raise NotImplementedError
+        compiled = self._compiled
+        if compiled is None or compiled.now != compiled.options:
+            compiled = self._compile()
+        if compiled.make is None or (compiled.needs and not compiled.needs <= attributes.keys()):
+            raise NotImplementedError
+        start, asctime, rest, text = self._second
+        passed = created - start
+        if not 0.0 <= passed < _ROUNDED_UP:
+            start, asctime, rest, text = self._begin_second(created)
+            passed = created - start
+        if rest is not None:
+            text = f"{asctime}{_THOUSANDTHS[(passed * 1e6 + 0.5) // 1000.0]}{rest}"
+        names, fields = compiled.usual
+        if [*attributes] != names:
+            fields = compiled.further.find(attributes, self._skip_fields)
+            compiled.usual = [*attributes], fields
+        return compiled.make(attributes, text, compiled.further.text(attributes, fields) if fields else "")
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """The time of `record`: ISO 8601 with milliseconds and offset (RFC 3339), or as `datefmt` says."""
         if datefmt:
@@ -202,7 +235,7 @@ class JSONFormatter(JsonFormatter):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a pickled formatter, which compiles anew."""
-        return {name: value for name, value in self.__dict__.items() if name not in _CACHES}
+        return {**self.__dict__, "_compiled": None, "_second": _NO_SECOND}
 
     def _compile(self) -> _Compiled:
         """What is compiled for the present options and attributes, also kept for the next records."""
@@ -231,7 +264,11 @@ class JSONFormatter(JsonFormatter):
                 taken = frozenset((*before, *after))
         shown = options.defaults.keys() - set(options.required)
         further = FurtherFields(shown, taken, options.renamed, encode)
-        self._compiled = compiled = _Compiled(now, options, make, further, "asctime" in options.required)
+        shows_time = "asctime" in options.required
+        needs = STANDARD.difference(self._skip_fields).union(STANDARD.intersection((*options.required, *shown)))
+        if self.timestamp:
+            needs |= {"created"}
+        self._compiled = compiled = _Compiled(now, options, make, further, shows_time, needs - {"asctime"})
         if make is not None and not self._agrees():
             self._compiled = compiled = replace(compiled, make=None)
         return compiled
@@ -296,3 +333,18 @@ class JSONFormatter(JsonFormatter):
 _CACHES = ("_compiled", "_second")
 _OUR_ADD_FIELDS = JSONFormatter.add_fields
 _OUR_FORMAT_TIME = JSONFormatter.formatTime
+_OUR_FORMAT = JSONFormatter.format
+
+
+def _is_unchanged(cls: type[JSONFormatter]) -> bool:
+    """Whether the methods of a class are ours, and those of python-json-logger, as they were released."""
+    return (
+        cls.format is _OUR_FORMAT
+        and cls.add_fields is _OUR_ADD_FIELDS
+        and cls.formatTime is _OUR_FORMAT_TIME
+        and cls.serialize_log_record is _SERIALIZE
+        and cls.process_log_record is _PROCESS
+        and cls.jsonify_log_record is _JSONIFY
+        and JsonFormatter.format is _FORMAT
+        and JsonFormatter.add_fields is _ADD_FIELDS
+    )

@@ -31,9 +31,9 @@ def test_differences_are_taken_within_a_turn() -> None:
 def test_the_report_has_the_ratios_of_medians_within_a_round() -> None:
     costs = [dict.fromkeys(access.WAYS, 10.0) | {"rollsafe": 2.0}, dict.fromkeys(access.WAYS, 30.0) | {"rollsafe": 9.0}]
     text = access.report(costs, SLICES, lines=5, seconds=0.5)
-    assert "| `rollsafe.gunicorn.Logger` | --access-logfile | 5.5 | 0.25 (0.20 to 0.30) |" in text
+    assert "| `rollsafe.gunicorn.Logger` | --access-logfile | 5.5 | 0.25 (0.20 to 0.30) | at most 0.18: no |" in text
     assert "| gunicorn | 600 | +375 | +80 |" in text
-    assert "rollsafe adds 17% of gunicorn's by the clock, 25% in processor time" in text
+    assert "adds 17% of gunicorn's by the clock (at most 0.35: yes), 25% in processor time (at most 0.35: yes)" in text
 
 
 @pytest.mark.parametrize("way", access.WAYS)

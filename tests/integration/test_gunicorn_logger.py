@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
 import logging
+import logging.config
 import logging.handlers
 import os
 import socket
@@ -22,6 +24,8 @@ from hypothesis import strategies as st
 
 from rollsafe import ConfigurationError, LineFormatter, SafeTimedRotatingFileHandler
 from rollsafe._gunicorn.access import AccessFormatter, one_line
+from rollsafe._gunicorn.access_fields import AccessFields
+from rollsafe._gunicorn.access_objects import object_maker
 from rollsafe.formatters import escape, has_control, unescape
 from rollsafe.gunicorn import rotating_logger, rotating_logs
 
@@ -276,6 +280,144 @@ class Tagging(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return f"tagged {super().format(record)}"
+
+
+# JSON lines.
+
+IDS = st.sampled_from(["abc-1", "-", "", 'a"b', "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
+ID_HEADERS = st.lists(st.tuples(st.sampled_from(["X-Request-ID", "x-request-id", "TRACEPARENT", "Accept"]), IDS))
+ODD_VALUES = st.sampled_from(["-", "caf\xc3\xa9", "\xff", "\u20ac", 'a\\"b', "", None, 7, b"x"])
+
+
+@pytest.fixture(scope="module")
+def json_handler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[logging.Handler]:
+    """The handler of JSON access lines of the preset."""
+    pytest.importorskip("pythonjsonlogger", reason="python-json-logger is not installed: pip install rollsafe[json]")
+    config = rotating_logs(tmp_path_factory.mktemp("json"), json=True, tz="Asia/Kolkata")["formatters"]["access"]
+    handler = SafeTimedRotatingFileHandler(tmp_path_factory.mktemp("json") / "access.log", delay=True)
+    handler.setFormatter(logging.config.DictConfigurator({}).configure_formatter(config))
+    handler.addFilter(AccessFields())
+    yield handler
+    handler.close()
+
+
+def json_line_of_the_record(handler: logging.Handler, asked: Request, now: float) -> str:
+    """The line of gunicorn's own record."""
+    theirs: Any = glogging.Logger.__new__(glogging.Logger)
+    theirs.error_log = logging.Logger("theirs")
+    atoms = glogging.SafeAtoms(theirs.atoms(asked.response, asked.request, asked.environ, asked.duration))
+    record = logging.LogRecord("gunicorn.access", logging.INFO, "glogging.py", 1, COMBINED, (atoms,), None)
+    record.created = now
+    handler.filter(record)
+    return handler.format(record)
+
+
+@settings(max_examples=12)
+@given(requests(), ID_HEADERS, ID_HEADERS, st.dictionaries(st.sampled_from(["rollsafe.request_id"]), IDS), st.data())
+def test_the_json_line_is_that_of_gunicorns_record(
+    json_handler: logging.Handler,
+    asked: Request,
+    sent: list[tuple[str, str]],
+    answered: list[tuple[str, str]],
+    more: dict[str, str],
+    data: st.DataObject,
+) -> None:
+    if isinstance(asked.response.headers, list | tuple):
+        asked.request, asked.response.headers = SimpleNamespace(headers=sent), [*asked.response.headers, *answered]
+    name = data.draw(st.sampled_from(["REQUEST_METHOD", "PATH_INFO", "REMOTE_ADDR", "HTTP_REFERER"]))
+    asked.environ |= {**more, name: data.draw(ODD_VALUES)}
+    make = object_maker(json_handler)
+    assert make is not None
+    try:
+        line = make(asked.response, asked.request, asked.environ, asked.duration, 1.5)
+    except LookupError:
+        method = asked.environ["REQUEST_METHOD"]
+        assert not isinstance(method, str) or method == "-"
+    else:
+        assert line == json_line_of_the_record(json_handler, asked, 1.5)
+
+
+def json_logger(directory: Path, **options: Any) -> Any:
+    """Our logger with the preset's JSON lines."""
+    pytest.importorskip("pythonjsonlogger", reason="python-json-logger is not installed: pip install rollsafe[json]")
+    return Logger(configured(logconfig_dict=rotating_logs(directory, json=True, **options)))
+
+
+def refuse(*arguments: Any) -> Any:
+    """Stands for gunicorn's way to make a line."""
+    raise AssertionError("gunicorn was asked")
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON log."""
+    return [json.loads(line) for line in written(path)]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"access_format": "%(asctime)s %(levelname)s %(name)s %(path)s"}, {"datefmt": "%H"}]
+)
+def test_a_json_line_needs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    ours = json_logger(tmp_path, **options)
+    monkeypatch.setattr(glogging.Logger, "access", refuse)
+    request("/shop").to(ours)
+    (line,) = objects(tmp_path / "access.log")
+    assert line["path"] == "/shop"
+    assert line.get("name", "gunicorn.access") == "gunicorn.access"
+
+
+def test_a_json_line_that_shows_what_only_a_record_has_is_left_to_gunicorn(tmp_path: Path) -> None:
+    ours = json_logger(tmp_path, access_format="%(asctime)s %(process)d %(message)s %(path)s")
+    request("/shop").to(ours)
+    (line,) = objects(tmp_path / "access.log")
+    assert (line["process"], line["path"]) == (os.getpid(), "/shop")
+    assert '"GET /shop HTTP/1.1" 200 18' in line["message"]
+
+
+def mark(record: logging.LogRecord) -> bool:
+    """A filter that gives the record a field."""
+    record.marked = True
+    return True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda handler: handler.addFilter(mark),
+        lambda handler: setattr(handler.filters[0], "filter", mark),
+        lambda handler: setattr(handler.formatter, "static_fields", {"marked": True}),
+        lambda handler: setattr(handler.formatter, "process_log_record", lambda data: {**data, "marked": True}),
+        lambda handler: setattr(handler.formatter, "format", lambda record: '{"marked": true}'),
+        lambda handler: setattr(handler, "format", lambda record: '{"marked": true}'),
+        lambda handler: handler.setFormatter(Marking()),
+    ],
+)
+def test_a_change_of_a_json_log_takes_effect_with_the_next_line(tmp_path: Path, change: Callable[[Any], None]) -> None:
+    ours = json_logger(tmp_path)
+    request("/first").to(ours)
+    change(ours.access_log.handlers[0])
+    request("/second").to(ours)
+    assert [line.get("marked") for line in objects(tmp_path / "access.log")] == [None, True]
+
+
+class Marking(logging.Formatter):
+    """Another formatter."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return '{"marked": true}'
+
+
+def test_a_method_that_the_class_of_the_json_formatter_gets_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = json_logger(tmp_path)
+    request("/first").to(ours)
+    kind = type(ours.access_log.handlers[0].formatter)
+    monkeypatch.setattr(kind, "process_log_record", lambda formatter, data: {"marked": True})
+    request("/second").to(ours)
+    monkeypatch.undo()
+    monkeypatch.setattr(kind, "format", lambda formatter, record: '{"marked": 2}')
+    request("/third").to(ours)
+    assert [line.get("marked") for line in objects(tmp_path / "access.log")] == [None, True, 2]
 
 
 def listen_with_a_handler(log: logging.Logger, heard: list[str]) -> None:

@@ -205,6 +205,7 @@ IMPORTS: dict[str, set[str]] = {
     "_flask.files": {"_options", "handlers"},
     "_gunicorn": set(),
     "_gunicorn.access": {"formatters"},
+    "_gunicorn.access_objects": {"_gunicorn.access", "_gunicorn.access_fields", "_overrides", "_requests"},
     "_gunicorn.access_fields": {"_requests"},
     "_gunicorn.conflicts": {
         "_files.identity",
@@ -217,6 +218,7 @@ IMPORTS: dict[str, set[str]] = {
     "_gunicorn.flags": {"_gunicorn.wiring", "_options", "handlers"},
     "_gunicorn.logger": {
         "_gunicorn.access",
+        "_gunicorn.access_objects",
         "_gunicorn.conflicts",
         "_listeners",
         "_options",

@@ -15,46 +15,131 @@ from typing import Any
 
 from rollsafe.formatters import LineFormatter, escape, has_control
 
-Atom = Callable[[Any, Any, Mapping[str, Any], timedelta, float], Any]
-"""(response, request, environ, duration, seconds since the epoch) -> the value, before quotes are escaped."""
 Line = Callable[[Any, Any, Mapping[str, Any], timedelta, float], str]
-"""The same arguments -> the line, as gunicorn makes it; control characters are not escaped."""
+"""(response, request, environ, duration, seconds since the epoch) -> the line, as gunicorn makes it; control characters
+are not escaped."""
 
 # "%%", or a conversion that names its atom (printf-style formatting with a mapping). gunicorn handles anything else.
 _CONVERSION = re.compile(r"%(?:%|\((?P<atom>[^()]*)\)(?P<how>[#0\- +]*\d*(?:\.\d*)?[hlL]?[diouxXeEfFgGcrsa]))")
 _HEADER = re.compile(r"\{(?P<name>.*)\}(?P<kind>[ioe])", re.DOTALL)
+KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
+"""For bytes.translate: it returns the same object if no formatter of ours escapes a character of it."""
 _UVICORN = "uvicorn.access"
 _TIME_FORMAT = "[%d/%b/%Y:%H:%M:%S %z]"
 
+_LINE = """
+def line(response, request, environ, duration, now):
+    get = environ.get
+    text = f{plain!r}
+    if text.count(QUOTE) == {quotes}:
+        return text
+    values = ({values})
+    return by_place % tuple([value.replace(QUOTE, ESCAPED) if isinstance(value, str) else value for value in values])
+"""
+# The value of each atom, before quotes are escaped. An f-string of Python 3.11 can have no quotes in an expression, so
+# each text in them has a name.
+_ATOMS = {
+    "h": "get(REMOTE_ADDR, DASH)",
+    "t": "time_of(now)",
+    "r": "REQUEST_LINE % (environ[REQUEST_METHOD], environ[RAW_URI], environ[SERVER_PROTOCOL])",
+    "s": "(codes.get(response.status) or code_of(response.status))",
+    "m": "get(REQUEST_METHOD)",
+    "U": "get(PATH_INFO)",
+    "q": "get(QUERY_STRING)",
+    "H": "get(SERVER_PROTOCOL)",
+    "b": "(DASH if getattr(response, SENT, None) is None else str(response.sent))",
+    "B": "getattr(response, SENT, None)",
+    "f": "get(HTTP_REFERER, DASH)",
+    "a": "get(HTTP_USER_AGENT, DASH)",
+    "T": "duration.seconds",
+    "D": "(duration.seconds * 1000000 + duration.microseconds)",
+    "M": "(duration.seconds * 1000 + duration.microseconds // 1000)",
+    "L": "SECONDS % (duration.seconds, duration.microseconds)",
+    "p": "PROCESS % getpid()",
+    "u": "(user(environ) or DASH)",
+}
+_PLAIN_ATOMS = {"r": "{environ[REQUEST_METHOD]!s} {environ[RAW_URI]!s} {environ[SERVER_PROTOCOL]!s}"}
+"""The parts of the f-string for atoms that are made of several values."""
+_HEADERS = {
+    "i": "last(getattr(request, HEADERS, request), {name})",
+    "o": "last(response.headers, {name})",
+    "e": "last(environ, {name})",
+}
+_KEYS = (
+    "HTTP_AUTHORIZATION", "HTTP_REFERER", "HTTP_USER_AGENT", "PATH_INFO", "QUERY_STRING", "RAW_URI", "REMOTE_ADDR",
+    "REQUEST_METHOD", "SERVER_PROTOCOL",
+)  # fmt: skip
+_NAMES = {
+    **{key: key for key in _KEYS},
+    "DASH": "-",
+    "ESCAPED": '\\"',
+    "HEADERS": "headers",
+    "PROCESS": "<%s>",
+    "QUOTE": '"',
+    "REQUEST_LINE": "%s %s %s",
+    "SECONDS": "%d.%06d",
+    "SENT": "sent",
+}
+# How many texts of statuses are kept. An application may make up texts.
+_KNOWN_STATUSES = 200
 
-def compile_format(access_log_format: str, user: Callable[[Mapping[str, Any]], str | None]) -> Line | None:
+
+def compile_format(
+    access_log_format: str, user: Callable[[Mapping[str, Any]], str | None], *, by_header: bool = False
+) -> Line | None:
     """The function that makes the lines of a format; None if the format has a conversion that names no atom.
+
+    A line that it cannot make is an exception.
 
     Args:
         access_log_format: As gunicorn's setting.
         user: Gives the user name of an environ, or None.
+        by_header: Whether `user` gives None without the header Authorization.
     """
-    atoms: list[Atom] = []
-
-    def without_name(conversion: re.Match[str]) -> str:
-        """The same conversion by position; its atom is added to `atoms`."""
-        if conversion["how"] is None:
-            return conversion[0]
-        atoms.append(_atom(conversion["atom"], user))
-        return "%" + conversion["how"]
-
     if "%" in _CONVERSION.sub("", access_log_format):
         return None
-    by_place = _CONVERSION.sub(without_name, access_log_format)
-
-    def line(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> str:
-        """The line of one request."""
-        values = [atom(response, request, environ, duration, now) for atom in atoms]
-        return by_place % tuple(
-            [value.replace('"', '\\"') if isinstance(value, str) and '"' in value else value for value in values]
-        )
-
+    names: dict[str, Any] = {"__builtins__": {}, **_NAMES, "codes": _codes, "code_of": _code_of, "time_of": _time_of}
+    names |= {"user": user, "last": _last, "getpid": os.getpid}
+    names |= {each.__name__: each for each in (getattr, isinstance, str, tuple)}
+    plain, values, end, quotes = "", "", 0, 0
+    for match in _CONVERSION.finditer(access_log_format):
+        literal = access_log_format[end : match.start()] + ("%" if match["how"] is None else "")
+        end, quotes = match.end(), quotes + literal.count('"')
+        plain += _braces_doubled(literal)
+        if match["how"] is not None:
+            value = _value_of(match["atom"], names)
+            if match["atom"] == "u" and by_header:
+                value = f"({value} if HTTP_AUTHORIZATION in environ else DASH)"
+            values += f"{value}, "
+            if match["how"] != "s":
+                names[how := f"how{len(names)}"] = f"%{match['how']}"
+                plain += f"{{{how} % ({value},)}}"
+            else:
+                plain += _PLAIN_ATOMS.get(match["atom"], f"{{{value}!s}}")
+    rest = access_log_format[end:]
+    names["by_place"] = _CONVERSION.sub(lambda match: f"%{match['how'] or '%'}", access_log_format)
+    plain, quotes = plain + _braces_doubled(rest), quotes + rest.count('"')
+    try:
+        exec(_LINE.format(plain=plain, quotes=quotes, values=values), names)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # Too many atoms to compile.
+        return None
+    line: Line = names["line"]
     return line
+
+
+def _value_of(atom: str, names: dict[str, Any]) -> str:
+    """The expression for the value of an atom; a name in it is added to `names`. An unknown atom is a dash."""
+    header = _HEADER.fullmatch(atom.lower())
+    if atom == "u" or header is None:
+        return _ATOMS.get(atom, "DASH")
+    names[name := f"header{len(names)}"] = header["name"]
+    return _HEADERS[header["kind"]].format(name=name)
+
+
+def _braces_doubled(literal: str) -> str:
+    """A text as a part of an f-string."""
+    return literal.replace("{", "{{").replace("}", "}}")
 
 
 class AccessFormatter(logging.Formatter):
@@ -91,38 +176,25 @@ def one_line(text: str) -> str:
     return escape(text) if has_control(text) else text
 
 
-def _atom(name: str, user: Callable[[Mapping[str, Any]], str | None]) -> Atom:
-    """The function that computes the atom of that name; an unknown atom is a dash."""
-    if name == "u":
-        return lambda response, request, environ, duration, now: user(environ) or "-"
-    header = _HEADER.fullmatch(name.lower())
-    if header is not None:
-        return _KINDS[header["kind"]](header["name"])
-    return _ATOMS.get(name, _dash)
+# The status codes of texts such as "200 OK".
+_codes: dict[object, str] = {}
 
 
-def _dash(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
-    """The value of an unknown atom."""
-    return "-"
-
-
-def _status(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
+def _code_of(status: object) -> object:
     """The status code of a status line, or the server's own object for a status."""
-    status = response.status
-    return status.split(None, 1)[0] if isinstance(status, str) else status
-
-
-def _sent(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
-    """The length of the body, or a dash."""
-    sent = getattr(response, "sent", None)
-    return "-" if sent is None else str(sent)
+    if not isinstance(status, str):
+        return status
+    code = status.split(None, 1)[0]
+    if type(status) is str and len(_codes) < _KNOWN_STATUSES:
+        _codes[status] = code
+    return code
 
 
 # The text of one second. Key and text are one tuple, which is read and replaced as a whole, so threads mix no two.
 _second: tuple[int, str] = (-1, "")
 
 
-def _time(response: Any, request: Any, environ: Mapping[str, Any], duration: timedelta, now: float) -> Any:
+def _time_of(now: float) -> str:
     """The moment of the line, in local time."""
     global _second
     second = int(now)
@@ -131,47 +203,6 @@ def _time(response: Any, request: Any, environ: Mapping[str, Any], duration: tim
         text = time.strftime(_TIME_FORMAT, time.localtime(second))
         _second = (second, text)
     return text
-
-
-_ATOMS: dict[str, Atom] = {
-    "h": lambda response, request, environ, duration, now: environ.get("REMOTE_ADDR", "-"),
-    "t": _time,
-    "r": lambda response, request, environ, duration, now: (
-        f"{environ['REQUEST_METHOD']} {environ['RAW_URI']} {environ['SERVER_PROTOCOL']}"
-    ),
-    "s": _status,
-    "m": lambda response, request, environ, duration, now: environ.get("REQUEST_METHOD"),
-    "U": lambda response, request, environ, duration, now: environ.get("PATH_INFO"),
-    "q": lambda response, request, environ, duration, now: environ.get("QUERY_STRING"),
-    "H": lambda response, request, environ, duration, now: environ.get("SERVER_PROTOCOL"),
-    "b": _sent,
-    "B": lambda response, request, environ, duration, now: getattr(response, "sent", None),
-    "f": lambda response, request, environ, duration, now: environ.get("HTTP_REFERER", "-"),
-    "a": lambda response, request, environ, duration, now: environ.get("HTTP_USER_AGENT", "-"),
-    "T": lambda response, request, environ, duration, now: duration.seconds,
-    "D": lambda response, request, environ, duration, now: duration.seconds * 1000000 + duration.microseconds,
-    "M": lambda response, request, environ, duration, now: duration.seconds * 1000 + duration.microseconds // 1000,
-    "L": lambda response, request, environ, duration, now: f"{duration.seconds}.{duration.microseconds:06d}",
-    "p": lambda response, request, environ, duration, now: f"<{os.getpid()}>",
-}
-
-
-def _request_header(name: str) -> Atom:
-    """The atom of a header of the request."""
-    return lambda response, request, environ, duration, now: _last(getattr(request, "headers", request), name)
-
-
-def _response_header(name: str) -> Atom:
-    """The atom of a header of the response."""
-    return lambda response, request, environ, duration, now: _last(response.headers, name)
-
-
-def _variable(name: str) -> Atom:
-    """The atom of a variable of the environ."""
-    return lambda response, request, environ, duration, now: _last(environ, name)
-
-
-_KINDS = {"i": _request_header, "o": _response_header, "e": _variable}
 
 
 def _last(headers: Any, name: str) -> Any:

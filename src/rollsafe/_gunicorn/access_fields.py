@@ -28,15 +28,15 @@ class AccessFields(logging.Filter):
 
     def __init__(self, names: Iterable[str] = FIELDS, missing: str | None = None) -> None:
         super().__init__()
-        self._names = tuple(name for name in names if name in FIELDS)
-        self._missing = missing
+        self.names = tuple(name for name in names if name in FIELDS)
+        self.missing = missing
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Complete `record`; always True."""
         fields = fields_of(record.args)
-        for name in self._names:
+        for name in self.names:
             value = fields.get(name)
-            record.__dict__.setdefault(name, self._missing if value is None else value)
+            record.__dict__.setdefault(name, self.missing if value is None else value)
         if all(value is None for value in fields.values()):
             record.__dict__.setdefault("text", _message_of(record))
         return True
@@ -75,9 +75,9 @@ def _of_atoms(atoms: Mapping[str, Any]) -> dict[str, Any]:
         "path": path and decoded_path(path),
         "query": text("q"),
         "protocol": text("H"),
-        "status": _number(int, atoms.get("s")),
-        "bytes": _number(int, atoms.get("B")),
-        "duration": _number(float, atoms.get("L")),
+        "status": number_of(int, atoms.get("s")),
+        "bytes": number_of(int, atoms.get("B")),
+        "duration": number_of(float, atoms.get("L")),
         "referer": text("f"),
         "user_agent": text("a"),
         # The id that the application has accepted or made, else the one that it has answered or was sent.
@@ -99,11 +99,11 @@ def _of_uvicorn(client: object, method: object, target: object, version: object,
         "path": path,
         "query": query,
         "protocol": f"HTTP/{version}",
-        "status": _number(int, status),
+        "status": number_of(int, status),
     }
 
 
-def _number(kind: Callable[[Any], int | float], value: object) -> int | float | None:
+def number_of(kind: Callable[[Any], int | float], value: object) -> int | float | None:
     """The value as a number, None if it is none."""
     try:
         return kind(value)

@@ -16,7 +16,15 @@ from typing import Any
 from gunicorn import glogging
 from gunicorn.instrument import statsd
 
-from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, Line, compile_format, one_line
+from rollsafe._gunicorn.access import (
+    KEEP_PLAIN,
+    AccessFormatter,
+    AccessLineFormatter,
+    Line,
+    compile_format,
+    one_line,
+)
+from rollsafe._gunicorn.access_objects import object_maker
 from rollsafe._gunicorn.conflicts import find_other_writers
 from rollsafe._listeners import FINISHES, FORMATS, Shortcut
 from rollsafe._options import PRESET, options_in
@@ -68,7 +76,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         self._access_log_enabled = bool(cfg.accesslog or configured or to_syslog)
         self._line: Line | None = None
         self._line_of: str | None = None
-        self._shortcut = Shortcut(KNOWN_FORMATS, KNOWN_FINISHES)
+        self._shortcut = AccessShortcut()
         before = [handler for handler in self._handlers() if getattr(handler, "_gunicorn", False)]
         super().setup(cfg)
         for handler in before:
@@ -83,20 +91,36 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         """
         if not self._access_log_enabled or not self.access_log.isEnabledFor(logging.INFO):
             return
-        handler = self._shortcut.find(self.access_log)
-        line = None if handler is None else self._compiled_line()
-        if handler is None or line is None:
-            # Not `super()`, which is Statsd in the subclass with metrics, and would measure the request twice.
-            glogging.Logger.access(self, resp, req, environ, request_time)
-            return
-        now = time.time()
-        try:
-            text = line(resp, req, environ, request_time, now)
-        except Exception:
-            # The format does not fit its values, and gunicorn reports that in its own way.
-            glogging.Logger.access(self, resp, req, environ, request_time)
-            return
-        handler.write_line(self._shortcut.finish(text), now)
+        shortcut = self._shortcut
+        handler = shortcut.find(self.access_log)
+        if handler is not None:
+            now = time.time()
+            try:
+                text = self._text(resp, req, environ, request_time, now)
+            except Exception:
+                # The format does not fit its values, and gunicorn reports that in its own way.
+                text = None
+            if text is not None:
+                handler.write_line(text, now)
+                return
+        # Not `super()`, which is Statsd in the subclass with metrics, and would measure the request twice.
+        glogging.Logger.access(self, resp, req, environ, request_time)
+
+    def _text(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta, now: float) -> str | None:
+        """The line of a request for the handler that was found; None if only gunicorn can make it."""
+        shortcut = self._shortcut
+        if shortcut.object_of is not None:
+            return shortcut.object_of(resp, req, environ, request_time, now)
+        access_log_format = self.cfg.settings["access_log_format"].value
+        if access_log_format is not self._line_of:
+            self._compile_line(access_log_format)
+        if self._line is None:
+            return None
+        text = self._line(resp, req, environ, request_time, now)
+        # One pass over the bytes: they are the same object if none was replaced.
+        if text.isascii() and (characters := text.encode()).translate(KEEP_PLAIN) is characters:
+            return text
+        return shortcut.finish(text)
 
     def _handlers(self) -> list[logging.Handler]:
         """The handlers of gunicorn's two loggers."""
@@ -131,14 +155,35 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         captured = self.cfg.capture_output and self.cfg.errorlog != "-"
         return bool(captured) and os.path.realpath(output) == os.path.realpath(self.cfg.errorlog)
 
-    def _compiled_line(self) -> Line | None:
-        """The function that makes the lines of the present format; None if only gunicorn can make them."""
-        access_log_format = self.cfg.settings["access_log_format"].value
-        if access_log_format is not self._line_of:
-            ours = all(getattr(type(self), name) is getattr(glogging.Logger, name) for name in OVERRIDABLE)
-            self._line = compile_format(access_log_format, self._get_user) if ours else None
-            self._line_of = access_log_format
-        return self._line
+    def _compile_line(self, access_log_format: str) -> None:
+        """Set the function that makes the lines of a format, None if only gunicorn can make them."""
+        ours = all(getattr(type(self), name) is getattr(glogging.Logger, name) for name in OVERRIDABLE)
+        by_header = getattr(self._get_user, "__func__", None) is glogging.Logger._get_user
+        self._line = compile_format(access_log_format, self._get_user, by_header=by_header) if ours else None
+        self._line_of = access_log_format
+
+
+class AccessShortcut(Shortcut):
+    """The way of an access line past its record, also for JSON lines with the fields of requests.
+
+    Attributes:
+        object_of: Makes the JSON line of a request; None if the lines are no JSON.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(KNOWN_FORMATS, KNOWN_FINISHES)
+        self.object_of: Line | None = None
+
+    def _learn(self, handler: SafeTimedRotatingFileHandler) -> bool:
+        """Whether the work of the formatter and of the filters of this handler is known, which is then kept."""
+        self.object_of = None
+        if super()._learn(handler):
+            return True
+        self.object_of = object_maker(handler)
+        if self.object_of is None:
+            return False
+        self._keep(handler, type(handler.formatter).format)  # type: ignore[union-attr]  # it makes JSON
+        return True
 
 
 class _Measuring:

@@ -148,7 +148,7 @@ def compile_object(
     if not before:
         return None
     names: dict[str, Any] = {"__builtins__": {}, "join": "".join, "type": type, "int": int, "repr": repr}
-    names |= {"encode": encode, "KEEP_PLAIN": _KEEP_PLAIN}
+    names |= {"str": str, "quote": quote, "encode": encode, "KEEP_PLAIN": _KEEP_PLAIN}
     texts: list[str] = []
     # The same object twice: if no text needs an escape, and otherwise.
     plain, exact = _Parts(), _Parts()
@@ -226,7 +226,8 @@ def _expression(source: Source, names: dict[str, Any]) -> str:
         case Field(field):
             return f"repr(value) if type(value := attributes[{field!r}]) is int else encode(value)"
         case OptionalField(field, otherwise):
-            return f"encode(attributes[{field!r}] if {field!r} in attributes else {named(otherwise.get)}({field!r}))"
+            value = f"attributes[{field!r}] if {field!r} in attributes else {named(otherwise.get)}({field!r})"
+            return f"quote(value) if type(value := {value}) is str else 'null' if value is None else encode(value)"
         case Entry(mapping, name):
             return f"encode({named(mapping)}[{name!r}])"
         case Made(text):
