@@ -8,7 +8,6 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from rollsafe._files.mounts import mount_of
 from rollsafe._files.places import make_directory, place_of, resolved
@@ -27,7 +26,8 @@ def decided_lock_writes(value: bool | None, path: str) -> bool:
         return value
     try:
         # Only Linux has it.
-        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mountinfo = file.read()
     except OSError:
         return False
     mount = mount_of(path, mountinfo)

@@ -17,11 +17,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from rollsafe._backups.codecs import Codec, Compress, codec_for
 from rollsafe._durations import EXACT_UNITS, seconds_of
+from rollsafe._values import Value, field, fields
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Interval, Schedule
 
@@ -152,7 +152,7 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
     return name, handler
 
 
-class Text(NamedTuple):
+class Text(Value):
     """The reading of a variable of the environment."""
 
     read: Callable[[str], Any]
@@ -187,7 +187,7 @@ _FLAG: Final = Text(_yes_or_no, "give 1, true, 0 or false", is_flag=True)
 _MODE: Final = Text(lambda text: int(text, 8), "give a mode such as 640")
 
 
-class Option(NamedTuple):
+class Option(Value):
     """The properties of an option besides its name, its type and its default."""
 
     check: Callable[[str, Any], Any]
@@ -221,8 +221,7 @@ def _checked_total(name: str, value: int | str | None) -> int | None:
     return checked_size(name, value, least=1)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Value):
     """The options of one handler, in the order of its parameters; the handler's docstring explains them.
 
     The types are those of the checked values: `max_age="30 days"` becomes a number of seconds.
@@ -263,7 +262,8 @@ class Options:
         """
         return cls(**{name: option.check(name, given[name]) for name, option in OPTIONS.items()})
 
-    def __post_init__(self) -> None:
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         if self.utc and self.tz is not None:
             raise ConfigurationError(f"utc=True and tz={self.tz!r} exclude each other; give one of them")
 

@@ -5,18 +5,17 @@ The fields of `Settings` are the options with `Option.is_noted`, and some facts 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import os
 import re
-import zoneinfo
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from rollsafe._options import OPTIONS
+from rollsafe._values import Value, field, fields
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import Schedule
 
@@ -106,8 +105,7 @@ def _checked_by(is_possible: Callable[[object], bool]) -> dict[str, Any]:
     return {"is_possible": is_possible}
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Value):
     """The settings of one live file. A reader ignores what it does not know, and takes defaults for what is missing."""
 
     when: str = field(default="H", metadata=_checked_by(_is_name))
@@ -148,7 +146,7 @@ class Settings:
         """The settings as one line of JSON, without newline and without those that have their default."""
         changed = {
             each.name: value
-            for each in dataclasses.fields(self)
+            for each in fields(Settings)
             if (value := getattr(self, each.name)) != each.default or each.name == "when"
         }
         return json.dumps(changed, separators=(",", ":")).encode()
@@ -198,7 +196,7 @@ class Settings:
     def _make_intervals(self) -> bool:
         """Whether they make a schedule; the zone is left out, because it may have no name or be unknown here."""
         try:
-            dataclasses.replace(self, tz=None).schedule().interval(0)
+            self.replace(tz=None).schedule().interval(0)
         except (ConfigurationError, ValueError, OverflowError, OSError):
             return False
         return True
@@ -219,7 +217,7 @@ class Settings:
         return datetime.timezone.utc if self.tz == "UTC" else self.tz
 
 
-_CHECKS: Final = {each.name: each.metadata["is_possible"] for each in dataclasses.fields(Settings)}
+_CHECKS: Final = {each.name: each.metadata["is_possible"] for each in fields(Settings)}
 
 
 def name_of_zone(tz: str | datetime.tzinfo | None, utc: bool) -> str | None:
@@ -228,4 +226,6 @@ def name_of_zone(tz: str | datetime.tzinfo | None, utc: bool) -> str | None:
         return "UTC"
     if tz is None or isinstance(tz, str):
         return tz
-    return tz.key if isinstance(tz, zoneinfo.ZoneInfo) and tz.key else UNNAMED
+    # A zone of `zoneinfo` is given only where that was imported.
+    zoneinfo = sys.modules.get("zoneinfo")
+    return tz.key if zoneinfo is not None and isinstance(tz, zoneinfo.ZoneInfo) and tz.key else UNNAMED

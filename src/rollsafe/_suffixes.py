@@ -13,7 +13,6 @@ No result is certain by itself: the caller writes the text again and compares.
 
 from __future__ import annotations
 
-import calendar
 import datetime
 import locale
 import re
@@ -167,9 +166,11 @@ def _names_of(letter: str) -> list[str]:
     if letter == "p":
         halves = [time.strftime("%p", (2000, 1, 1, hour, 0, 0, 5, 1, 0)) for hour in (1, 13)]
         return halves if halves[0] != halves[1] else []
-    tables: dict[str, Iterable[str]] = {"b": calendar.month_abbr, "B": calendar.month_name}
-    tables |= {"a": calendar.day_abbr, "A": calendar.day_name}
-    return list(tables.get(letter, ()))
+    if letter in ("b", "B"):
+        return ["", *(datetime.date(2001, month, 1).strftime(f"%{letter}") for month in range(1, 13))]
+    if letter in ("a", "A"):
+        return [datetime.date(2001, 1, day).strftime(f"%{letter}") for day in range(1, 8)]  # from a Monday on
+    return []
 
 
 def _is_dated(letters: set[str]) -> bool:

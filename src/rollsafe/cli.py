@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -179,9 +178,7 @@ def prune(
 
     logs = logs_at(paths)
     for log in logs:
-        limits = dataclasses.replace(
-            limits_of(log), **{name: value for name, value in given.items() if value is not None}
-        )
+        limits = limits_of(log).replace(**{name: value for name, value in given.items() if value is not None})
         try:
             if dry_run:
                 gone, found = removals_by_author(log, limits)

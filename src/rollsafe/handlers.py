@@ -16,7 +16,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -474,7 +473,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             rotator=self._live.maintenance.duties.has_rotator(),
             extension=codec.extension if codec and codec.extension not in EXTENSIONS else "",
         )
-        return replace(settings, tz=UNNAMED) if self._replaces("computeRollover") else settings
+        return settings.replace(tz=UNNAMED) if self._replaces("computeRollover") else settings
 
     def _look(self, *, rolls: bool) -> bool:
         """Close files that were rolled, and roll the live file if `rolls` and its interval is over; no line may come.

@@ -23,14 +23,13 @@ from __future__ import annotations
 import datetime
 import math
 import time
-import zoneinfo
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from rollsafe._suffixes import reader_of
+from rollsafe._values import Value
 from rollsafe.errors import ConfigurationError
 
 DAY: Final = 86400
@@ -60,8 +59,7 @@ _MOMENTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Value):
     """One interval of a schedule; ``start`` and ``end`` are whole seconds since the epoch."""
 
     start: float
@@ -72,6 +70,9 @@ class Interval:
     """The wall clock at ``start``, as the schedule's ``suffix_format`` writes it."""
     fold: int
     """1 if an earlier interval already has this suffix because the zone's clock was changed, else 0."""
+
+    def __init__(self, start: float, end: float, suffix: str, fold: int) -> None:
+        super().__init__(start, end, suffix, fold)
 
 
 class Schedule:
@@ -304,6 +305,9 @@ def checked_tz(tz: object) -> datetime.tzinfo | None:
     if tz is None:
         return None
     if isinstance(tz, str):
+        # Only now, as most handlers are in the local zone or in UTC.
+        import zoneinfo
+
         try:
             return zoneinfo.ZoneInfo(tz)
         except (KeyError, ValueError, OSError) as error:  # unknown; malformed key or file; a directory ("America")

@@ -256,7 +256,7 @@ def test_a_writer_can_tell_whether_its_line_is_in_the_archive_of_a_file_that_is_
     def archived() -> int | None:
         note = parse_note(lock.read())
         found = archived_since(note, serial, os.fstat(file.fileno()))
-        return found and found.size
+        return None if found is None else found.size
 
     before = parse_note(lock.read())
     assert before is not None

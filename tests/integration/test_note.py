@@ -36,7 +36,7 @@ def test_lines_of_an_earlier_interval_are_not_continued_because_the_file_was_tou
     live = tmp_path / "app.log"
     write_log(live, range(1))
     note = note_of(live)
-    earlier = note._replace(start=note.start - 7200)
+    earlier = note.replace(start=note.start - 7200)
     lock_path(live).write_bytes(earlier.content())
     os.utime(live)
     write_log(live, range(1))

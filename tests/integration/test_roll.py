@@ -193,7 +193,7 @@ def test_the_file_is_rolled_even_if_its_compression_cannot_be_made_here(live: Pa
     suffix = leave_log(live, compress="gz")
     note = note_of(live)
     settings = note.settings.replace(b'"codec":"gz"', b'"codec":"gz","compress_level":99')
-    lock_path(live).write_bytes(note._replace(settings=settings).content())
+    lock_path(live).write_bytes(note.replace(settings=settings).content())
     ran = run("roll", str(live))
     assert ran.returncode == 1
     assert ran.stdout == f"{live}: rolled to app.log.{suffix}\n"

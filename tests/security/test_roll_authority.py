@@ -45,7 +45,7 @@ def plant(live: Path, directory: Path) -> None:
     note = read_note(str(live))
     assert note is not None
     settings = note.settings.replace(b'"when"', b'"archive_dir":"%s","when"' % os.fsencode(directory), 1)
-    as_user(lambda: lock_path(live).write_bytes(note._replace(settings=settings).content()))
+    as_user(lambda: lock_path(live).write_bytes(note.replace(settings=settings).content()))
 
 
 def test_root_acts_as_the_owner_of_the_log(live: Path) -> None:

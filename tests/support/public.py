@@ -9,7 +9,6 @@ A path is `OWNER / NAME`, such as `rollsafe.FileLock / acquire / parameter timeo
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import json
@@ -35,6 +34,7 @@ from rollsafe._lines.stamps import FIELD
 from rollsafe._live.events import EVENTS
 from rollsafe._options import ENVIRONMENT
 from rollsafe._settings import Settings
+from rollsafe._values import fields
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -270,7 +270,7 @@ def _files() -> Iterator[tuple[str, str]]:
         yield f"{HANDLER} / file {name}", "file"
     for lock, byte in (("rollover", ROLLOVER_BYTE), ("maintenance", MAINTENANCE_BYTE)):
         yield f"{HANDLER} / lock {lock}", f"byte {byte}"
-    for setting in dataclasses.fields(Settings):
+    for setting in fields(Settings):
         yield f"{HANDLER} / note / setting {setting.name}", str(setting.type)
     note = Note((1, 2), 3, b"SETTINGS", 4, 5, 6, (Archived(7, (8, 9), 10, 11),), mode=0o640)
     for number, line in enumerate(note.content().decode().splitlines(), 1):

@@ -84,7 +84,7 @@ def test_a_lock_that_stays_on_its_host_gets_a_warning_unless_lock_writes_is_give
 ) -> None:
     table = tmp_path / "mountinfo"
     table.write_text("60 22 0:50 / /logs rw - nfs a:/b rw,nolock\n")
-    monkeypatch.setattr(_arguments, "Path", lambda _: table)
+    monkeypatch.setattr(_arguments, "open", lambda _, **how: table.open(**how), raising=False)
     with pytest.warns(RuntimeWarning, match="'/logs/app.log' is on nfs mounted with nolock, where a lock does not"):
         assert _arguments.decided_lock_writes(None, "/logs/app.log")
     assert not _arguments.decided_lock_writes(False, "/logs/app.log")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -15,6 +14,7 @@ from rollsafe._files.lock_files import lock_path
 from rollsafe._files.lock_handles import NOTE_BYTES
 from rollsafe._files.note import Archived, Note, parse_note, read_note
 from rollsafe._settings import _CHECKS, Settings
+from rollsafe._values import fields
 from rollsafe.schedule import Schedule
 
 SETTINGS = Settings("MIDNIGHT", tz="Europe/Paris", backupCount=14, max_age=86400.0)
@@ -28,7 +28,7 @@ def with_checksum(*lines: bytes) -> bytes:
     return content + b"end %08x\n" % zlib.crc32(content)
 
 
-@pytest.mark.parametrize("note", [NOTE, NOTE._replace(number=None, archived=()), Note((0, 7), 0), Note((1, 2), -3600)])
+@pytest.mark.parametrize("note", [NOTE, NOTE.replace(number=None, archived=()), Note((0, 7), 0), Note((1, 2), -3600)])
 def test_what_is_written_is_read(note: Note) -> None:
     assert parse_note(note.content()) == note
     assert len(note.content()) < NOTE_BYTES
@@ -36,10 +36,10 @@ def test_what_is_written_is_read(note: Note) -> None:
 
 def test_what_a_later_version_may_add_is_ignored_and_the_rest_counts() -> None:
     settings = json.dumps(json.loads(NOTE.settings) | {"later": [1]}).encode()
-    lines = NOTE._replace(settings=settings).content().splitlines()[:-1]
+    lines = NOTE.replace(settings=settings).content().splitlines()[:-1]
     note = parse_note(with_checksum(*lines[:4], b"later 1 2", *lines[4:], b"archived 43 1 2 3 4 5 6", b"more"))
     assert note is not None
-    assert note._replace(settings=NOTE.settings) == NOTE
+    assert note.replace(settings=NOTE.settings) == NOTE
     assert note.parse_settings() == SETTINGS
 
 
@@ -52,13 +52,13 @@ def test_the_bytes_of_a_note_stay_as_they_are() -> None:
 
 
 def test_the_end_of_an_older_and_longer_note_does_not_count() -> None:
-    shorter = NOTE._replace(number=None, archived=())
+    shorter = NOTE.replace(number=None, archived=())
     content = shorter.content()
     assert parse_note(content + NOTE.content()[len(content) :]) == shorter
 
 
 def test_of_a_note_that_was_written_in_part_nothing_counts_that_was_not_meant() -> None:
-    older, newer = NOTE._replace(start=1763773200, number=71, archived=()), NOTE
+    older, newer = NOTE.replace(start=1763773200, number=71, archived=()), NOTE
     for size in range(len(newer.content())):
         mixed = parse_note(newer.content()[:size] + older.content()[size:])
         assert mixed in (None, older, newer) or not mixed.is_whole
@@ -189,7 +189,7 @@ def test_settings_with_one_value_that_no_handler_has_are_none(line: bytes) -> No
 
 
 def test_each_setting_is_checked_and_its_default_is_right() -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    defaults = {field.name: field.default for field in fields(Settings)}
     assert defaults.keys() == _CHECKS.keys()
     assert all(_CHECKS[name](value) for name, value in defaults.items())
 
@@ -206,7 +206,7 @@ def test_each_setting_is_checked_and_its_default_is_right() -> None:
 )
 def test_settings_that_a_handler_notes_are_read(settings: Settings) -> None:
     assert Settings.read(settings.line()) == settings
-    note = parse_note(NOTE._replace(settings=settings.line()).content())
+    note = parse_note(NOTE.replace(settings=settings.line()).content())
     assert note is not None
     assert note.parse_settings() == settings
 
@@ -234,19 +234,19 @@ def test_what_a_note_says_of_its_file_is_believed_where_the_file_agrees(size: in
     def believed(note: Note, mtime: float) -> bool:
         os.utime(live, (mtime, mtime))
         status = os.stat(live)
-        note = note._replace(identity=(status.st_dev, status.st_ino))
+        note = note.replace(identity=(status.st_dev, status.st_ino))
         interval = note.believed_interval(status, schedule.interval)
         assert interval in (None, schedule.interval(note.start))
         return interval is not None
 
     whole = Note((0, 0), int(start))
-    by_hand = whole._replace(is_whole=False)
+    by_hand = whole.replace(is_whole=False)
     for note in (whole, by_hand):
         assert believed(note, start)
         assert believed(note, start + 3599)
         assert believed(note, start - 1), "the clock of the kernel is behind"
         assert not believed(note, start - 60), "last written before the interval"
-        assert not believed(note._replace(start=253402300799), 253402300799.0), "no such date"
+        assert not believed(note.replace(start=253402300799), 253402300799.0), "no such date"
     assert believed(whole, start + 7000) == (size > 0), "touched later"
     assert not believed(by_hand, start + 7000)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import inspect
 import re
@@ -16,11 +15,12 @@ from rollsafe._backups.retention import Limits
 from rollsafe._gunicorn.conflicts import rotation_text
 from rollsafe._options import ENVIRONMENT, OPTIONS, PRESET, Options, options_in, variable_of
 from rollsafe._settings import Settings
+from rollsafe._values import fields
 from rollsafe.gunicorn import rotating_logger, rotating_logs
 from rollsafe.tools.logging_config import ConfiguredHandler
 from rollsafe.tools.prune import limits_in
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
+DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 
 def give_nothing(*given: object) -> None:
@@ -90,7 +90,7 @@ def test_the_presets_signature_has_its_options_with_these_defaults() -> None:
 
 def test_the_note_has_the_options_that_say_so_and_some_facts() -> None:
     noted = {name for name, option in OPTIONS.items() if option.is_noted}
-    assert {field.name for field in dataclasses.fields(Settings)} == noted | {"namer", "rotator", "extension", "codec"}
+    assert {field.name for field in fields(Settings)} == noted | {"namer", "rotator", "extension", "codec"}
     assert Settings.of(DEFAULTS | {"encoding": "utf-8"}) == Settings() == Settings.of({})
 
 
@@ -114,10 +114,10 @@ def test_each_noted_option_is_in_the_settings_of_the_handler_and_of_its_configur
     # The note says in two settings whether and how backups are compressed.
     noted_as = {"utc": ["tz"], "compress": ["compress", "codec"]}.get(option, [option])
     assert all(getattr(settings, setting) != getattr(base, setting) for setting in noted_as)
-    assert dataclasses.replace(settings, **{setting: getattr(base, setting) for setting in noted_as}) == base
+    assert settings.replace(**{setting: getattr(base, setting) for setting in noted_as}) == base
     value = str(tmp_path / "old") if option == "archive_dir" else GIVEN[option][0]
     configured = configured_with({option: value, **WITH.get(option, {})})
-    assert dataclasses.replace(configured.settings, encoding=settings.encoding) == settings
+    assert configured.settings.replace(encoding=settings.encoding) == settings
     assert Settings.read(settings.line()) == settings
 
 
@@ -137,7 +137,7 @@ def test_each_limit_reaches_the_handlers_retention_and_that_of_the_command(tmp_p
 
 
 def test_every_limit_is_an_option() -> None:
-    limits = {"backupCount" if field.name == "count" else field.name for field in dataclasses.fields(Limits)}
+    limits = {"backupCount" if field.name == "count" else field.name for field in fields(Limits)}
     assert limits <= OPTIONS.keys()
     click = pytest.importorskip("click", reason="click is not installed: pip install rollsafe[cli]")
     from rollsafe.cli import prune

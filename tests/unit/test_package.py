@@ -130,6 +130,7 @@ IMPORTS: dict[str, set[str]] = {
         "_backups.recognition",
         "_backups.retention",
         "_files.identity",
+        "_values",
     },
     "_backups.failures": set(),
     "_backups.file_names": {
@@ -176,12 +177,12 @@ IMPORTS: dict[str, set[str]] = {
         "_timing",
     },
     "_backups.maintenance_thread": {"_background", "_backups.watch", "_timing"},
-    "_backups.names": {"_remembering", "_suffixes", "schedule"},
+    "_backups.names": {"_remembering", "_suffixes", "_values", "schedule"},
     "_backups.naming": {"_backups.listing", "_backups.names", "_backups.ownership", "schedule"},
     "_backups.ownership": {"_files.lock_files", "_files.note", "_files.places"},
     "_backups.quiet": {"_backups.clocks", "_backups.file_names"},
-    "_backups.recognition": {"_backups.clocks", "_backups.names", "_backups.retention", "_files.lock_files"},
-    "_backups.retention": set(),
+    "_backups.recognition": {"_backups.clocks", "_backups.names", "_backups.retention", "_files.lock_files", "_values"},
+    "_backups.retention": {"_values"},
     "_backups.scratch": {"_background", "_files.places", "errors"},
     "_backups.watch": {"_background", "_backups.duties", "_backups.naming", "_files.identity", "_timing"},
     "_celery": set(),
@@ -193,9 +194,17 @@ IMPORTS: dict[str, set[str]] = {
     "_files.identity": set(),
     "_files.lock_files": {"_files.places"},
     "_files.lock_handles": {"_files.identity", "_files.lock_files", "_files.places", "_files.record_locks"},
-    "_files.mounts": set(),
-    "_files.note": {"_files.identity", "_files.lock_files", "_files.lock_handles", "_settings", "_timing", "schedule"},
-    "_files.places": {"_files.walk", "errors"},
+    "_files.mounts": {"_values"},
+    "_files.note": {
+        "_files.identity",
+        "_files.lock_files",
+        "_files.lock_handles",
+        "_settings",
+        "_timing",
+        "_values",
+        "schedule",
+    },
+    "_files.places": {"_files.walk", "_values", "errors"},
     "_files.record_locks": {"_files.identity"},
     "_files.renames": {"_files.places"},
     "_files.special_files": {"_files.places", "_files.walk"},
@@ -329,7 +338,7 @@ IMPORTS: dict[str, set[str]] = {
         "_live.shared",
         "_reports",
     },
-    "_options": {"_backups.codecs", "_durations", "errors", "schedule"},
+    "_options": {"_backups.codecs", "_durations", "_values", "errors", "schedule"},
     "_overrides": set(),
     "_preset": {
         "_arguments",
@@ -348,9 +357,10 @@ IMPORTS: dict[str, set[str]] = {
     "_remedies": set(),
     "_reports": {"_lines.encoder", "_remedies"},
     "_requests": {"errors"},
-    "_settings": {"_options", "errors", "schedule"},
+    "_settings": {"_options", "_values", "errors", "schedule"},
     "_suffixes": set(),
     "_timing": set(),
+    "_values": set(),
     "_uwsgi": set(),
     "_uwsgi.contradictions": {"_uwsgi.loggers"},
     "_uwsgi.exit": {"_uwsgi.loggers", "_uwsgi.pipes", "handlers"},
@@ -389,7 +399,7 @@ IMPORTS: dict[str, set[str]] = {
         "schedule",
     },
     "locks": {"_files.lock_files", "_files.lock_handles", "_files.places"},
-    "schedule": {"_suffixes", "errors"},
+    "schedule": {"_suffixes", "_values", "errors"},
     "tools": set(),
     "tools.authority": {"_files.lock_handles", "_files.note", "_files.places", "errors", "tools.catalog"},
     "tools.blocks": {"_lines.encoder", "_live.pending", "errors", "handlers"},
@@ -767,6 +777,40 @@ FileLock("some.lock").close()
     ran = run_without_extras(code, tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert (tmp_path / "app.log").read_text() == "one\\nline\n"
+
+
+def modules_loaded_by(imported: str, directory: Path) -> set[str]:
+    """The modules that a fresh interpreter has after it has imported the modules of this name."""
+    ran = run_without_extras(f"import {imported}\nprint(*sys.modules)", directory)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return set(ran.stdout.split())
+
+
+def test_the_package_loads_few_modules_besides_those_of_logging_handlers(tmp_path: Path) -> None:
+    """Each worker pays for them at its start, so a new one is a decision; see `bench/tools.py` for the time."""
+    loaded = modules_loaded_by("rollsafe", tmp_path) - modules_loaded_by("logging.handlers", tmp_path)
+    public = {name for name in loaded if name.partition(".")[0] != "rollsafe" and not name.startswith("_")}
+    assert public <= {
+        "bisect",
+        "contextlib",  # until Python 3.10
+        "ctypes",
+        "ctypes._endian",
+        "datetime",
+        "fcntl",
+        "importlib",
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "json",
+        "json.decoder",
+        "json.encoder",
+        "json.scanner",
+        "locale",
+        "resource",
+        "typing",
+        "typing.io",  # until Python 3.12, as the next one
+        "typing.re",
+        "zlib",
+    }, "import it where it is needed, or add it here"
 
 
 def test_the_gunicorn_adapter_imports_without_gunicorn(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from rollsafe import cli
 from rollsafe._settings import Settings
+from rollsafe._values import Value, fields
 from rollsafe.tools import findings, status, verify
 from tests.support import public
 from tests.support.public import Facts, changes, missing_in
@@ -38,6 +40,11 @@ def rows_of(heading: str) -> dict[str, list[str]]:
     """The rows of the table of a section: first cell -> the names in the others."""
     rows = (line.strip("| ").partition(" | ") for line in section_of(heading).splitlines() if line.startswith("| "))
     return {first: names_in(others) for first, _, others in rows if names_in(others)}
+
+
+def fields_of(kind: Any) -> Iterable[Any]:
+    """The fields of a class whose objects the command prints."""
+    return fields(kind) if issubclass(kind, Value) else dataclasses.fields(kind)
 
 
 def test_the_list_of_public_names_is_up_to_date(facts: Facts) -> None:
@@ -204,7 +211,7 @@ def test_a_schema_has_exactly_the_keys_of_the_output_and_explains_each() -> None
     }
     assert described.keys() - of.keys() == {("status", "backlog")}
     for key, kind in of.items():
-        names = {field.name for field in dataclasses.fields(kind)} | computed.get(key, set())
+        names = {each.name for each in fields_of(kind)} | computed.get(key, set())
         assert described[key]["properties"].keys() == names, (
             f"`rollsafe {key[0]} --json` has other keys than its schema in src/rollsafe/schemas; if that is meant,"
             f" change the schema, and write the list by `{WRITE}`"

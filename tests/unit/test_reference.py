@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -16,6 +15,7 @@ import rollsafe
 from rollsafe._files.note import parse_note
 from rollsafe._options import ENVIRONMENT
 from rollsafe._settings import Settings
+from rollsafe._values import fields
 from rollsafe.gunicorn import rotating_logs
 from rollsafe.uwsgi import set_up_logs
 
@@ -81,7 +81,7 @@ def test_the_protocol_lists_every_setting_of_the_note() -> None:
     _, _, section = page.partition("\n### Settings\n")
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section.partition("\n### ")[0], re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"\w+", row)]
-    assert sorted(listed) == sorted(field.name for field in dataclasses.fields(Settings))
+    assert sorted(listed) == sorted(field.name for field in fields(Settings))
 
 
 def test_the_note_that_the_protocol_shows_is_a_note_as_a_handler_writes_it() -> None:

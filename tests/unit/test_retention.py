@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -71,7 +70,7 @@ def test_what_goes_for_one_limit_is_not_counted_for_the_next() -> None:
 
 def test_backups_without_a_line_go_before_any_with_lines_and_only_where_they_exceed_the_count() -> None:
     """As a handler leaves that is made in one interval and has its first line in the next."""
-    stored = [replace(backup, is_empty=not backup.size) for backup in backups(10, 0, 10, 10, 0)]
+    stored = [backup.replace(is_empty=not backup.size) for backup in backups(10, 0, 10, 10, 0)]
     assert gone(stored, Limits(count=5)) == []
     assert gone(stored, Limits(count=4)) == [1]
     assert gone(stored, Limits(count=3)) == [1, 4]

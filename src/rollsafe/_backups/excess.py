@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from math import inf
 
 from rollsafe._backups.listing import Listing, slowly
@@ -15,10 +14,10 @@ from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.recognition import Found, Inventory, put_in_order, recognise
 from rollsafe._backups.retention import Limits, Removal, Stored, select_expired
 from rollsafe._files.identity import Identity, identity_of
+from rollsafe._values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Excess:
+class Excess(Value):
     """The backups that exceed the limits, and those without a line."""
 
     removals: tuple[Removal, ...] = ()
@@ -71,7 +70,7 @@ def find_excess(listings: Sequence[Listing], recognisers: Sequence[Names], limit
     doubts_clock = False
     if limits.max_age and select_expired(stored, Limits(max_age=limits.max_age), time.time()):
         doubts_clock = not quiet.believes_clock(_times_of(inventory, listings[0]), limits.max_age)
-        limits = replace(limits, max_age=None) if doubts_clock else limits
+        limits = limits.replace(max_age=None) if doubts_clock else limits
     free = inf
     if limits.min_free_bytes:
         status = os.statvfs(listings[0].directory)

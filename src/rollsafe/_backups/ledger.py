@@ -103,7 +103,7 @@ class Ledger:
         serial = note.serial or new_serial()
         entry = Archived(serial + 1, noted_identity(source, self._shared), size, archive.st_ino)
         others = [each for each in note.archived if each.identity != entry.identity]
-        self._write(note._replace(serial=entry.number, archived=(*others[1 - _MOST :], entry)))
+        self._write(note.replace(serial=entry.number, archived=(*others[1 - _MOST :], entry)))
 
     def settle(self, source: Identity) -> None:
         """Record that the file of an entry was unlinked, as intended; only under the lock.
@@ -115,8 +115,8 @@ class Ledger:
         """
         note = self._read()
         if note is not None and any(each.identity == source and each.archive for each in note.archived):
-            entries = (each._replace(archive=0) if each.identity == source else each for each in note.archived)
-            self._write(note._replace(archived=tuple(entries)))
+            entries = (each.replace(archive=0) if each.identity == source else each for each in note.archived)
+            self._write(note.replace(archived=tuple(entries)))
 
     def withdraw(self, source: os.stat_result) -> None:
         """Record that `source` was not archived after all; only under the lock.
@@ -127,7 +127,7 @@ class Ledger:
         note = self._read()
         if note is not None and any(self.is_about(each, source) for each in note.archived):
             others = tuple(each for each in note.archived if not self.is_about(each, source))
-            self._write(note._replace(archived=others))
+            self._write(note.replace(archived=others))
 
     def is_about(self, entry: Archived, source: os.stat_result) -> bool:
         """Whether an entry is about the file with this status."""
@@ -143,7 +143,7 @@ class Ledger:
 
     def _write(self, note: Note) -> None:
         """Replace the note."""
-        self._lock.write(note._replace(is_whole=True).content())
+        self._lock.write(note.replace(is_whole=True).content())
 
 
 def new_serial() -> int:

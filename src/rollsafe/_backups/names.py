@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from rollsafe._remembering import remembering
 from rollsafe._suffixes import reader_of
+from rollsafe._values import Value
 from rollsafe.schedule import Interval, Schedule
 
 EXTENSIONS: Final = ("", ".gz", ".zst", ".xz")
@@ -22,8 +22,7 @@ _SEQUENCE: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,17}(?![0-9])")
 _SEQUENCE_AT_END: Final = re.compile(rf"\.{_SEQUENCE.pattern}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Value):
     """The parts of the name of a backup."""
 
     name: str
@@ -34,6 +33,10 @@ class Backup:
     """The number of a part; 0 for the first backup of its suffix, whose name has no number."""
     extension: str
     """One of ``Names.extensions``: "" for a plain file, else the compression."""
+
+    def __init__(self, name: str, suffix: str, sequence: int, extension: str) -> None:
+        # Thousands are made in one pass.
+        vars(self).update(name=name, suffix=suffix, sequence=sequence, extension=extension)
 
 
 class Names:

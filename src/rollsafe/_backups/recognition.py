@@ -9,7 +9,6 @@ future was made while the clock was ahead, and would crowd out the backups of to
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -17,14 +16,14 @@ from rollsafe._backups.clocks import CLOCK_IS_SET_S
 from rollsafe._backups.names import ROLLED_EXTENSION, Backup, Names
 from rollsafe._backups.retention import Stored
 from rollsafe._files.lock_files import live_name_of
+from rollsafe._values import Value
 
 # The most seconds until an interval of a backup begins: another process may roll over by a clock that is ahead of this
 # one. A minute, because CPython's own test of getFilesToDelete has backups of the next 45 seconds.
 _MOST_AHEAD_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Value):
     """A file that is a backup for certain."""
 
     path: str
@@ -34,8 +33,7 @@ class Found:
     """The end of its interval, None if that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Value):
     """The files of a log, by name."""
 
     certain: tuple[Stored, ...]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 
+from rollsafe._values import Value
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+
+class Limits(Value):
     """Limits for the backups. Those that exceed a limit are removed, the oldest first; 0 and None are no limit."""
 
     count: int = 0
@@ -36,8 +36,7 @@ class Limits:
         return bool(self.max_total_bytes or self.min_free_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Value):
     """One backup: a plain file, its archive, or for a moment both."""
 
     paths: tuple[str, ...]
@@ -49,8 +48,7 @@ class Stored:
     """Whether no line is in it; False unless the backups are more than `Limits.count`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Value):
     """A backup that is to be removed."""
 
     backup: Stored

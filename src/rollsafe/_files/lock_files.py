@@ -59,7 +59,7 @@ def open_lock_file(path: str) -> tuple[int, bool]:
             else:
                 looks = _looks_of(place)
                 mode = os.fstat(descriptor).st_mode if looks.mode is None else looks.mode
-                looks._replace(mode=lock_mode(mode)).give_to(descriptor)
+                looks.replace(mode=lock_mode(mode)).give_to(descriptor)
                 return descriptor, True
             try:
                 return place.open(os.O_RDWR | os.O_CREAT, 0o622), False

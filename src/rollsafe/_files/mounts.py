@@ -7,7 +7,8 @@ docs/reference/file-systems.md says what each of them guarantees.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from rollsafe._values import Value
 
 # Types as in the ninth field of /proc/self/mountinfo. On these the lock of one host excludes the others.
 LOCKABLE = frozenset(
@@ -53,7 +54,7 @@ LOCAL_LOCKS = frozenset({"local_lock=all", "local_lock=posix", "localflock", "lo
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-class Mount(NamedTuple):
+class Mount(Value):
     """A mounted file system.
 
     Attributes:

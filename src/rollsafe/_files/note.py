@@ -32,13 +32,14 @@ import os
 import re
 import zlib
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from rollsafe._files.identity import Identity
 from rollsafe._files.lock_files import lock_path
 from rollsafe._files.lock_handles import read_lock_file
 from rollsafe._settings import Settings
 from rollsafe._timing import LATE_S
+from rollsafe._values import Value
 from rollsafe.schedule import Interval
 
 # The digits are bounded: int() of thousands of them raises, and no field needs more than 64 bits.
@@ -58,7 +59,7 @@ _LATEST_START: Final = 253_402_300_799
 _LATEST_MADE: Final = 1000 * _LATEST_START
 
 
-class Archived(NamedTuple):
+class Archived(Value):
     """A file that was archived."""
 
     number: int
@@ -70,7 +71,7 @@ class Archived(NamedTuple):
     """The inode of the archive as long as the file still has its name, 0 from then on."""
 
 
-class Note(NamedTuple):
+class Note(Value):
     """The content of a lock file; a hint, to be believed only where it fits the files."""
 
     identity: Identity

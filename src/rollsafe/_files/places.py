@@ -23,10 +23,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from rollsafe._files.walk import SEARCH, Walk, is_kept_by_root
+from rollsafe._values import Value
 from rollsafe.errors import NotOurs
 
 _KINDS: Final = {
@@ -44,7 +44,7 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-class Looks(NamedTuple):
+class Looks(Value):
     """Owner, group and mode that a file is to have; None for those that it gets when this process makes it."""
 
     uid: int | None = None
@@ -73,8 +73,7 @@ class Looks(NamedTuple):
                 os.fchmod(descriptor, mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """A name in a directory.
 
     Attributes:
@@ -175,7 +174,7 @@ class Place:
     def beside(self, name: str) -> Place:
         """Another name in the same directory."""
         path = os.path.join(os.path.dirname(self.path), name)
-        return replace(self, path=path, name=path if self.dir_fd is None else name)
+        return self.replace(path=path, name=path if self.dir_fd is None else name)
 
     def status(self) -> os.stat_result:
         """The status of the file, without following a link."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -90,7 +89,7 @@ def try_rename(source: str, target: str) -> None:
     Raises:
         OSError: A step was refused; `filename2` is set if that was the rename.
     """
-    name = f".rollsafe-probe-{secrets.token_hex(8)}"
+    name = f".rollsafe-probe-{os.urandom(8).hex()}"
     # By descriptors, so that all steps use the same two directories, even if another user may write there.
     with open_directory(source) as origin, open_directory(target) as destination:
         try:

@@ -6,7 +6,6 @@ number that is in no file belongs to a lost line. A line that is not written tak
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -76,9 +75,8 @@ class Stamps:
     def _begin(self) -> None:
         """Begin a stream: its id is the moment, and 25 bits of a hash of host, process, moment and handler."""
         now = time.time_ns()
-        origin = f"{socket.gethostname()} {os.getpid()} {now} {self._handler}"
-        digest = int.from_bytes(hashlib.blake2b(origin.encode(), digest_size=8).digest(), "big")
-        stream = _base32(now // 10**9, BIRTH_LENGTH) + _base32(digest, STREAM_LENGTH - BIRTH_LENGTH)
+        origin = hash((socket.gethostname(), os.getpid(), now, self._handler))
+        stream = _base32(now // 10**9, BIRTH_LENGTH) + _base32(origin, STREAM_LENGTH - BIRTH_LENGTH)
         self._prefix, self._numbers, self._returned, self._pid = f"~{stream}.", count(1), [], os.getpid()
 
 

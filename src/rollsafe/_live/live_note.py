@@ -120,7 +120,7 @@ class LiveNote:
         self._lock.set_mode(mode_of(status))
         note = self.read()
         if note is not None and note.is_whole and note.is_about(status, self._shared) and note.mode != mode_of(status):
-            self._lock.write(note._replace(mode=mode_of(status)).content())
+            self._lock.write(note.replace(mode=mode_of(status)).content())
 
     def _is_older_than(self, note: Note) -> bool:
         """Whether the noted settings belong to a handler that was made after ours: we are a worker that a reload ends.

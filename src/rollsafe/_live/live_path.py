@@ -212,13 +212,13 @@ class LivePath:
             looks = Looks(model.st_uid, model.st_gid, mode_of(model) & 0o666)
         else:
             note = self._note.read()
-            looks = place.looks()._replace(mode=note.mode & 0o666 if note and note.mode else None)
+            looks = place.looks().replace(mode=note.mode & 0o666 if note and note.mode else None)
             with suppress(OSError):
                 lock = place.beside(os.path.basename(self._lock.path))
                 status = lock.status()
                 if stat.S_ISREG(status.st_mode) and (lock.is_safe(status) or not lock.is_sticky()):
-                    looks = looks._replace(uid=status.st_uid, gid=status.st_gid)
-        return looks if self._permissions is None else looks._replace(mode=self._permissions)
+                    looks = looks.replace(uid=status.st_uid, gid=status.st_gid)
+        return looks if self._permissions is None else looks.replace(mode=self._permissions)
 
     def _remembered(self) -> os.stat_result | None:
         """The status of the last live file of this process, with or without a name: now, or when it was closed.

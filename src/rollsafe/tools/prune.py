@@ -6,7 +6,6 @@ was changed within lease and grace.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -137,7 +136,7 @@ def _remove(log: Log, limits: Limits, complain: Callable[[str], None]) -> list[R
 
 def _with_sizes(found: Iterable[Removal]) -> list[Removal]:
     """The same, with the size of each backup."""
-    return [Removal(dataclasses.replace(each.backup, size=size_of(each.backup.paths)), each.reason) for each in found]
+    return [Removal(each.backup.replace(size=size_of(each.backup.paths)), each.reason) for each in found]
 
 
 def listing_of(log: Log) -> Listing:

@@ -182,7 +182,7 @@ def _rollover_of(log: Log, note: Note) -> Rollover:
     codec_extension = f".{settings.codec}" if settings.codec else settings.extension
     naming = BackupNaming(
         NotedHandler(log.live, settings),
-        lambda suffix: dataclasses.replace(settings, suffix=suffix).schedule(),
+        lambda suffix: settings.replace(suffix=suffix).schedule(),
         suffix=settings.suffix,
         extension=codec_extension,
     )

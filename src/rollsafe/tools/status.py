@@ -107,7 +107,8 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: times in ISO 8601 with the offset of the local zone."""
-        status = dataclasses.asdict(self) | {"size": self.size, "next_rollover": iso(self.next_rollover)}
+        status = dataclasses.asdict(self)
+        status |= {"settings": self.settings.as_dict(), "size": self.size, "next_rollover": iso(self.next_rollover)}
         for file in status["files"]:
             file |= {key: iso(file[key]) for key in ("start", "end", "modified")}
         return status

@@ -472,7 +472,7 @@ def _is_before(one: float | None, other: float | None) -> bool:
 def _in_other_zones(file: LogFile, settings: Settings) -> Iterator[Interval]:
     """The intervals of a backup if its name is in UTC or in local time."""
     for zone in ("UTC", None):
-        schedule = dataclasses.replace(settings, tz=zone).schedule()
+        schedule = settings.replace(tz=zone).schedule()
         if file.backup is not None:
             yield from map(schedule.interval, schedule.instants(file.backup.suffix))
 
