@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 
 from bench.chart import draw
 from bench.measuring import write
-from bench.peers import CONCURRENT, FLOOR, FORMAT, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, Peer
+from bench.peers import CONCURRENT, FLOOR, FORMAT, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, WATCHED, Peer
 from bench.speed import (
     BATCHES,
     CROWDS,
     FEW,
     MANY,
+    MIDDLE,
     SMALL,
     NoTrace,
     Run,
@@ -61,6 +62,10 @@ COUNTED = (NULL, FLOOR, PLAIN, STANDARD, CONCURRENT, "picologging", OURS_STANDAR
 DECISIVE = ((FEW, SMALL), (MANY, SMALL))
 DECIDERS = (PLAIN, STANDARD, CONCURRENT, OURS)
 OFTEN = 7
+# The peers of all rows of MIDDLE characters, and the factor by which these run more often; the others run with FEW
+# processes only.
+NEAR = (PLAIN, WATCHED, STANDARD, OURS)
+NEAR_OFTEN = 2
 # The settings of --quick.
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_CROWDS = 1, 0.3, DECISIVE
 
@@ -106,11 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
     for turn in _watched(measure_alone(peers, rounds), rounds * len(peers) * len(BATCHES), lambda turn: turn.peer):
         results.turns.append(turn)
     crowd = [peer for peer in peers if not peer.alone]
+    near = [peer for peer in crowd if peer.name in NEAR]
     courses = [
         (crowd, [one for one in options.crowds if one[1] == SMALL], range(options.rounds)),
         ([peer for peer in crowd if peer.name in DECIDERS], DECISIVE, range(options.rounds, options.often)),
+        (near, [one for one in options.crowds if one[1] == MIDDLE and one[0] != FEW], range(options.rounds)),
+        (near, [one for one in options.crowds if one[1] == MIDDLE], range(options.rounds, NEAR_OFTEN * options.rounds)),
         # Last, because the gigabytes that long lines leave to the disk would be in the way of the others.
-        (crowd, [one for one in options.crowds if one[1] != SMALL], range(options.rounds)),
+        (crowd, [one for one in options.crowds if one[1] != SMALL and one[0] == FEW], range(options.rounds)),
     ]
     total = sum(len(peers) * len(crowds) * len(turns) for peers, crowds, turns in courses)
     runs = chain.from_iterable(measure_together(*course, options.seconds) for course in courses)
@@ -260,8 +268,9 @@ def _measured_crowds(results: Results) -> list[tuple[int, int]]:
 
 
 def _rate(results: Results, peer: str, processes: int, size: int) -> str:
-    """Median of the lines a second."""
-    return f"{median(rates(results.runs, peer, processes, size).values()):,.0f}"
+    """Median of the lines a second; nothing if that was not measured."""
+    found = rates(results.runs, peer, processes, size).values()
+    return f"{median(found):,.0f}" if found else ""
 
 
 def _crowds(results: Results) -> str:

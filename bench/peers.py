@@ -29,6 +29,8 @@ FLOOR = "floor: null + bare write"
 PLAIN = "FileHandler"
 STANDARD = "TimedRotatingFileHandler"
 CONCURRENT = "concurrent-log-handler"
+QUEUE = "QueueHandler + listener"
+WATCHED = "WatchedFileHandler"
 OURS_STANDARD = "rollsafe"
 OURS = "rollsafe + LineFormatter"
 
@@ -242,6 +244,9 @@ def _picologging(setting: Setting) -> Logging:
     return Logging(logger.info, handler.flush, handler.close)
 
 
+STANDARDS = (PLAIN, WATCHED, STANDARD, QUEUE)
+"""The handlers of the standard library, safe with several processes or not."""
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -249,11 +254,11 @@ PEERS = {
         Peer(WRITE, _bare_write, competes=False, alone=True),
         Peer(FLOOR, _of_handler(lambda setting: BareWrite(setting.live, line(setting.size))), competes=False),
         Peer(PLAIN, _of_handler(lambda setting: logging.FileHandler(setting.live))),
-        Peer("WatchedFileHandler", _of_handler(lambda setting: logging.handlers.WatchedFileHandler(setting.live))),
+        Peer(WATCHED, _of_handler(lambda setting: logging.handlers.WatchedFileHandler(setting.live))),
         Peer(
             STANDARD, _of_handler(lambda setting: logging.handlers.TimedRotatingFileHandler(setting.live, setting.when))
         ),
-        Peer("QueueHandler + listener", _queue, shared=True, note="one thread writes for all, with a FileHandler"),
+        Peer(QUEUE, _queue, shared=True, note="one thread writes for all, with a FileHandler"),
         Peer(CONCURRENT, _of_handler(_concurrent_timed), package="concurrent-log-handler"),
         Peer(
             f"{CONCURRENT}, size",

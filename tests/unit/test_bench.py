@@ -14,9 +14,12 @@ from bench.backups import WINDOWS, table
 from bench.peers import CONCURRENT, FLOOR, NULL, OURS, OURS_STANDARD, PEERS, PLAIN, STANDARD, WRITE, Peer, Setting, line
 from bench.profile import OTHER, REST, part_of
 from bench.speed import (
+    BATCHES,
     CROWDS,
     FEW,
+    LARGE,
     MANY,
+    MIDDLE,
     SMALL,
     Run,
     Spread,
@@ -143,14 +146,20 @@ def test_sentence_does_not_take_a_bound_for_a_peer() -> None:
 
 
 def test_goals_are_told_with_whether_they_were_reached() -> None:
-    turns = turns_of({OURS: [7.0], OURS_STANDARD: [9.0], FLOOR: [6.0], NULL: [4.0], WRITE: [1.0], PLAIN: [10.0]})
+    turns = [
+        *turns_of({OURS: [7.0], OURS_STANDARD: [9.0], FLOOR: [6.0], NULL: [4.0], WRITE: [1.0], PLAIN: [10.0]}),
+        *turns_of({OURS: [12.0], PLAIN: [10.0]}, size=LARGE),
+    ]
     runs = [
         *runs_of({OURS: [140.0], STANDARD: [100.0], CONCURRENT: [21.0], PLAIN: [100.0]}),
         *runs_of({OURS: [140.0], PLAIN: [90.0]}, processes=MANY),
+        *runs_of({OURS: [100.0], PLAIN: [90.0], STANDARD: [105.0]}, processes=2, size=MIDDLE),
+        *runs_of({OURS: [100.0], PLAIN: [200.0]}, size=LARGE),
     ]
     found = goals(turns, runs)
-    assert [round(goal.figure, 2) for goal in found] == [1.17, 1.4, 0.9, 6.67, 1.4, 1.0]
-    assert [goal.reached for goal in found] == [True, False, True, False, True, True]
+    assert [round(goal.figure, 2) for goal in found] == [1.4, 1.2, 1.05, 0.9, 6.67, 1.4, 1.0]
+    assert [goal.reached for goal in found] == [False, False, False, True, False, True, True]
+    assert f"worst in 2 processes at {MIDDLE} characters, {STANDARD}" in found[2].what
 
 
 def test_strace_table_is_read_with_and_without_errors_and_without_its_total() -> None:
@@ -221,7 +230,8 @@ def test_run_that_fails_is_an_error_and_no_figure(tmp_path: Path, capfd: pytest.
 
 
 def test_what_is_compared_are_the_numbers_of_processes_that_the_goals_need() -> None:
-    assert {(FEW, SMALL), (MANY, SMALL)} <= set(CROWDS)
+    assert {(processes, size) for processes in (2, FEW, 16, MANY) for size in (SMALL, MIDDLE)} <= set(CROWDS)
+    assert {(1, SMALL), (1, MIDDLE), (1, LARGE)} == {(1, size) for size in BATCHES}
 
 
 def test_the_table_of_backups_compares_within_a_round() -> None:
