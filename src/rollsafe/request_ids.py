@@ -9,7 +9,7 @@ For Flask alone, `rollsafe.flask.init_app` does the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,7 +23,8 @@ _NO_REQUEST: Mapping[str, str] = dict.fromkeys(fields_of({}, HEADER), OUTSIDE)
 # `asyncio.to_thread`, `asyncio.create_task` or asgiref's `sync_to_async` has them too, as those copy the context.
 _fields: ContextVar[Mapping[str, str]] = ContextVar("rollsafe_request", default=_NO_REQUEST)
 
-_Scope = MutableMapping[str, Any]
+# Starlette, django-stubs and asgiref each have another type for the scope, and none accepts that of the others.
+_Scope = Any
 _Receive = Callable[[], Awaitable[Any]]
 _Send = Callable[[Any], Awaitable[None]]
 
@@ -149,7 +150,7 @@ class ASGIMiddleware:
         ConfigurationError: `header` is no name of a header (a `ValueError`).
     """
 
-    def __init__(self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]], header: str = HEADER) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], header: str = HEADER) -> None:
         self._app = app
         self._header = checked_header(header, "header")
         self._key = self._header.lower().encode()

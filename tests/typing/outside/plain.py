@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import logging
 import logging.config
@@ -37,6 +38,9 @@ def set_up() -> None:
         raise SystemExit(str(error)) from error
     handler.setFormatter(LineFormatter("%(asctime)s %(message)s", tz="Europe/Paris"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    make = functools.partial(SafeTimedRotatingFileHandler, when="h", backupCount=48)
+    standard: logging.FileHandler = make("shop.log")
+    standard.setLevel("INFO")
     logging.config.dictConfig(rotating_logs("logs"))
     logging.config.dictConfig(
         {

@@ -27,6 +27,9 @@ class Handler(SafeTimedRotatingFileHandler):
     def rotation_filename(self, default_name: str) -> str:
         return super().rotation_filename(default_name)
 
+    def rotate(self, source: str, dest: str) -> None:
+        super().rotate(source, dest)
+
     def emit(self, record: logging.LogRecord) -> None:
         record.user = "somebody"
         super().emit(record)

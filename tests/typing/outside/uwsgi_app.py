@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from django.core.wsgi import get_wsgi_application
+
 from rollsafe.request_ids import WSGIMiddleware, request_id
 from rollsafe.uwsgi import install, set_up_logs
 
@@ -23,3 +25,4 @@ def shop(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 
 
 application: WSGIApplication = WSGIMiddleware(shop, header="X-Request-ID")
+django: WSGIApplication = WSGIMiddleware(get_wsgi_application())
