@@ -1,14 +1,16 @@
-"""How long a rollover delays the workers, compared with other handlers; a line's cost among many backups or handlers.
+"""How long a rollover delays the workers, compared with other handlers; a line's cost among many backups or handlers;
+threads and descriptors of a process with many handlers.
 
     python -m bench.rollover [--rounds 5] [--out docs/figures]
 
-Writes `rollover.md`. It takes two minutes.
+Writes `rollover.md`. It takes four minutes.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.measuring import parser_of, shuffled, write
 from bench.peers import CONCURRENT, FORMAT, NAME, OURS, PEERS, STANDARD, Logging, Setting, message
@@ -34,6 +37,15 @@ PATIENCE = 60.0
 PAUSE = 0.002
 # Lines in a batch, and batches, of the second table.
 BATCH, BATCHES = 100, 100
+# Handlers of the third table, the seconds of their intervals, and the seconds after a boundary at which it counts.
+MANY, INTERVAL_S, AFTER_S = 100, 5, 1.0
+# What these handlers ask for.
+DUTIES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "`backupCount`": {"backupCount": 2},
+    "`compress`": {"backupCount": 2, "compress": "gz"},
+    "`on_rollover`": {"backupCount": 2, "on_rollover": lambda path, interval: None},
+}
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,71 @@ def compare(make: dict[str, Callable[[Path], Logging]]) -> dict[str, float]:
     return {name: median(figures) for name, figures in taken.items()}
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one process has more than before it made its handlers.
+
+    Attributes:
+        descriptors: For each handler, AFTER_S after each boundary; the most.
+        threads: At any moment, all handlers together; the most.
+    """
+
+    descriptors: float
+    threads: int
+
+
+def share_of_each(asked: dict[str, Any], rounds: int) -> Share:
+    """What MANY handlers cost a process of their own while they cross `rounds` boundaries.
+
+    Raises:
+        RuntimeError: The process did not come to its end.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_count, args=(asked, rounds, sender))
+    process.start()
+    sender.close()
+    if not receiver.poll(rounds * INTERVAL_S + PATIENCE):
+        raise RuntimeError("the process did not come to its end")
+    share: Share = receiver.recv()
+    process.join(PATIENCE)
+    return share
+
+
+def _count(asked: dict[str, Any], rounds: int, sender: Connection) -> None:
+    """Log by MANY handlers, and count."""
+
+    def entries(name: str) -> int:
+        return len(os.listdir(f"/proc/self/{name}"))
+
+    # The maintenance has work left when the directory is removed.
+    logging.raiseExceptions = False
+    with tempfile.TemporaryDirectory(prefix="many-") as directory:
+        before = entries("fd"), entries("task")
+        handlers = [
+            SafeTimedRotatingFileHandler(Path(directory) / f"{number}.log", "S", INTERVAL_S, **asked)
+            for number in range(MANY)
+        ]
+        loggers = [logging.Logger(NAME) for _ in handlers]
+        for logger, handler in zip(loggers, handlers, strict=True):
+            logger.addHandler(handler)
+        descriptors = threads = 0
+        counted_of = time.time() // INTERVAL_S
+        last = counted_of + rounds
+        while counted_of < last:
+            for logger in loggers:
+                logger.info("a line")
+            threads = max(threads, entries("task") - before[1])
+            interval, since = divmod(time.time(), INTERVAL_S)
+            if interval > counted_of and since >= AFTER_S:
+                counted_of = interval
+                descriptors = max(descriptors, entries("fd") - before[0])
+            time.sleep(PAUSE)
+        for handler in handlers:
+            handler.close()
+    sender.send(Share(descriptors / MANY, threads))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the tables; return the exit code."""
     parser = parser_of("rollover", __doc__, rounds=5, of="boundaries for each number of workers")
@@ -158,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
             figures = (median(arrived), max(arrived), median(longest), max(longest))
             cells = " | ".join(f"{figure:.1f}" for figure in figures)
             rows.append((workers, HANDLERS.index(peer), f"| {workers} | {peer} | {cells} |"))
+    shares = {name: share_of_each(asked, options.rounds) for name, asked in DUTIES.items()}
     lines = compare(
         {
             "one handler": lambda directory: handler_among(directory),
@@ -184,6 +262,15 @@ def main(arguments: list[str] | None = None) -> int:
             "| with | µs |",
             "|---|---:|",
             *(f"| {name} | {1e6 * seconds:.1f} |" for name, seconds in lines.items()),
+            "",
+            f"{MANY} handlers in one process, with intervals of {INTERVAL_S} s: the descriptors of each handler"
+            f" {AFTER_S:g} s after a boundary, and the threads of all together at any moment, the most of"
+            f" {options.rounds} boundaries. The second thread lives only while the application's function is called, or"
+            " a large file compressed.",
+            "",
+            "| they ask for | descriptors of each | threads of all |",
+            "|---|---:|---:|",
+            *(f"| {name} | {share.descriptors:.2f} | {share.threads} |" for name, share in shares.items()),
             "",
         ]
     )

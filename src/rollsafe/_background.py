@@ -29,6 +29,8 @@ _LONGEST_REST_S = 1.0
 # Set when the process is about to end: first there is no time to rest, then none to work.
 _in_a_hurry = False
 _is_broken_off = False
+# Whether gevent has made a hub at our request.
+_has_first_hub = False
 
 
 class Ending(BaseException):
@@ -45,8 +47,7 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
         RuntimeError: No thread can be started.
     """
     if _gevent_has_patched("threading"):
-        # Two threads that make their first hubs at the same time would deadlock on each other's imports.
-        sys.modules["gevent"].get_hub()
+        _make_first_hub()
         _original(_thread, "start_new_thread")(_run_without_hub, (run,))
     elif "gevent" in sys.modules or "eventlet" in sys.modules:
         # It may replace `threading` later (a worker of gunicorn logs that it boots before that). A `Thread` that was
@@ -59,12 +60,96 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
     return None
 
 
+def _make_first_hub() -> None:
+    """Have gevent import what a hub needs: two threads that make the first hubs at one time deadlock on the imports.
+
+    Only once, because the hub of a thread of ours, which may start another one, would be left behind at its end.
+    """
+    global _has_first_hub
+    if not _has_first_hub:
+        sys.modules["gevent"].get_hub()
+        _has_first_hub = True
+
+
 def _run_without_hub(run: Callable[[], None]) -> None:
     """Run `run`, and close what gevent has opened for this thread if a callback has used gevent."""
     try:
         run()
     finally:
         sys.modules["gevent"].get_hub().destroy(destroy_loop=True)
+
+
+class SoleThread:
+    """A thread of which there is never more than one at a time. It ends when nothing is left to do.
+
+    It shares with other threads only single stores and a lock of the operating system, whatever has become of those of
+    `threading`. It holds the lock as long as it lives. The thread itself takes the lock: if the caller took it before
+    it starts the thread, a signal handler that raises in between would leave the lock taken and no thread to release
+    it.
+
+    Args:
+        name: Its name.
+        serve: Does all that can be done; called again as long as `is_wanted`.
+        is_wanted: Whether there is anything to do.
+    """
+
+    def __init__(self, name: str, serve: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        self._name = name
+        self._serve = serve
+        self._is_wanted = is_wanted
+        self._life = new_lock()
+        self._starter = 0
+        self._starting: list[bool] = []
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a thread, or one that is about to begin."""
+        # In this order: the thread takes the lock before it clears `_starting`.
+        return bool(self._starting) or self._life.locked()
+
+    def start(self) -> bool:
+        """Start the thread, unless there is one; False if none can be started."""
+        if self.is_alive:
+            return True
+        try:
+            self._starting.append(True)
+            self._starter = threading.get_native_id()
+            self._thread = start_thread(self._run, self._name)
+        except RuntimeError:
+            # The interpreter is going down or out of threads.
+            self._starting.clear()
+            return False
+        except BaseException:
+            # A signal handler has raised. If the thread runs all the same, the next one ends at once.
+            self._starting.clear()
+            raise
+        return True
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the thread, but no longer than `seconds`; not for a thread that is no `Thread`."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def _run(self) -> None:
+        """Serve until nothing is left to do."""
+        is_alive = self._life.acquire(False)
+        self._starting.clear()
+        if not is_alive:
+            return
+        try:
+            lower_priority(self._starter)
+            while is_alive:
+                self._serve()
+                is_alive = False
+                self._life.release()
+                # A caller that came before the release has found the thread alive, and started none.
+                is_alive = self._is_wanted() and self._life.acquire(False)
+        finally:
+            if is_alive:
+                # An exception shows a fault of ours. The next call starts a new thread.
+                self._life.release()
 
 
 def new_lock() -> Any:
@@ -107,7 +192,9 @@ def lower_priority(starter: int) -> None:
     thread = threading.get_native_id()
     if sys.platform == "linux" and thread != starter:
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICER)
+            # The starter may be a thread of ours, whose niceness this one has inherited.
+            own, first = (os.getpriority(os.PRIO_PROCESS, each) for each in (thread, os.getpid()))
+            os.setpriority(os.PRIO_PROCESS, thread, max(own, first + NICER))
 
 
 def hurry() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rollsafe import FileLock
+from rollsafe import FileLock, _background
+from rollsafe._backups import maintenance_pass
 from tests.support.clock import StandingClock
-from tests.support.crew import Crew, stop_myself
-from tests.support.logs import Make, log, suffix_of
+from tests.support.crew import Crew, WatchedHandler, stop_myself
+from tests.support.logs import HOUR, Make, log, suffix_of
+from tests.support.servers import run_program, wait_until
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs proc(5) to see open files")
 
@@ -121,3 +125,329 @@ def test_a_late_line_gets_into_its_file_though_the_process_may_not_use_the_lock_
     log(handler, "third")
     log(handler, "late", first)
     assert live.with_name(f"app.log.{suffix_of(first)}").read_text() == "first\nlate\n"
+
+
+# Threads.
+
+MAINTENANCE, WORKER = "rollsafe-maintenance", "rollsafe-long-work"
+
+
+class Upload:
+    """A function of the application that does not return until it is told to."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.may_return = threading.Event()
+
+    def __call__(self, path: str, _: object = None) -> None:
+        self.paths.append(path)
+        assert self.may_return.wait(120)
+
+
+@pytest.fixture
+def upload() -> Iterator[Upload]:
+    """One that returns at the end of the test."""
+    upload = Upload()
+    yield upload
+    upload.may_return.set()
+
+
+@pytest.fixture
+def make_silent(
+    hurry: None, looks_often: None, make: Make, tmp_path: Path, standing_clock: StandingClock
+) -> Callable[..., WatchedHandler]:
+    """Makes a handler of a log with one line, whose hour is over when the clock goes on."""
+
+    def make_one(name: str, **arguments: object) -> WatchedHandler:
+        handler = make(tmp_path / name, when="H", **arguments)
+        log(handler, name)
+        return handler
+
+    return make_one
+
+
+def threads() -> list[str]:
+    """The names of our threads in this process, sorted."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("rollsafe"))
+
+
+def backups_of(handler: WatchedHandler) -> list[str]:
+    """The names of the backups of a log, sorted."""
+    live = Path(handler.baseFilename)
+    return sorted(path.name for path in live.parent.glob(f"{live.name}.*"))
+
+
+def is_rolled(handler: WatchedHandler) -> bool:
+    """Whether the live file has no line, and there are backups."""
+    try:
+        return os.stat(handler.baseFilename).st_size == 0 and bool(backups_of(handler))
+    except FileNotFoundError:  # just between the rename and the new file
+        return False
+
+
+def log_again(handler: WatchedHandler) -> None:
+    """Log a line of now. The thread has the lock while it rolls, and only then has the open file its interval."""
+    with handler._own_lock():
+        log(handler, "again")
+
+
+def wait_until_rolled(handler: WatchedHandler, times: int = 1) -> None:
+    """Wait until the log was rolled so many times, and the live file has no line."""
+    name = os.path.basename(handler.baseFilename)
+    wait_until(lambda: is_rolled(handler) and len(backups_of(handler)) == times, f"{name} is rolled {times} times")
+
+
+def wait_until_archived(handler: WatchedHandler, times: int) -> None:
+    """Wait until the log has so many backups, all of them archives."""
+    expected = [".gz"] * times
+    wait_until(lambda: [Path(name).suffix for name in backups_of(handler)] == expected, f"{times} archives")
+
+
+def test_one_thread_limits_and_compresses_small_files_of_all_handlers(
+    make_silent: Callable[..., WatchedHandler], standing_clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    start = _background.start_thread
+
+    def note_start(run: Callable[[], None], name: str) -> threading.Thread | None:
+        started.append(name)
+        return start(run, name)
+
+    monkeypatch.setattr(_background, "start_thread", note_start)
+    handlers = [make_silent(f"{number}.log", compress="gz", backupCount=1) for number in range(5)]
+    for _ in range(2):
+        standing_clock.go_on(HOUR)
+        wait_until(lambda: all(is_rolled(handler) for handler in handlers), "all logs are rolled")
+        for handler in handlers:
+            log_again(handler)
+    for handler in handlers:
+        wait_until_archived(handler, 1)
+    assert WORKER not in started
+    assert threads() in ([], [MAINTENANCE])
+
+
+@pytest.mark.parametrize(
+    "long_work",
+    [
+        "on_rollover",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("rotator", "compress", "getFilesToDelete", "large file")
+        ),
+    ],
+)
+def test_long_work_for_one_log_holds_up_no_rollover_of_another_or_its_own(
+    long_work: str,
+    make_silent: Callable[..., WatchedHandler],
+    standing_clock: StandingClock,
+    upload: Upload,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments: dict[str, object] = {"on_rollover": upload} if long_work == "on_rollover" else {}
+    if long_work == "compress":
+        arguments = {"compress": lambda source, target: upload(source)}
+    elif long_work == "large file":
+        arguments = {"compress": "gz"}
+        monkeypatch.setattr(maintenance_pass, "_SMALL_BYTES", 20)
+    slow = make_silent("slow.log", **({"backupCount": 9} | arguments))
+    limited, archived = make_silent("limited.log", backupCount=9), make_silent("archived.log", compress="gz")
+    if long_work == "rotator":
+        slow.rotator = lambda source, target: upload(source)
+    elif long_work == "getFilesToDelete":
+        slow.getFilesToDelete = lambda: [str(upload("removals"))]  # type: ignore[method-assign, func-returns-value]  # as an application does
+    elif long_work == "large file":
+        log(slow, "more than the few bytes of the other")
+        rest = _background.Pace.rest
+
+        def rest_long(pace: _background.Pace) -> None:
+            if threading.current_thread().name == WORKER:
+                upload("a compression")
+            rest(pace)
+
+        monkeypatch.setattr(_background.Pace, "rest", rest_long)
+    standing_clock.go_on(HOUR)
+    wait_until(lambda: bool(upload.paths), "the long work has begun")
+    assert threads() == [WORKER, MAINTENANCE]
+    for turn in (1, 2):
+        wait_until_rolled(limited, turn)
+        wait_until_archived(archived, turn)
+        wait_until(lambda: is_rolled(slow), "its own log is rolled")
+        for handler in (slow, limited, archived):
+            log_again(handler)
+        standing_clock.go_on(HOUR)
+    assert len(upload.paths) == 1
+    assert threads() == [WORKER, MAINTENANCE]
+    upload.may_return.set()
+    wait_until(lambda: threads() == [MAINTENANCE], "the worker has ended with its work")
+    if long_work == "compress":
+        assert "has written nothing" in "".join(slow.take_reports())
+
+
+def test_a_server_of_files_that_does_not_answer_holds_up_no_log_elsewhere(
+    make_silent: Callable[..., WatchedHandler],
+    standing_clock: StandingClock,
+    upload: Upload,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remote, local = make_silent("remote.log", lock_writes=True, backupCount=9), make_silent("local.log", backupCount=9)
+    look = remote._look
+
+    def hang(*, rolls: bool) -> bool:
+        upload("a look")
+        return look(rolls=rolls)
+
+    monkeypatch.setattr(remote, "_look", hang)
+    wait_until(lambda: bool(upload.paths), "a look hangs")
+    for turn in (1, 2):
+        standing_clock.go_on(HOUR)
+        wait_until_rolled(local, turn)
+        log_again(local)
+    assert len(upload.paths) == 1
+    upload.may_return.set()
+    wait_until(lambda: is_rolled(remote), "the log on the server is rolled at last")
+
+
+def test_the_thread_does_long_work_itself_where_no_other_can_be_started(
+    make_silent: Callable[..., WatchedHandler],
+    standing_clock: StandingClock,
+    upload: Upload,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = _background.start_thread
+
+    def refuse_another(run: Callable[[], None], name: str) -> threading.Thread | None:
+        if name == WORKER:
+            raise RuntimeError("can't start new thread")
+        return start(run, name)
+
+    monkeypatch.setattr(_background, "start_thread", refuse_another)
+    upload.may_return.set()
+    handlers = [make_silent(f"{number}.log", on_rollover=upload, lock_writes=number > 1) for number in range(3)]
+    standing_clock.go_on(HOUR)
+    wait_until(lambda: len(upload.paths) == 3, "the application was called for each log")
+    wait_until(lambda: all(handler._live.maintenance.is_idle for handler in handlers), "nothing is left to do")
+
+
+@pytest.mark.slow
+def test_a_fork_during_long_work_leaves_the_work_to_the_parent_which_serves_all_logs_afterwards(
+    make_silent: Callable[..., WatchedHandler], standing_clock: StandingClock, upload: Upload
+) -> None:
+    slow, waiting, other = (
+        make_silent("slow.log", on_rollover=upload),
+        make_silent("waiting.log", on_rollover=upload),
+        make_silent("other.log", backupCount=9),
+    )
+    standing_clock.go_on(HOUR)
+    wait_until(lambda: bool(upload.paths), "the long work has begun")
+    wait_until(lambda: is_rolled(slow) and is_rolled(waiting) and is_rolled(other), "all are rolled")
+
+    def log_all() -> None:
+        for handler in (slow, waiting, other):
+            log(handler, "of the child")
+        assert threads() in ([], [MAINTENANCE])
+
+    with Crew() as crew:
+        crew.start(log_all).join()
+    assert Path(other.baseFilename).read_text() == "of the child\n"
+    assert len(upload.paths) == 1
+    upload.may_return.set()
+    wait_until(lambda: len(upload.paths) == 2, "the application was called for the other log, too")
+    standing_clock.go_on(HOUR)
+    wait_until_rolled(other, 2)
+
+
+@pytest.mark.slow
+def test_an_exit_does_not_wait_for_long_work_that_hangs(tmp_path: Path) -> None:
+    program = """
+import logging, os, sys, threading, time
+from rollsafe import SafeTimedRotatingFileHandler
+from rollsafe._backups import maintenance_pass, maintenance_thread
+from tests.support.constants import set_constants
+
+set_constants(maintenance_pass, QUIET_S=0.0, UNUSED_S=0.0)
+set_constants(maintenance_thread, _EXIT_END_S=0.1, _END_AT_EXIT_S=0.1)
+begun = threading.Event()
+
+def hang(path, interval):
+    begun.set()
+    threading.Event().wait()
+
+for number in range(2):
+    handler = SafeTimedRotatingFileHandler(f"{sys.argv[1]}/{number}.log", when="H", on_rollover=hang)
+    handler.handle(logging.makeLogRecord({"msg": "a line", "created": time.time()}))
+    handler.doRollover()
+    logging.getLogger().addHandler(handler)
+assert begun.wait(60)
+assert [thread.name for thread in threading.enumerate()].count("rollsafe-long-work") == 1
+logging.warning("the last line")
+"""
+    run_program(program, tmp_path)
+    assert [(tmp_path / f"{number}.log").read_text() for number in range(2)] == ["the last line\n"] * 2
+
+
+@pytest.mark.slow
+@needs_proc
+@pytest.mark.parametrize("arguments", ["backupCount=2", 'compress="gz", backupCount=2', "on_rollover=called"])
+def test_four_workers_with_a_hundred_handlers_each_have_two_descriptors_for_each_a_second_after_a_boundary(
+    tmp_path: Path, arguments: str
+) -> None:
+    program = f"""
+import logging, os, sys, time
+from rollsafe import SafeTimedRotatingFileHandler
+
+COUNT, WORKERS, LENGTH, PATIENCE = 100, 4, 5, 60
+# On a busy machine a process may have a lock for longer than the others wait, and they report that.
+logging.raiseExceptions = False
+
+def called(path, interval):
+    pass
+
+def opened():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{{name}}"))
+        except OSError:
+            pass
+    return [path for path in found if path.startswith(sys.argv[1])]
+
+def threads():
+    return len(os.listdir("/proc/self/task")) - 1
+
+def log_all():
+    for handler in handlers:
+        handler.handle(logging.makeLogRecord({{"msg": "a line", "created": time.time()}}))
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+def work():
+    log_all()
+    boundary = (time.time() // LENGTH + 1) * LENGTH
+    wait_until(lambda: time.time() >= boundary)
+    log_all()
+    # Of this interval: each handler has turned to the new file, however long that took on a busy machine.
+    few = wait_until(lambda: len(opened()) <= 2 * COUNT)
+    one = wait_until(lambda: threads() <= 1)
+    print(len(opened()), threads(), sorted(opened())[:3], file=sys.stderr) if not (few and one) else None
+    os._exit(not (few and one))
+
+handlers = [
+    SafeTimedRotatingFileHandler(f"{{sys.argv[1]}}/{{number}}.log", when="S", interval=LENGTH, {arguments})
+    for number in range(COUNT)
+]
+children = []
+for _ in range(WORKERS):
+    child = os.fork()
+    if not child:
+        work()
+    children.append(child)
+ended = [os.waitpid(child, 0)[1] for child in children]
+os._exit(any(ended))
+"""
+    run_program(program, tmp_path)

@@ -239,19 +239,19 @@ def test_an_exception_of_a_signal_handler_where_the_thread_is_started_does_not_e
     program = f"""
 import logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler
-from rollsafe._backups import maintenance_thread
+from rollsafe import _background
 from tests.support.constants import set_constants
 
-start = maintenance_thread.start_thread
+start = _background.start_thread
 
 def interrupted(*arguments):
-    set_constants(maintenance_thread, start_thread=start)
+    set_constants(_background, start_thread=start)
     if {started}:
         start(*arguments)
     raise KeyboardInterrupt
 
 handler = SafeTimedRotatingFileHandler(sys.argv[1], when="H", backupCount=1)
-set_constants(maintenance_thread, start_thread=interrupted)
+set_constants(_background, start_thread=interrupted)
 try:
     handler._live.maintenance.wake()
 except KeyboardInterrupt:

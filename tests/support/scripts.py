@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rollsafe import _background
 from rollsafe._backups import maintenance_pass, watch
 from rollsafe._backups.codecs import Compress
 from rollsafe._files import renames
@@ -507,6 +508,7 @@ SCRIPTS = {
 # The server.
 
 _libc = ctypes.CDLL(None)
+_start_thread = _background.start_thread
 
 
 def _wait_for_tracer() -> None:
@@ -528,6 +530,13 @@ def _hold_maintenance(*_: object) -> None:
         _lines_are_logged.wait()
 
 
+def _start_no_worker(run: Callable[[], None], name: str) -> threading.Thread | None:
+    """Stand in for `start_thread`, so that the maintenance thread does the long work itself: one task is traced."""
+    if name == "rollsafe-long-work":
+        raise RuntimeError("can't start new thread")
+    return _start_thread(run, name)
+
+
 def _run(request: Request) -> int:
     """Run one script in this process; the exit status."""
     signal.alarm(_PATIENCE)
@@ -537,6 +546,7 @@ def _run(request: Request) -> int:
             _wait_for_tracer()
         elif request.traced == "maintenance":
             threading.setprofile(_hold_maintenance)
+            set_constants(_background, start_thread=_start_no_worker)
         if request.stream == "script":
             SCRIPTS[request.script].run(program)
         else:

@@ -28,6 +28,10 @@ class NotElected(Exception):
     """Another process maintains the backups by now."""
 
 
+class TakesLong(Exception):
+    """The rest of the work may take long, and another thread is to do it."""
+
+
 class Attempts:
     """The attempts of one pass.
 
@@ -36,17 +40,28 @@ class Attempts:
         failures: The failures of earlier passes.
         report: Called for what could not be done.
         is_elected: Whether this process is to do it.
+        may_take_long: Whether the pass may do what may take long.
 
     Attributes:
         early: The paths of the files to which nothing was done because they were not quiet, or changed.
         waits: For each attempt that a later pass has to make again, the seconds until then.
+        is_cut_short: Whether something was left undone because it may take long.
     """
 
-    def __init__(self, quiet: QuietFiles, failures: Failures, report: Report, is_elected: IsElected) -> None:
+    def __init__(
+        self,
+        quiet: QuietFiles,
+        failures: Failures,
+        report: Report,
+        is_elected: IsElected,
+        may_take_long: bool,
+    ) -> None:
         self._quiet = quiet
         self._failures = failures
         self._report = report
         self.is_elected = is_elected
+        self._may_take_long = may_take_long
+        self.is_cut_short = False
         self.early: set[str] = set()
         self.waits: list[float] = []
 
@@ -94,6 +109,9 @@ class Attempts:
                 # Of the file, or of something that the application's function needs.
                 if exists(path):
                     self._record_failure(action, path, error)
+            except TakesLong:
+                self.is_cut_short = True
+                self.early.add(path)
             except Taken:
                 self._put_off(path, seconds)
             except Changed as error:
@@ -109,6 +127,15 @@ class Attempts:
             except _FAILURES as error:
                 sentence = f"on_rollover has failed for {path}, and is called again later" if action == "notify" else ""
                 self._record_failure(action, path, error, sentence)
+
+    def begin_long(self) -> None:
+        """Called by an action before it does what may take long.
+
+        Raises:
+            TakesLong: It is not to do that in this pass.
+        """
+        if not self._may_take_long:
+            raise TakesLong
 
     def _check_elected(self) -> None:
         """Raise NotElected if another process maintains the backups by now."""

@@ -15,7 +15,7 @@ from contextlib import closing
 from math import inf
 
 from rollsafe._background import Ending
-from rollsafe._backups.attempts import IsElected, NotElected
+from rollsafe._backups.attempts import IsElected, NotElected, TakesLong
 from rollsafe._backups.codecs import Codec
 from rollsafe._backups.duties import Duties, Maintained
 from rollsafe._backups.election import PAUSE_S, Election
@@ -86,19 +86,35 @@ class Maintenance:
         return self._election.is_lost
 
     @property
+    def may_hang(self) -> bool:
+        """Whether even a look may take long, because the files are on a server."""
+        return bool(self._handler.lock_writes)
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is left to do, and nothing is being done."""
         return self.due == inf
 
-    def step(self) -> None:
-        """Do what can be done now, and set `due`; only the thread calls this."""
+    def step(self, *, may_take_long: bool) -> bool:
+        """Do what can be done now, and set `due`; only the threads of the maintenance call this.
+
+        Returns:
+            False if the rest may take long, and is not to be done by this thread; then it is due at once.
+        """
+        is_done = True
         self._next_step_at = 0.0
         # A call from now on leads to another step.
         self._is_called = False
         next_step_at = inf
         try:
-            next_step_at = self._step()
+            next_step_at = self._step(may_take_long)
             self._has_failed = False
+        except TakesLong:
+            self._has_work = True
+            is_done = False
+            next_step_at = 0.0
+            # Another process may do it before that thread can.
+            self._election.end()
         except Ending:
             pass  # Another process goes on.
         except BaseException as error:  # an application's function may raise anything
@@ -109,10 +125,18 @@ class Maintenance:
             if next_step_at == inf:
                 self._election.end()
             self._next_step_at = next_step_at
+        return is_done
 
-    def look(self, tick: float) -> None:
-        """Look at the log, and have a step made if there is something to do; only the thread calls this."""
+    def look(self, tick: float, *, rolls: bool = False) -> None:
+        """Look at the log, and have a step made if there is something to do; only the thread calls this.
+
+        Args:
+            tick: The time of the look, seconds of the monotonic clock.
+            rolls: Whether to roll a live file that is over now, without an election, because the step may come late.
+        """
         self.watch.look(tick)
+        if self.watch.is_over and rolls:
+            self.watch.roll()
         if self.watch.is_over or self.watch.is_pass_due:
             self._is_called = True
 
@@ -189,7 +213,7 @@ class Maintenance:
 
     # A step.
 
-    def _step(self) -> float:
+    def _step(self, may_take_long: bool) -> float:
         """Take part in the election, roll a live file that is over, and make a pass; when to make the next step."""
         watch = self.watch
         was_won = self._election.is_won
@@ -207,7 +231,7 @@ class Maintenance:
             return inf
         self._has_work = False
         try:
-            wait = self.make_pass(self._election.is_still_won)
+            wait = self.make_pass(self._election.is_still_won, may_take_long=may_take_long)
         except NotElected:
             # Perhaps no other process has the lock now, because its file was removed. So take part in the next
             # election, and do the rest then.
@@ -216,22 +240,33 @@ class Maintenance:
             return time.monotonic() + PAUSE_S
         return inf if wait is None else time.monotonic() + wait
 
-    def make_pass(self, is_elected: IsElected = lambda: True) -> float | None:
-        """Remove backups and finish new ones, as far as that can be done now; seconds until the next pass."""
+    def make_pass(self, is_elected: IsElected = lambda: True, *, may_take_long: bool = True) -> float | None:
+        """Remove backups and finish new ones, as far as that can be done now; seconds until the next pass.
+
+        Raises:
+            NotElected: Another process does it by now.
+            TakesLong: The rest may take long, and is not to.
+        """
         if self._is_disowned():
             return None
         self.watch.begin_pass()
         listings = self.duties.listings()
         empty: tuple[str, ...] = ()
         if self.duties.removes_more():
+            if not may_take_long:
+                raise TakesLong
             expired = [os.fspath(path) for path in self._handler.getFilesToDelete()]
         else:
             excess = self._excess(listings)
             expired, empty = excess.paths, excess.empty
-        maintenance_pass = MaintenancePass(listings, self._quiet, self._failures, self.duties.report, is_elected)
+        maintenance_pass = MaintenancePass(
+            listings, self._quiet, self._failures, self.duties.report, is_elected, may_take_long
+        )
         # A lock of its own: `close` releases the one that the handler holds.
         with closing(FileLock(self._lock_path)) as lock:
             maintenance_pass.run(self.duties, Ledger(lock, self._handler.lock_writes), expired, empty)
+        if maintenance_pass.is_cut_short:
+            raise TakesLong
         self._failures.end_pass()
         return maintenance_pass.wait
 

@@ -8,10 +8,11 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
+from typing import Final
 
 from rollsafe._backups.archives import archive, complete_killed
 from rollsafe._backups.attempts import Attempts, IsElected, Report
-from rollsafe._backups.codecs import Codec
+from rollsafe._backups.codecs import Codec, StreamCodec
 from rollsafe._backups.duties import Duties
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.file_names import (
@@ -33,6 +34,9 @@ from rollsafe._backups.scratch import clear_leftover
 from rollsafe._files.identity import identity_of
 from rollsafe._timing import QUIET_S, UNUSED_S
 
+# The most bytes of a file whose compression does not take long: at a few MB a second, the time of a lease.
+_SMALL_BYTES: Final = 1 << 20
+
 Notify = Callable[[str], None]
 """Called with the path of a backup that is final, again and again until it returns."""
 
@@ -46,6 +50,7 @@ class MaintenancePass:
         failures: The failures of earlier passes.
         report: Called for what could not be done.
         is_elected: Whether this process is to do it.
+        may_take_long: Whether the pass may call the application and compress large files.
     """
 
     def __init__(
@@ -55,9 +60,11 @@ class MaintenancePass:
         failures: Failures,
         report: Report,
         is_elected: IsElected = lambda: True,
+        may_take_long: bool = True,
     ) -> None:
         self._listings = listings
-        self._attempts = Attempts(quiet, failures, report, is_elected)
+        self._calls_application = False
+        self._attempts = Attempts(quiet, failures, report, is_elected, may_take_long)
         for listing in listings:
             present = listing.paths()
             quiet.forget_missing(listing.directory, present)
@@ -67,6 +74,11 @@ class MaintenancePass:
     def wait(self) -> float | None:
         """Seconds until there is more to do, None if there is nothing."""
         return max(self._attempts.waits, default=None)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether something was left undone because it may take long."""
+        return self._attempts.is_cut_short
 
     def run(self, duties: Duties, ledger: Ledger, expired: Collection[str], empty: Collection[str] = ()) -> None:
         """Do all that can be done now.
@@ -80,6 +92,7 @@ class MaintenancePass:
                 and the application is not called for them.
         """
         gone = {*expired, *empty}
+        self._calls_application = duties.notifies()
         self.remove(gone)
         # A backup that is yet to be compressed is not final.
         notify = duties.notify if duties.codec is None else self._await_next_pass
@@ -134,6 +147,7 @@ class MaintenancePass:
         """
 
         def finish(path: str, fingerprint: Fingerprint) -> None:
+            self._attempts.begin_long()
             backup = path.removesuffix(ROLLED_EXTENSION)
             with claimed_file(path, fingerprint[:2]):
                 if not are_one(path, backup):
@@ -157,6 +171,7 @@ class MaintenancePass:
         """
 
         def finish(path: str, fingerprint: Fingerprint) -> None:
+            self._begin_call()
             backup = path.removesuffix(ROLLED_EXTENSION)
             with claimed_file(path, fingerprint[:2]):
                 if not are_one(path, backup):
@@ -202,6 +217,9 @@ class MaintenancePass:
         is_elected = self._attempts.is_elected
 
         def finish(path: str, fingerprint: Fingerprint) -> None:
+            if fingerprint[2] > _SMALL_BYTES or not isinstance(codec, StreamCodec):
+                self._attempts.begin_long()
+            self._begin_call()
             final = path + codec.extension
             archive(path, final, fingerprint, codec, ledger, is_elected=is_elected, announces=notify is not None)
             if notify is not None:
@@ -214,6 +232,7 @@ class MaintenancePass:
         """Notify the application of archives, and unlink their second names, which say that this is yet to be done."""
 
         def announce(path: str, fingerprint: Fingerprint) -> None:
+            self._begin_call()
             final = path.removesuffix(UNANNOUNCED_EXTENSION)
             with claimed_file(path, fingerprint[:2]):
                 if are_one(path, final):
@@ -222,6 +241,11 @@ class MaintenancePass:
                         remove(path, fingerprint[:2])
 
         self._attempts.make("notify", unannounced, QUIET_S, announce, at_once=True)
+
+    def _begin_call(self) -> None:
+        """Called before something whose end is a call of `on_rollover`, if there is one."""
+        if self._calls_application:
+            self._attempts.begin_long()
 
     def _await_next_pass(self, path: str) -> None:
         """Have another pass soon, for a file that has got its name in this one."""

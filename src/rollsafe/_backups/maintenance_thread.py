@@ -3,6 +3,10 @@
 It lives as long as there is something to do, or a log to look at: one of a handler that has a limit for its backups,
 compresses them, or wants to be called for them, and that was not closed. Unless it is at work, it ends for each fork,
 and it ends at the exit of the process.
+
+A second thread does what may take long, one handler after another, and ends with it: a function of the application, the
+compression of a large file, and all that needs a server of files, which may not answer. So it holds up no rollover of a
+log for which no line comes.
 """
 
 from __future__ import annotations
@@ -10,14 +14,13 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import time
 import weakref
 from contextlib import suppress
 from math import inf
 from typing import Final, Protocol
 
-from rollsafe._background import break_off, hurry, lower_priority, new_lock, sleep, start_thread
+from rollsafe._background import SoleThread, break_off, hurry, new_lock, sleep
 from rollsafe._backups.watch import Watch
 from rollsafe._timing import GRACE_S, LEASE_S
 
@@ -49,33 +52,36 @@ class Member(Protocol):
     def is_waiting_for_election(self) -> bool:
         """Whether another process does the work."""
 
+    @property
+    def may_hang(self) -> bool:
+        """Whether even a look may take long, because the files are on a server."""
+
     def reset(self) -> None:
         """Begin anew, in a new process."""
 
-    def look(self, tick: float) -> None:
-        """Look at the log at `tick` of the monotonic clock; it may set `due`."""
+    def look(self, tick: float, *, rolls: bool = False) -> None:
+        """Look at the log at `tick` of the monotonic clock, and roll it at once if `rolls`; it may set `due`."""
 
-    def step(self) -> None:
-        """Do what can be done now, and set `due`."""
+    def step(self, *, may_take_long: bool) -> bool:
+        """Do what can be done now, and set `due`; False if the rest may take long, and is not to."""
 
 
 class MaintenanceThread:
     """The thread of one process.
 
-    It shares with other threads only single stores and two locks of the operating system, whatever has become of those
-    of `threading`. It holds the first lock as long as it lives, and sleeps on the second one. The thread itself takes
-    the first lock: if the caller took it before it starts the thread, a signal handler that raises in between would
-    leave the lock taken and no thread to release it.
+    It shares with other threads only single stores, steps of lists, and locks of the operating system; it sleeps on one
+    of these.
     """
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._life = new_lock()
         self._alarm = new_lock()
         self._alarm.acquire()
-        self._starter = 0
-        self._starting: list[bool] = []
-        self._thread: threading.Thread | None = None
+        self._server = SoleThread("rollsafe-maintenance", self._serve, lambda: self._is_wanted)
+        self._worker = SoleThread("rollsafe-long-work", self._work, lambda: bool(self._long) and not self._is_to_end)
+        # Whose work may take long: the worker serves the first one, and nobody else serves any.
+        self._long: list[Member] = []
+        self._is_known_to_multiprocessing = False
         # Strong references: an application may drop a handler without `close` while there is something to do for it.
         self._called: set[Member] = set()
         self._steps = 0  # odd while a step is made
@@ -86,13 +92,17 @@ class MaintenanceThread:
     @property
     def is_alive(self) -> bool:
         """Whether there is a thread, or one that is about to begin."""
-        # In this order: the thread takes the lock before it clears `_starting`.
-        return bool(self._starting) or self._life.locked()
+        return self._server.is_alive or self._worker.is_alive
+
+    @property
+    def is_stepping(self) -> bool:
+        """Whether the thread itself makes a step."""
+        return self._steps % 2 == 1
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a step is made."""
-        return self._steps % 2 == 1
+        """Whether a step is made, or is to be made by the worker."""
+        return self.is_stepping or bool(self._long)
 
     def call(self, member: Member) -> None:
         """Have a step made soon."""
@@ -111,12 +121,13 @@ class MaintenanceThread:
     def pause(self) -> None:
         """End the thread, unless it is at work; `resume` starts one again."""
         self._is_paused = True
-        self._end(_END_AT_FORK_S)
+        self.alarm()
+        self._server.join(_END_AT_FORK_S)
 
     def resume(self) -> None:
         """Start a thread again, if there is something to do."""
         self._is_paused = False
-        if self._called or self._next_due() < inf:
+        if self._called or self._is_wanted:
             self._start()
 
     def finish(self) -> None:
@@ -134,7 +145,9 @@ class MaintenanceThread:
             self._wait_for_work()
         self._has_finished = True
         break_off()
-        self._end(_END_AT_EXIT_S)
+        self.alarm()
+        self._server.join(_END_AT_EXIT_S)
+        self._worker.join(_END_AT_EXIT_S)
 
     def _wait_for_work(self) -> None:
         """Wait while this process does something, or can do something soon."""
@@ -152,80 +165,98 @@ class MaintenanceThread:
         """Whether the thread is to make no further step."""
         return self._is_paused or self._has_finished
 
-    def _end(self, seconds: float) -> None:
-        """Have the thread end, and wait for that, but no longer than `seconds`."""
-        self.alarm()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether there is anything to do, now or later."""
+        return not self._is_to_end and (bool(self._long) or self._next_due() < inf)
 
     def _start(self) -> None:
-        """Start the thread, unless there is one."""
-        if self._is_to_end or self.is_alive:
+        """Start the thread, unless there is one; if none can be started, the next rollover of any process makes up."""
+        if self._is_to_end or self._server.is_alive:
             return
-        try:
-            self._starting.append(True)
-            if not self._starter:
-                # Not when this module is imported: a process of multiprocessing forgets, when it begins, all that was
-                # registered before.
-                _finish_with_multiprocessing()
-            self._starter = threading.get_native_id()
-            self._thread = start_thread(self._run, "rollsafe-maintenance")
-        except RuntimeError:
-            # The interpreter is going down or out of threads; the next rollover of any process makes up for it.
-            self._starting.clear()
-        except BaseException:
-            # A signal handler has raised. If the thread runs all the same, the next one ends at once.
-            self._starting.clear()
-            raise
+        if not self._is_known_to_multiprocessing:
+            # Not when this module is imported: a process of multiprocessing forgets, when it begins, all that was
+            # registered before.
+            _finish_with_multiprocessing()
+            self._is_known_to_multiprocessing = True
+        self._server.start()
 
-    def _run(self) -> None:
+    def _serve(self) -> None:
         """Serve the members until nothing is left to do."""
-        is_alive = self._life.acquire(False)
-        self._starting.clear()
-        if not is_alive:
-            return
-        try:
-            lower_priority(self._starter)
-            while is_alive:
-                wait = self._serve_members()
-                if wait < inf and not self._is_to_end:
-                    self._alarm.acquire(True, wait)
-                    continue
-                is_alive = False
-                self._life.release()
-                # A caller that came before the release has found the thread alive, and started none.
-                is_alive = not self._is_to_end and self._next_due() < inf and self._life.acquire(False)
-        finally:
-            if is_alive:
-                # An exception shows a fault of ours. The next call starts a new thread.
-                self._life.release()
+        while True:
+            if self._long and not self._is_to_end:
+                self._start_worker()
+            wait = self._serve_members()
+            if self._is_to_end or (wait == inf and not self._long):
+                return
+            self._alarm.acquire(True, -1 if wait == inf else wait)
 
     def _serve_members(self) -> float:
         """Do what is due; seconds until something is due again, infinity for never."""
-        # One tick for all, so that the thread wakes up once for logs that were looked at together. All looks are made
-        # first, because a step may take long.
-        tick = time.monotonic()
-        for member in _living_members():
-            if not (self._is_to_end or self._is_finishing) and member.watch.is_due(tick):
-                member.look(tick)
+        self._look()
         for member in sorted(_living_members(), key=lambda member: member.due):
             if self._is_to_end:
                 break
+            if member in self._long:
+                continue
             if member.due <= time.monotonic():
                 self._steps += 1
-                member.step()
+                if member.may_hang or not member.step(may_take_long=False):
+                    self._hand_over(member)
                 self._steps += 1
-            if member.is_idle:
-                self._called.discard(member)
-                if not member.is_idle:  # It was called in between.
-                    self._called.add(member)
+                # A hundred steps, each of which lists a large directory, take longer than a log may wait for a look.
+                self._look()
+            self._forget_idle(member)
         next_due = self._next_due()
         return next_due if next_due == inf else max(next_due - time.monotonic(), 0.0)
 
+    def _look(self) -> None:
+        """Look at the logs at which it is time to look, and roll those whose own step may come late."""
+        # One tick for all, so that the thread wakes up once for logs that were looked at together.
+        tick = time.monotonic()
+        for member in _living_members():
+            if self._is_to_end or self._is_finishing or not member.watch.is_due(tick):
+                continue
+            if not member.may_hang:
+                member.look(tick, rolls=member in self._long)
+            elif member not in self._long:
+                self._hand_over(member)
+
+    def _hand_over(self, member: Member) -> None:
+        """Have the worker serve a member."""
+        self._called.add(member)
+        self._long.append(member)
+        self._start_worker()
+
+    def _start_worker(self) -> None:
+        """Start the worker; if that is impossible, do its work here."""
+        if not self._worker.start():
+            self._work()
+
+    def _work(self) -> None:
+        """Serve the members whose work may take long."""
+        while self._long and not self._is_to_end:
+            member = self._long[0]
+            try:
+                tick = time.monotonic()
+                if member.may_hang and not self._is_finishing and member.watch.is_due(tick):
+                    member.look(tick)
+                if member.due <= time.monotonic():
+                    member.step(may_take_long=True)
+            finally:
+                self._long.pop(0)
+                self.alarm()
+
+    def _forget_idle(self, member: Member) -> None:
+        """Keep a member no longer alive if nothing is left to do for it."""
+        if member.is_idle:
+            self._called.discard(member)
+            if not member.is_idle:  # It was called in between.
+                self._called.add(member)
+
     def _next_due(self) -> float:
-        """When something is due again; seconds of the monotonic clock."""
-        members = _living_members()
+        """When something is due again for the thread itself; seconds of the monotonic clock."""
+        members = [member for member in _living_members() if member not in self._long]
         looks = [] if self._is_finishing else [member.watch.look_at for member in members]
         return min([*looks, *(member.due for member in members)], default=inf)
 
@@ -285,7 +316,7 @@ def _finish() -> None:
 
 def _pause() -> None:
     """Before a fork: the child could inherit a lock that the thread holds; and Python 3.12 warns of threads."""
-    if _thread.pid == os.getpid() and not _thread.is_at_work:
+    if _thread.pid == os.getpid() and not _thread.is_stepping:
         _thread.pause()
 
 
