@@ -13,8 +13,6 @@ from rollsafe._live.fragments import IN_PAGE
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make, log
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="fragments are blanked on Linux only")
-
 PAGE = IN_PAGE + 1
 
 
@@ -34,6 +32,40 @@ def test_a_line_that_is_glued_to_a_fragment_is_blanked_and_written_again(live: P
     log(handler, "last")
     assert live.read_bytes() == content + b"    \nnext\nlast\n"
     assert handler.reported == []
+
+
+@pytest.fixture
+def dev_fd_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and the BSDs, /dev/fd gives a duplicate of the descriptor, which appends."""
+    opened = os.open
+
+    def duplicate_or_open(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(path).startswith("/dev/fd/"):
+            return os.dup(int(path[len("/dev/fd/") :]))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", duplicate_or_open)
+
+
+@pytest.mark.usefixtures("dev_fd_duplicates")
+def test_without_the_dev_fd_of_linux_a_line_is_blanked_by_the_name_of_its_file(live: Path, make: Make) -> None:
+    handler = make(when="W0")
+    log(handler, "before")
+    content = fill_page(live)
+    log(handler, "next")
+    assert live.read_bytes() == content + b"    \nnext\n"
+
+
+@pytest.mark.usefixtures("dev_fd_duplicates")
+def test_without_the_dev_fd_of_linux_no_file_that_has_taken_the_name_is_touched(live: Path, make: Make) -> None:
+    handler = make(when="W0")
+    log(handler, "before")
+    content = fill_page(live)
+    moved = live.with_name("moved")
+    live.rename(moved)
+    live.write_bytes(theirs := b"x" * len(content) + b"next\n")
+    log(handler, "next")
+    assert (moved.read_bytes(), live.read_bytes()) == (content + b"next\n", theirs)
 
 
 def test_the_first_line_of_a_process_looks_wherever_the_fragment_ends(live: Path, make: Make) -> None:

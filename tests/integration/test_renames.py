@@ -48,6 +48,20 @@ def test_linux_has_the_call_that_spares_what_is_there() -> None:
     assert renames._renameat2 is not None
 
 
+def test_macos_is_asked_for_the_same_by_its_own_call_and_numbers() -> None:
+    class LibraryOfMacOS:
+        """What <sys/stdio.h> and <sys/fcntl.h> of macOS declare: RENAME_EXCL is 4, and AT_FDCWD is -2."""
+
+        def renameatx_np(self, *asked: object) -> int:
+            assert asked == (-2, b"source", 7, b"target", 4)
+            return 0
+
+    rename = renames._renameat2_of(LibraryOfMacOS())
+    assert rename is not None
+    assert rename(renames._AT_FDCWD, b"source", 7, b"target", renames._NOREPLACE) == 0
+    assert renames._renameat2_of(object()) is None
+
+
 @needs_call
 def test_a_name_that_is_taken_is_refused_and_nothing_is_done(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"

@@ -257,7 +257,7 @@ IMPORTS: dict[str, set[str]] = {
     "_live.bounded_lock": {"_files.lock_files", "_files.lock_handles", "_live.events", "locks"},
     "_live.events": set(),
     "_live.file_limit": {"_files.identity", "_live.open_file"},
-    "_live.fragments": set(),
+    "_live.fragments": {"_files.identity", "_files.places"},
     "_live.late": {"_live.open_file", "_timing"},
     "_live.live_file": {
         "_backups.codecs",

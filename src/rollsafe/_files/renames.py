@@ -1,4 +1,4 @@
-"""A rename that replaces no file (renameat2(2) with RENAME_NOREPLACE, which Python does not offer), and a trial rename.
+"""A rename that replaces no file (RENAME_NOREPLACE of Linux, which Python does not offer), and a trial rename.
 
 stat(2) of two directories does not show whether a file can be renamed from one to the other: two mounts of one file
 system have one device number, and so have two directories with different project quotas (xfs, ext4). Only a trial does.
@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from rollsafe._files.places import open_directory, places_of
 
@@ -19,21 +19,37 @@ try:
 except (ImportError, MemoryError):  # built without it; forbidden by SELinux (its closures are memory to execute)
     ctypes = None  # type: ignore[assignment]  # no other way to say so
 
-# From <linux/fs.h> and <fcntl.h>.
+# From <linux/fs.h> and <fcntl.h> of Linux; from <sys/stdio.h> and <sys/fcntl.h> of macOS (RENAME_EXCL).
 _NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
-# The kernel or the file system lacks it (ENOSYS, EINVAL, EOPNOTSUPP), or a container forbids it (EPERM). A plain rename
-# may work then. After any other error a plain rename would fail, too.
-_NOT_OFFERED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+_NOREPLACE_OF_MACOS: Final = 4
+_AT_FDCWD_OF_MACOS: Final = -2
+# The kernel or the file system lacks it (ENOSYS, EINVAL, EOPNOTSUPP, on macOS ENOTSUP, which is another number there),
+# or a container forbids it (EPERM). A plain rename may work then. After any other error it would fail, too.
+_NOT_OFFERED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM)
+
+
+def _renameat2_of(library: Any) -> Callable[..., int] | None:
+    """renameat2(2) of a C library: Linux (musl since 1.2.6), FreeBSD 16; on macOS what does the same; else None."""
+    found: Callable[..., int] | None = getattr(library, "renameat2", None)
+    renameatx: Callable[..., int] | None = getattr(library, "renameatx_np", None)
+    if found is not None or renameatx is None:
+        return found
+
+    def renameat2(source_at: int, source: bytes, target_at: int, target: bytes, _: int) -> int:
+        """renameatx_np(2) with RENAME_EXCL."""
+        places = [_AT_FDCWD_OF_MACOS if place == _AT_FDCWD else place for place in (source_at, target_at)]
+        return renameatx(places[0], source, places[1], target, _NOREPLACE_OF_MACOS)
+
+    return renameat2
 
 
 def _find_renameat2() -> Callable[..., int] | None:
-    """The function of the C library, if it has it (Linux; musl since 1.2.6)."""
+    """The function of the C library of this process, if there is one."""
     try:
-        function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).renameat2
+        return _renameat2_of(ctypes.CDLL(None, use_errno=True))
     except (OSError, AttributeError):
         return None
-    return function
 
 
 _renameat2 = _find_renameat2()

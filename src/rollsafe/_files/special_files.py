@@ -32,11 +32,11 @@ def resolve_live_path(path: str) -> str:
 
 
 def _is_of_kernel(path: str) -> bool:
-    """Whether a path names a link in /dev or /proc."""
-    if not os.path.islink(path):
-        return False
+    """Whether a path names a link in /dev or /proc, or an entry of /dev/fd, which is no link on the BSDs."""
     directory = os.path.realpath(os.path.dirname(path))
-    return directory == "/dev" or directory.startswith(("/dev/fd", "/proc/"))
+    if directory == "/dev/fd":
+        return True
+    return os.path.islink(path) and (directory == "/dev" or directory.startswith("/proc/"))
 
 
 def _followed(path: str) -> str:

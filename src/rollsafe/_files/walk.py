@@ -14,8 +14,8 @@ from rollsafe.errors import NotOurs
 # O_PATH, of Linux, needs only the permission to search the directory, as a path does (open(2)).
 SEARCH: Final = getattr(os, "O_PATH", os.O_RDONLY)
 _DIRECTORY: Final = SEARCH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The errors of openat(2) with these flags for a link: of Linux, macOS and FreeBSD.
-_LINK: Final = (errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
+# The errors of openat(2) with these flags for a link: of Linux, macOS and OpenBSD, FreeBSD, NetBSD.
+_LINK: Final = (errno.ENOTDIR, errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP))
 MOST_LINKS: Final = 40
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 

@@ -6,12 +6,17 @@ place, so that no other line is glued to it. We never touch the bytes of another
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 from math import inf
+
+from rollsafe._files.identity import identity_of
+from rollsafe._files.places import open_file
 
 # The mask of an offset within a page of 4 KiB. The fragment of a killed writer can only end where these bits are zero,
 # because the kernel gives up a killed write(2) between two pages of the file (measured on ext4, tmpfs, xfs and overlay,
@@ -136,16 +141,10 @@ class AppendedFile:
     def blank(self, start: int, ours: bytes, end: bytes) -> bool:
         """Overwrite `ours`, our bytes at `start`, by spaces and `end`; newlines stay. False if that failed."""
         try:
-            # A second open file description, because pwrite(2) appends on one with O_APPEND (its "Bugs"). Only on Linux
-            # does /dev/fd make one; elsewhere it duplicates the descriptor, which is refused below.
-            number = self.stream.fileno()
-            stored = fcntl.fcntl(number, fcntl.F_GETFL) & getattr(os, "O_DSYNC", 0)
-            descriptor = os.open(f"/dev/fd/{number}", os.O_RDWR | os.O_CLOEXEC | stored)
+            descriptor = self._open_again()
         except (OSError, ValueError):
             return False
         try:
-            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
-                return False
             end = end[-len(ours) :] if end else end
             blank = re.sub(rb"[^\n]", b" ", ours[: len(ours) - len(end)]) + end
             return os.pwrite(descriptor, blank, start) == len(blank)
@@ -153,6 +152,27 @@ class AppendedFile:
             return False
         finally:
             os.close(descriptor)
+
+    def _open_again(self) -> int:
+        """A second open file description, because pwrite(2) appends on one with O_APPEND (its "Bugs").
+
+        Raises:
+            OSError: There is none to be had: this file may not be opened, or has another name by now.
+            ValueError: It is closed.
+        """
+        number = self.stream.fileno()
+        flags = os.O_RDWR | os.O_CLOEXEC | fcntl.fcntl(number, fcntl.F_GETFL) & getattr(os, "O_DSYNC", 0)
+        with suppress(OSError):
+            descriptor = os.open(f"/dev/fd/{number}", flags)
+            if not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
+                return descriptor
+            os.close(descriptor)
+        # Only Linux opens the file anew by /dev/fd, where /proc is mounted; other systems duplicate the descriptor.
+        descriptor = open_file(os.fsdecode(self.stream.name), flags)
+        if identity_of(os.fstat(descriptor)) != identity_of(os.fstat(number)):
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "has another name by now", self.stream.name)
+        return descriptor
 
     def end_of_written(self) -> float:
         """The offset at which our last write has ended, bytes; infinity if the file is closed."""
