@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import codecs
 import datetime
-import locale
 import math
 import os
 import re
@@ -129,7 +128,7 @@ def checked_callable(argument: str, value: _Called | None) -> _Called | None:
 
 def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
     """The codec and the error handler to encode lines with, or a ConfigurationError."""
-    name = locale.getpreferredencoding(False) if encoding is None or encoding == "locale" else encoding
+    name = _locale_encoding() if encoding is None or encoding == "locale" else encoding
     handler = "backslashreplace" if errors is None else errors
     try:
         codecs.lookup(name)
@@ -150,6 +149,13 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
             f"encoding={encoding!r} ends lines with {end!r}; use one that ends them with b'\\n', such as 'utf-8'"
         )
     return name, handler
+
+
+def _locale_encoding() -> str:
+    """The encoding of the locale; a handler asks when it is made, so the module need not be imported before."""
+    import locale
+
+    return locale.getpreferredencoding(False)
 
 
 class Text(Value):

@@ -13,14 +13,13 @@ No result is certain by itself: the caller writes the text again and compares.
 
 from __future__ import annotations
 
+import _locale
 import datetime
-import locale
 import re
 import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
-from locale import nl_langinfo
 from typing import Final
 
 _DIRECTIVE: Final = re.compile(r"%(?P<flag>[-_0^#]*)(?P<width>[0-9]*)(?P<other>[EO]?)(?P<letter>.)|[^%]+|%", re.DOTALL)
@@ -31,7 +30,7 @@ _DIGITS: Final = {"Y": 4, "G": 4, "j": 3} | dict.fromkeys("CygmdHIMSUWV", 2) | d
 _BLANK_PADDED: Final = {"e": "d", "k": "H", "l": "I"}
 _ABBREVIATIONS: Final = {"F": "%Y-%m-%d", "D": "%m/%d/%y", "T": "%H:%M:%S", "R": "%H:%M", "h": "%b", "P": "%p"}
 # The directives whose format depends on the language.
-_FORMATS: Final = {"c": locale.D_T_FMT, "x": locale.D_FMT, "X": locale.T_FMT, "r": locale.T_FMT_AMPM}
+_FORMATS: Final = {"c": _locale.D_T_FMT, "x": _locale.D_FMT, "X": _locale.T_FMT, "r": _locale.T_FMT_AMPM}
 # A pattern for the text of any other directive.
 _OTHER: Final = "[^/.]+"
 
@@ -141,7 +140,8 @@ class SuffixFormat:
 
 def reader_of(text: str) -> SuffixFormat:
     """The format for reading, in the language that strftime writes now; made once for each language."""
-    return _reader_of(text, locale.setlocale(locale.LC_TIME))
+    # Not by `locale`, whose tables of aliases take long to import.
+    return _reader_of(text, _locale.setlocale(_locale.LC_TIME, None))
 
 
 @lru_cache(maxsize=64)
@@ -155,7 +155,9 @@ def _expanded(text: str) -> str:
 
     def spelled_out(match: re.Match[str]) -> str:
         if match[1] in _FORMATS:
-            return re.sub("%(.)", lambda inner: _ABBREVIATIONS.get(inner[1], inner[0]), nl_langinfo(_FORMATS[match[1]]))
+            return re.sub(
+                "%(.)", lambda inner: _ABBREVIATIONS.get(inner[1], inner[0]), _locale.nl_langinfo(_FORMATS[match[1]])
+            )
         return _ABBREVIATIONS.get(match[1], match[0])
 
     return re.sub(r"%(.)", spelled_out, text, flags=re.DOTALL)

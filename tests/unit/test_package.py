@@ -804,7 +804,6 @@ def test_the_package_loads_few_modules_besides_those_of_logging_handlers(tmp_pat
         "json.decoder",
         "json.encoder",
         "json.scanner",
-        "locale",
         "resource",
         "typing",
         "typing.io",  # until Python 3.12, as the next one
