@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "escaping": ["--rounds", "2"],
     "faults": ["--seconds", "1"],
     "metrics": ["--rounds", "1", "--lines", "1000"],
+    "parts": ["--rounds", "2"],
     "profile": ["--rounds", "1", "--seconds", "1"],
     "rollover": ["--rounds", "1"],
     "switches": ["--rounds", "2"],
