@@ -30,6 +30,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
 
 
+if not os.path.isdir("/proc/self"):
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call() -> Iterator[None]:
+        """Skip a test that asks the /proc of Linux on a system that has none, when it asks."""
+        try:
+            return (yield)
+        except OSError as error:
+            if str(error.filename).startswith("/proc"):
+                pytest.skip(f"needs the /proc of Linux: {error.filename}")
+            raise
+
+
 @pytest.fixture(autouse=True)
 def _only_lines_roll(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process and in those that it forks, files are rolled by lines only: tests of one second may take longer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -109,7 +110,10 @@ def lock_path(live: Path) -> Path:
 
 
 def state_of_process(pid: int) -> str:
-    """The letter that proc(5) has for its state: T for stopped, Z for ended and not reaped."""
+    """The letter that proc(5) and ps(1) have for its state: T for stopped, Z for ended and not reaped."""
+    if not os.path.isdir("/proc/self"):
+        command = ["ps", "-o", "stat=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout[0]
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 

@@ -211,7 +211,11 @@ class ServerProcess:
 
     @property
     def workers(self) -> set[int]:
-        """The process ids of the children of the first process (proc(5), /proc/PID/task/TID/children)."""
+        """The process ids of the children of the first process (proc(5), /proc/PID/task/TID/children; pgrep(1))."""
+        if not os.path.isdir("/proc/self"):
+            command = ["pgrep", "-P", str(self.arbiter)]
+            found = subprocess.run(command, capture_output=True, text=True, check=False)
+            return {int(pid) for pid in found.stdout.split()}
         children = Path(f"/proc/{self.arbiter}/task/{self.arbiter}/children")
         return {int(pid) for pid in children.read_text(encoding="ascii").split()}
 
