@@ -38,10 +38,6 @@ except ImportError as _error:
 
 __all__ = ["JSONFormatter"]
 
-# Start (seconds since the epoch), `asctime` up to the milliseconds, what follows them, or None if there are none, and
-# the JSON text of an `asctime` that has none.
-_Second = tuple[float, str, str | None, str]
-_NO_SECOND: _Second = (inf, "", None, "")
 # `datetime` rounds to microseconds, so a moment after this part of a second belongs to the next one.
 _ROUNDED_UP = 0.9999994
 _THOUSANDTHS = {float(number): f"{number:03d}" for number in range(1000)}
@@ -49,9 +45,11 @@ _THOUSANDTHS = {float(number): f"{number:03d}" for number in range(1000)}
 _CLOCKS = (time.localtime, time.gmtime)
 
 # The methods and functions whose work is compiled: those of python-json-logger that call one another, and its encoder.
-_METHODS = ("add_fields", "serialize_log_record", "process_log_record", "jsonify_log_record", "_get_rename")
 _FORMAT = original(JsonFormatter, "format")
-_ADD_FIELDS, _SERIALIZE, _PROCESS, _JSONIFY, _GET_RENAME = (original(JsonFormatter, name) for name in _METHODS)
+_METHODS = {
+    name: original(JsonFormatter, name)
+    for name in ("add_fields", "serialize_log_record", "process_log_record", "jsonify_log_record", "_get_rename")
+}
 _FORMAT_TIME = original(logging.Formatter, "formatTime")
 _ENCODE, _ITERENCODE = (original(JsonEncoder, name) for name in ("encode", "iterencode"))
 _MERGE = core.merge_record_extra
@@ -73,7 +71,6 @@ class _Compiled:
         make: Makes the object of a record that has no exception, no stack and no dictionary as its message; None if
             only python-json-logger can make it.
         further: Makes the fields of such a record that the format does not name.
-        shows_time: Whether the object has `asctime`.
         needs: The attributes of each record that the object shows or may show.
         usual: The attributes of the last record, and its fields that the format does not name.
     """
@@ -82,9 +79,21 @@ class _Compiled:
     options: Options
     make: Make | None
     further: FurtherFields
-    shows_time: bool
     needs: frozenset[str]
     usual: tuple[list[str], Further] = ([], [])
+
+
+# Start (seconds since the epoch); what was compiled; `asctime` up to the milliseconds, or None for no time; what
+# follows them, or None if there are none; the JSON text of an `asctime` that has none.
+_Second = tuple[float, _Compiled, str | None, str | None, str]
+_NOTHING = Options((), {}, {}, {})
+_NO_SECOND: _Second = (
+    inf,
+    _Compiled(_NOTHING, _NOTHING, None, FurtherFields((), (), {}, repr), frozenset()),
+    None,
+    None,
+    "",
+)
 
 
 class JSONFormatter(JsonFormatter):
@@ -98,9 +107,9 @@ class JSONFormatter(JsonFormatter):
 
     The line is compiled, and has the same bytes as that of python-json-logger, which itself makes these lines: of a
     record with an exception or a stack, of one whose message is a dictionary, and all of a formatter with a
-    `json_default`, `json_encoder`, `json_serializer` or `json_indent`, or with a replaced method. A change of an
-    attribute, an option or a method takes effect with the next record, that of a `converter` or of the local zone with
-    the next second.
+    `json_default`, `json_encoder`, `json_serializer` or `json_indent`, or with a replaced method. As with
+    `LineFormatter`, a change of a class takes effect with the next second, and so does that of the local zone; a
+    `format` that is replaced on a class, and any change of a formatter itself, take effect with the next record.
 
     Every line is one line for programs that split at newlines. With ``json_ensure_ascii=False``, JSON leaves the other
     line separators of Unicode (U+0085, U+2028, U+2029), the remaining controls from U+007F on and those of
@@ -129,35 +138,25 @@ class JSONFormatter(JsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON object of `record`."""
-        cls = type(self)
-        if (
-            record.exc_info
-            or record.exc_text
-            or record.stack_info
-            or (type(record.msg) is not str and isinstance(record.msg, dict))
-            or cls.add_fields is not _OUR_ADD_FIELDS
-            or cls.formatTime is not _OUR_FORMAT_TIME
-            or cls.serialize_log_record is not _SERIALIZE
-            or cls.process_log_record is not _PROCESS
-            or cls.jsonify_log_record is not _JSONIFY
-            or JsonFormatter.format is not _FORMAT
-            or JsonFormatter.add_fields is not _ADD_FIELDS
-        ):
-            return super().format(record)
         try:
-            compiled = self._compiled
-            if compiled is None or compiled.now != compiled.options:
-                compiled = self._compile()
+            start, compiled, asctime, rest, text = self._second
+            passed = record.created - start
+            # The options are compared anew, because each can be changed in place.
+            if not 0.0 <= passed < _ROUNDED_UP or compiled.now != compiled.options:
+                start, compiled, asctime, rest, text = self._begin_second(record.created)
+                passed = record.created - start
             make = compiled.make
-            if make is None:
+            if (
+                make is None
+                or record.exc_info
+                or record.exc_text
+                or record.stack_info
+                or (type(record.msg) is not str and isinstance(record.msg, dict))
+                or JsonFormatter.format is not _FORMAT
+            ):
                 return super().format(record)
             record.message = record.getMessage()
-            start, asctime, rest, text = self._second
-            passed = record.created - start
-            if not 0.0 <= passed < _ROUNDED_UP:
-                start, asctime, rest, text = self._begin_second(record.created)
-                passed = record.created - start
-            if compiled.shows_time:
+            if asctime is not None:
                 if rest is not None:
                     # `datetime` rounds to microseconds, and `isoformat` cuts to milliseconds.
                     text = asctime = f"{asctime}{_THOUSANDTHS[(passed * 1e6 + 0.5) // 1000.0]}{rest}"
@@ -183,18 +182,17 @@ class JSONFormatter(JsonFormatter):
         Raises:
             Exception: Only `format` can make it.
         """
-        if not _is_unchanged(type(self)):
-            raise NotImplementedError
-        compiled = self._compiled
-        if compiled is None or compiled.now != compiled.options:
-            compiled = self._compile()
-        if compiled.make is None or (compiled.needs and not compiled.needs <= attributes.keys()):
-            raise NotImplementedError
-        start, asctime, rest, text = self._second
+        start, compiled, asctime, rest, text = self._second
         passed = created - start
-        if not 0.0 <= passed < _ROUNDED_UP:
-            start, asctime, rest, text = self._begin_second(created)
+        if not 0.0 <= passed < _ROUNDED_UP or compiled.now != compiled.options:
+            start, compiled, asctime, rest, text = self._begin_second(created)
             passed = created - start
+        if (
+            compiled.make is None
+            or (compiled.needs and not compiled.needs <= attributes.keys())
+            or JsonFormatter.format is not _FORMAT
+        ):
+            raise NotImplementedError
         if rest is not None:
             text = f"{asctime}{_THOUSANDTHS[(passed * 1e6 + 0.5) // 1000.0]}{rest}"
         names, fields = compiled.usual
@@ -235,7 +233,13 @@ class JSONFormatter(JsonFormatter):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a pickled formatter, which compiles anew."""
-        return {**self.__dict__, "_compiled": None, "_second": _NO_SECOND}
+        return {name: value for name, value in self.__dict__.items() if name not in _CACHES}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or copied formatter."""
+        self.__dict__.update(state)
+        self._compiled = None
+        self._second = _NO_SECOND
 
     def _compile(self) -> _Compiled:
         """What is compiled for the present options and attributes, also kept for the next records."""
@@ -264,13 +268,13 @@ class JSONFormatter(JsonFormatter):
                 taken = frozenset((*before, *after))
         shown = options.defaults.keys() - set(options.required)
         further = FurtherFields(shown, taken, options.renamed, encode)
-        shows_time = "asctime" in options.required
         needs = STANDARD.difference(self._skip_fields).union(STANDARD.intersection((*options.required, *shown)))
         if self.timestamp:
             needs |= {"created"}
-        self._compiled = compiled = _Compiled(now, options, make, further, shows_time, needs - {"asctime"})
+        self._compiled = compiled = _Compiled(now, options, make, further, needs - {"asctime"})
         if make is not None and not self._agrees():
             self._compiled = compiled = replace(compiled, make=None)
+        self._second = _NO_SECOND
         return compiled
 
     def _can_be_compiled(self) -> bool:
@@ -285,16 +289,19 @@ class JSONFormatter(JsonFormatter):
             and self.json_indent is None
             and not is_replaced(self, "add_fields", _OUR_ADD_FIELDS)
             and not is_replaced(self, "formatTime", _OUR_FORMAT_TIME)
-            and not any(is_replaced(self, name, original(JsonFormatter, name)) for name in _METHODS[1:])
+            and not any(is_replaced(self, name, method) for name, method in _METHODS.items() if name != "add_fields")
         )
 
     def _agrees(self) -> bool:
         """Whether the compiled object is that of python-json-logger, of which there may be a newer version."""
-        return all(
-            JSONFormatter.format(self, logging.makeLogRecord(probe))
-            == JsonFormatter.format(self, logging.makeLogRecord(probe))
-            for probe in _PROBES
-        )
+        try:
+            return all(
+                JSONFormatter.format(self, logging.makeLogRecord(probe))
+                == JsonFormatter.format(self, logging.makeLogRecord(probe))
+                for probe in _PROBES
+            )
+        except Exception:  # an option is at fault
+            return False
 
     def _begin_second(self, created: float) -> _Second:
         """The entry for the second that holds `created`, also kept for the next records.
@@ -304,30 +311,30 @@ class JSONFormatter(JsonFormatter):
         Raises:
             Exception: Only python-json-logger can make the lines of that second.
         """
-        if (
-            type(self)._get_rename is not _GET_RENAME
-            or JsonEncoder.encode is not _ENCODE
-            or JsonEncoder.iterencode is not _ITERENCODE
-            or core.merge_record_extra is not _MERGE
-            or created - floor(created) >= _ROUNDED_UP
-        ):
-            raise NotImplementedError
         second = float(floor(created))
+        if created - second >= _ROUNDED_UP:
+            raise NotImplementedError
+        compiled = self._compiled
+        if compiled is None or compiled.now != compiled.options:
+            compiled = self._compile()
+        texts = self._time_texts(second) if "asctime" in compiled.options.required else (None, None, "")
+        if texts is None or not _is_unchanged(type(self)):
+            compiled = replace(compiled, make=None)
+        self._second = entry = second, compiled, *(texts or (None, None, ""))
+        return entry
+
+    def _time_texts(self, second: float) -> tuple[str, str | None, str] | None:
+        """The texts of the time for a whole second, as `_Second` has them; None if they do not hold all through it."""
         start = logging.makeLogRecord({"created": second})
         if self.datefmt:
             clock = self.converter
-            if logging.Formatter.formatTime is not _FORMAT_TIME or not (clock in _CLOCKS or type(clock) is ZoneClock):
-                raise ValueError(clock)
+            if not (clock in _CLOCKS or type(clock) is ZoneClock):
+                return None
             asctime = self.formatTime(start, self.datefmt)
-            entry: _Second = second, asctime, None, json.dumps(asctime, ensure_ascii=self.json_ensure_ascii)
-        else:
-            before, point, rest = self.formatTime(start).partition(".000")
-            if not point or "." in rest:
-                # The offset of the zone has a fraction of a second.
-                raise ValueError(before)
-            entry = second, f"{before}.", rest, ""
-        self._second = entry
-        return entry
+            return asctime, None, _DUMPS(asctime, ensure_ascii=self.json_ensure_ascii)
+        before, point, rest = self.formatTime(start).partition(".000")
+        # The offset of a zone may have a fraction of a second.
+        return (f"{before}.", rest, "") if point and "." not in rest else None
 
 
 _CACHES = ("_compiled", "_second")
@@ -337,14 +344,14 @@ _OUR_FORMAT = JSONFormatter.format
 
 
 def _is_unchanged(cls: type[JSONFormatter]) -> bool:
-    """Whether the methods of a class are ours, and those of python-json-logger, as they were released."""
+    """Whether the methods of a class are ours and those of python-json-logger, as they were released."""
     return (
-        cls.format is _OUR_FORMAT
-        and cls.add_fields is _OUR_ADD_FIELDS
+        cls.add_fields is _OUR_ADD_FIELDS
         and cls.formatTime is _OUR_FORMAT_TIME
-        and cls.serialize_log_record is _SERIALIZE
-        and cls.process_log_record is _PROCESS
-        and cls.jsonify_log_record is _JSONIFY
-        and JsonFormatter.format is _FORMAT
-        and JsonFormatter.add_fields is _ADD_FIELDS
+        and all(getattr(cls, name) is method for name, method in _METHODS.items() if name != "add_fields")
+        and JsonFormatter.add_fields is _METHODS["add_fields"]
+        and logging.Formatter.formatTime is _FORMAT_TIME
+        and JsonEncoder.encode is _ENCODE
+        and JsonEncoder.iterencode is _ITERENCODE
+        and core.merge_record_extra is _MERGE
     )
