@@ -11,10 +11,12 @@ SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 # has the lock for longer than the others wait for it. Hosts that share a log wait for each other's locks, on a busy
 # machine for long, and a writer that ends meanwhile loses what it has in memory (docs/explanation/promises.md).
 HOSTS := tests/hosts
+# The tests of what the extras are for.
+OF_EXTRAS = $(wildcard $(patsubst %,tests/*/test_%*.py,access archives celery cli flask gunicorn json metrics page status uwsgi))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test slow guests unit lint dist bench docs site clean
+.PHONY: help demo serve test slow lowest guests unit lint dist bench docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,9 +31,12 @@ serve: $(VENV)/.installed-demo ## run the example application on gunicorn until 
 test: lint ## the suite: ruff, mypy, pytest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-slow: $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi $(VENV)/guests/programs ## the tests that take long: every server, network file systems, log shippers
+slow: lowest $(VENV)/.installed-test $(VENV)/uwsgi/bin/uwsgi $(VENV)/guests/programs ## the tests that take long: every server, network file systems, log shippers
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses 4 -m slow --ignore $(HOSTS)
 	$(BIN)/python -m pytest -m slow $(HOSTS)
+
+lowest: $(VENV)/lowest/.installed ## the tests of the extras, with the lowest versions that these allow
+	$(VENV)/lowest/bin/python -m pytest $(SIDE_BY_SIDE) $(OF_EXTRAS)
 
 guests: $(VENV)/guests/programs ## the kernel and the NFS programs for the virtual machines of tests/hosts, from Debian
 
@@ -67,6 +72,14 @@ clean: ## remove the virtual environment, caches and build output
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.pip-upgraded
 	@echo "Installing rollsafe and its $* dependencies into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --group $* --editable .
+	@touch $@
+
+# The packages of the group test, but those of extras as old as pyproject.toml allows.
+$(VENV)/lowest/.installed: $(VENV)/.installed-test tests/support/lowest.py
+	@echo "Installing the lowest versions that the extras allow into $(VENV)/lowest"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/lowest
+	@$(BIN)/python -m tests.support.lowest >$(VENV)/lowest/constraints.txt
+	@$(BIN)/python -m pip --python $(VENV)/lowest/bin/python install --quiet --constraint $(VENV)/lowest/constraints.txt --group test --editable .
 	@touch $@
 
 # The uwsgi of PyPI comes as source, and pip would put it over the program of pyuwsgi: it has an environment of its own.

@@ -31,6 +31,7 @@ from rollsafe.gunicorn import rotating_logger, rotating_logs
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
 
+import gunicorn
 from gunicorn import glogging
 from gunicorn.config import Config
 from gunicorn.instrument import statsd
@@ -715,10 +716,13 @@ def test_gunicorn_takes_the_class_by_name_or_itself(logger_class: object) -> Non
 
 
 def test_with_statsd_host_the_metrics_are_those_of_gunicorns_own_class(tmp_path: Path, receiver: socket.socket) -> None:
+    # At a status of bytes, gunicorn 22 fails with its own class too.
+    statuses = ["200 OK", 404, *([b"503 Sorry"] if gunicorn.version_info >= (23,) else [])]
+
     def sent(logger_class: type, path: Path) -> list[str]:
         cfg = configured(statsd_host=f"127.0.0.1:{receiver.getsockname()[1]}", accesslog=str(path))
         logger = logger_class(cfg)
-        for status in ("200 OK", b"503 Sorry", 404):
+        for status in statuses:
             request(status=status).to(logger)
         logger.error("wrong")
         logger.info("", extra={"metric": "own", "value": 3, "mtype": "gauge"})
@@ -735,8 +739,8 @@ def test_with_statsd_host_the_metrics_are_those_of_gunicorns_own_class(tmp_path:
     for name, logger_class in (("days.log", Logger), ("hours.log", rotating_logger(when="h"))):
         ours = sent(logger_class, tmp_path / name)
         assert ours == sent(statsd.Statsd, tmp_path / "theirs.log")
-        assert len(ours) == 11
-        assert len(written(tmp_path / name)) == 3
+        assert len(ours) == 3 * len(statuses) + 2
+        assert len(written(tmp_path / name)) == len(statuses)
 
 
 def test_the_twin_is_a_statsd_and_there_is_none_without_statsd_host(receiver: socket.socket) -> None:

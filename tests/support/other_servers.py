@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from tests.support.servers import ServerProcess, get, wait_until
@@ -18,6 +21,13 @@ UWSGI = shutil.which("uwsgi", path=str(Path(sys.prefix) / "uwsgi" / "bin"))
 """uWSGI as users build it, where `make slow` has."""
 NO_PYUWSGI = "uWSGI is missing: pip install pyuwsgi"
 NO_UWSGI = "uwsgi is not built: apt-get install gcc libc6-dev python3-dev, then make slow"
+
+
+@cache
+def _options_for_threads(program: str) -> Sequence[str]:
+    """The option without which a uWSGI before 2.0.27 runs no thread of Python."""
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return () if [int(number) for number in re.findall(r"\d+", version)] >= [2, 0, 27] else ("--enable-threads",)
 
 
 class Uwsgi(ServerProcess):
@@ -57,6 +67,7 @@ class Uwsgi(ServerProcess):
             *("--add-header", "Connection: close"),
             # How long a worker may take to end by itself; uWSGI's 60 s are more than a test waits.
             *("--worker-reload-mercy", "10"),
+            *_options_for_threads(self._program),
         ]
         return [self._program, "--http-socket", f"fd://{listener}", *settings, *self._arguments]
 

@@ -11,6 +11,9 @@ import pytest
 
 from rollsafe._gunicorn.access_fields import FIELDS, AccessFields, fields_of
 
+# gunicorn's logger, which makes the atoms, gives its loggers handlers.
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 NOTHING = dict.fromkeys(FIELDS)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

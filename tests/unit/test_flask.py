@@ -196,7 +196,8 @@ def messages(path: Path) -> list[str]:
 
 def named(name: str, path: Path, **config: Any) -> Flask:
     """An application of that name whose file has the messages only, and whose request logs by a library."""
-    app = Flask(name)
+    # With a path, as there is no module of that name, for which old versions of Flask look.
+    app = Flask(name, root_path=str(path.parent))
     app.config.from_mapping({"ROLLSAFE_FILENAME": path, "ROLLSAFE_FORMAT": "%(message)s"} | config)
 
     @app.get("/")
