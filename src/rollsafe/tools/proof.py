@@ -17,7 +17,7 @@ import io
 import itertools
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter, length_hint
@@ -28,7 +28,7 @@ from rollsafe._lines.stamps import STAMP, STREAM_LENGTH
 # Lines whose beginnings are packed by one call.
 _PACKED = 64
 # Numbers of a stream whose ends are made at once: so many at first, and twice as many each time.
-_FEWEST, _MOST = 16, 1024
+_FEWEST, _MOST = 16, 512
 # The last digits of a number, which are counted up in a table.
 _LOW = 3
 # Bytes of the beginning and of the end of a line.
@@ -37,6 +37,8 @@ _WIDEST = 200
 _SAMPLE = 1 << 13
 # Ends of lines are made at most once for so many lines.
 _RARE = 8
+# Chunks after which the layout is learned again, because numbers become longer, and streams begin and end.
+_LEARNED = 32
 # Chunks that are not tried after others that were tried in vain.
 _SKIPPED = 16
 
@@ -119,12 +121,16 @@ class Prover:
         self._numbers: _Numbers | None = None
         self._failures = 0
         self._skipped = 0
+        self._age = 0
+        self._patterns: tuple[re.Pattern[bytes] | None, re.Pattern[bytes]] | None = None
 
     def prove(self, chunk: bytes) -> Proven | None:
         """What is in a chunk of whole lines, None if there may be something to report.
 
         After None, call `learn` before the next chunk.
         """
+        if self._patterns and self._age == _LEARNED:
+            self.learn(chunk, *self._patterns)
         if self._layout is None or self._numbers is None or b"\0" in chunk:
             return None
         if self._skipped < min(self._failures - 1, _SKIPPED):
@@ -133,6 +139,7 @@ class Prover:
         proven = self._proven(chunk, self._layout, self._numbers)
         self._failures = 0 if proven else self._failures + 1
         self._skipped = 0
+        self._age += 1
         return proven
 
     def learn(self, chunk: bytes, head: re.Pattern[bytes] | None, line: re.Pattern[bytes]) -> None:
@@ -143,6 +150,8 @@ class Prover:
             head: Matches the beginning of a line, with the group of the second; None if the time is in brackets.
             line: Matches a whole line, with the groups second, offset, stream and number.
         """
+        self._age = 0
+        self._patterns = head, line
         sample = chunk[-_SAMPLE:]
         layouts = (_layout_of(text, head, line) for text in reversed(sample.splitlines(keepends=True)[1:]))
         self._layout = next((layout for layout in layouts if layout), None)
@@ -287,9 +296,9 @@ def _packing(width: int) -> struct.Struct:
 
 
 @lru_cache(64)
-def _unpacking(size: int) -> struct.Struct:
+def _unpacking(size: int, count: int) -> struct.Struct:
     """Unpacks the ends of lines."""
-    return struct.Struct(f"{size}s" * _MOST)
+    return struct.Struct(f"{size}s" * count)
 
 
 @lru_cache(8)
@@ -298,7 +307,7 @@ def _lows(end: bytes) -> list[bytes]:
     return [b"%03d%b" % (number, end) for number in range(10**_LOW)]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Stream:
     """The numbers of one stream.
 
@@ -411,17 +420,15 @@ class _Numbers:
         self._names[key], self._rests[key] = name, stream.rest
         return True
 
-    def _made(self, name: bytes, number: int, count: int) -> list[bytes]:
+    def _made(self, name: bytes, number: int, count: int) -> Sequence[bytes]:
         """The ends of the lines with a number and some that follow, which differ in their last digits only."""
         place = number % len(self._lows)
         if number < 10 ** (_LOW - 1):
             last = 9 if number < 10 else 99
             return [self._end_of(name, each) for each in range(number, min(last + 1, number + count))]
         lows = self._lows[place : place + count]
-        first = self._end_of(name, number)
-        head = first[: -len(lows[0])]
-        ends = head.join([b"", *lows])
-        return list(_unpacking(self._size).unpack(ends + bytes((_MOST - len(lows)) * self._size))[: len(lows)])
+        head = self._end_of(name, number)[: -len(lows[0])]
+        return _unpacking(self._size, len(lows)).unpack(head.join([b"", *lows]))
 
     def _end_of(self, name: bytes, number: int) -> bytes:
         """The end of a line with this stamp, with zeros in the place of what is before it."""
@@ -431,6 +438,8 @@ class _Numbers:
 
     def _without_text(self, ends: bytes) -> bytes:
         """The ends of lines with zeros in the place of the text before a stamp whose number has fewer digits."""
+        if not self._shorter:
+            return ends
         rows, changed = len(ends) // self._size, None
         for shorter in sorted(self._shorter, reverse=True):
             tildes = ends[len(self._before) + shorter :: self._size]

@@ -27,7 +27,7 @@ SHOWN = 20
 """The number of cases of each kind that are shown for each file; all are counted."""
 
 # Larger chunks do not stay in the processor's cache.
-_CHUNK = 1 << 17
+_CHUNK = 1 << 18
 # Bytes that are kept of one line, half of them at each end, where time and stamp are. The bytes between are only
 # counted, so a file without newlines (zeros after a power cut, another program's file) takes no more memory than this.
 _LONGEST = 1 << 24
@@ -249,7 +249,7 @@ def _chunks(stream: IO[bytes], reader: _Reader, progress: Progress, limit: float
         limit -= len(block)
         end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join((*parts, block[:end]))
+            yield b"".join((*parts, memoryview(block)[:end]))
             parts, length = [block[end:]], len(block) - end
             continue
         parts.append(block)
