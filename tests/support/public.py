@@ -56,7 +56,7 @@ MODULES = [
 HANDLER = "rollsafe.SafeTimedRotatingFileHandler"
 Facts = dict[str, str]
 
-_RELEASED = re.compile(r"^## \[(?P<version>[\d.]+\w*)\] - \d{4}-\d{2}-\d{2}$", re.MULTILINE)
+_RELEASED = re.compile(r"^## \[(?P<version>[\d.]+\w*)\] - \d{4}-\d{2}-\d{2}(?: \[YANKED\])?$", re.MULTILINE)
 
 
 def facts() -> Facts:
@@ -109,16 +109,20 @@ def missing_in(section: str, paths: list[str]) -> dict[str, list[str]]:
     }
 
 
-def unreleased() -> str:
-    """The sections of the changelog about what is not released yet."""
-    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+def changelog() -> str:
+    """The text of the changelog."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def unreleased(text: str) -> str:
+    """The sections of a changelog about what is not released yet."""
     _, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     return "".join(section for section in sections if _RELEASED.match(section) is None)
 
 
-def last_release() -> str:
-    """The newest version that the changelog gives a date, "" if there is none."""
-    found = _RELEASED.search((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+def last_release(text: str) -> str:
+    """The newest version that a changelog gives a date, "" if there is none."""
+    found = _RELEASED.search(text)
     return found["version"] if found else ""
 
 

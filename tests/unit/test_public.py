@@ -58,7 +58,7 @@ def test_the_list_of_public_names_is_up_to_date(facts: Facts) -> None:
 
 def test_the_changelog_names_each_public_change_since_the_last_release(facts: Facts) -> None:
     released = public.listed_in(public.RELEASED)
-    missing = missing_in(public.unreleased(), changes(released, facts))
+    missing = missing_in(public.unreleased(public.changelog()), changes(released, facts))
     lines = "".join(
         f"\n- {path}: {released.get(path)} -> {facts.get(path)}; the words {', '.join(f'`{word}`' for word in words)}"
         for path, words in missing.items()
@@ -71,11 +71,28 @@ def test_the_changelog_names_each_public_change_since_the_last_release(facts: Fa
 
 def test_the_released_list_is_that_of_the_newest_version_with_a_date() -> None:
     first = public.RELEASED.read_text(encoding="utf-8").partition("\n")[0]
-    version = public.last_release()
+    version = public.last_release(public.changelog())
     assert first == (f"# {version}" if version else "# No version was released yet."), (
         f"CHANGELOG.md has a date for {version}: when that is released, `{WRITE} --released` makes its list the one"
         " that later changes are compared with"
     )
+
+
+@pytest.mark.parametrize(
+    ("heading", "is_released"),
+    [
+        ("## [0.1.0] - unreleased", False),
+        ("## [Unreleased]", False),
+        ("## [0.1.0] - 2026-12-01", True),
+        ("## [0.2.0rc1] - 2026-12-01", True),
+        ("## [0.1.1] - 2026-12-02 [YANKED]", True),
+    ],
+)
+def test_a_version_with_a_date_is_released(heading: str, is_released: bool) -> None:
+    section = f"{heading}\n\n- `name`\n"
+    version = heading.partition("[")[2].partition("]")[0]
+    assert public.last_release(section) == (version if is_released else "")
+    assert public.unreleased(f"# Changelog\n\n{section}") == ("" if is_released else section)
 
 
 LIST: Facts = {
