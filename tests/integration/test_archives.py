@@ -34,6 +34,7 @@ from tests.support.logs import (
     names_beside,
     read_archive,
 )
+from tests.support.needs import needs_proc
 from tests.support.servers import wait_until
 
 
@@ -372,6 +373,7 @@ def test_a_backup_that_another_process_compresses_is_left_to_it(source: Path, lo
     assert names_beside(source) == {source.name}
 
 
+@needs_proc
 def test_a_child_that_is_forked_meanwhile_holds_nothing_and_keeps_no_backup_open(source: Path, lock: FileLock) -> None:
     class Forking(Bzip2):
         def __call__(self, source_path: str, target_path: str) -> None:

@@ -22,6 +22,7 @@ from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe._files import lock_handles
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
+from tests.support.needs import needs_proc
 
 
 @pytest.fixture
@@ -327,9 +328,6 @@ def descriptors() -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             names.append(os.readlink(f"/proc/self/fd/{link}"))
     return names
-
-
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc/self/fd here")
 
 
 def end_of_acquisition(lock: FileLock) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from rollsafe._backups import quiet
 from rollsafe._backups.file_names import fingerprint_of
 from tests.support.logs import read_archive
+from tests.support.needs import needs_proc
 from tests.support.servers import run_program
 
 PROGRAM = """
@@ -269,6 +270,7 @@ assert len(os.listdir(os.path.dirname(sys.argv[1]))) == 3, "live and lock file, 
     run_program(program, live)
 
 
+@needs_proc
 def test_one_thread_serves_all_handlers_of_a_process_with_two_descriptors_each(tmp_path: Path) -> None:
     program = """
 import logging, os, sys, time
@@ -303,6 +305,7 @@ os._exit(0)
     run_program(program, tmp_path)
 
 
+@needs_proc
 def test_a_silent_process_lets_go_of_a_file_that_was_rolled_and_removed(live: Path, tmp_path: Path) -> None:
     program = """
 import logging, os, pathlib, sys, time

@@ -22,6 +22,7 @@ from rollsafe._files.special_files import is_special, resolve_live_path
 from rollsafe.errors import LogFileError, NotOurs
 from tests.support.crew import WatchedHandler
 from tests.support.logs import Make
+from tests.support.needs import needs_proc
 
 WATCHDOG = 120
 """Seconds after which a call that does not return is interrupted."""
@@ -156,7 +157,9 @@ def test_the_live_file_is_not_left_open_without_waiting(live: Path, make: Make) 
     assert not fcntl.fcntl(handler.stream.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-@pytest.mark.parametrize("target", ["/dev/stdout", "/proc/self/fd/1", "another link", "relative"])
+@pytest.mark.parametrize(
+    "target", ["/dev/stdout", pytest.param("/proc/self/fd/1", marks=needs_proc), "another link", "relative"]
+)
 def test_a_link_to_standard_output_is_written_and_what_a_shell_has_opened_is_not_renamed(
     tmp_path: Path, target: str
 ) -> None:
@@ -186,7 +189,7 @@ def test_a_link_to_standard_output_is_written_and_what_a_shell_has_opened_is_not
 def test_what_is_special(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
-    assert [is_special(path) for path in ("/dev/null", "/dev/stdout", "/proc/self/fd/1")] == [True] * 3
+    assert [is_special(path) for path in ("/dev/null", "/dev/stdout", "/dev/fd/1")] == [True] * 3
     assert [is_special(str(tmp_path / name)) for name in ("file", "link", "missing")] == [False] * 3
     assert not is_special(str(tmp_path))
     assert resolve_live_path("/dev/fd/1") == "/dev/fd/1"

@@ -15,6 +15,8 @@ PACKAGES = frozenset((Path(__file__).parents[1] / "packages.txt").read_text(enco
 ALWAYS_THERE = frozenset({"bash", "coreutils", "mount", "util-linux"})
 """Packages without which there is no Debian; other systems may lack what is in them."""
 
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs the /proc of Linux")
+
 
 def find_command(*names: str) -> str | None:
     """Where the first of these commands is that is installed; None if none is."""
