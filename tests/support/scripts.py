@@ -31,9 +31,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rollsafe import _background
 from rollsafe._backups import maintenance_pass, watch
 from rollsafe._backups.codecs import Compress
+from rollsafe._backups.maintenance import Maintenance
 from rollsafe._files import renames
 from rollsafe._live import writer
 from rollsafe._live.pending import size_of
@@ -508,7 +508,7 @@ SCRIPTS = {
 # The server.
 
 _libc = ctypes.CDLL(None)
-_start_thread = _background.start_thread
+_step = Maintenance.step
 
 
 def _wait_for_tracer() -> None:
@@ -530,11 +530,9 @@ def _hold_maintenance(*_: object) -> None:
         _lines_are_logged.wait()
 
 
-def _start_no_worker(run: Callable[[], None], name: str) -> threading.Thread | None:
-    """Stand in for `start_thread`, so that the maintenance thread does the long work itself: one task is traced."""
-    if name == "rollsafe-long-work":
-        raise RuntimeError("can't start new thread")
-    return _start_thread(run, name)
+def _step_to_the_end(maintenance: Maintenance, *, may_take_long: bool) -> bool:
+    """Stand in for `Maintenance.step`: the maintenance thread does the long work itself, because one task is traced."""
+    return _step(maintenance, may_take_long=True)
 
 
 def _run(request: Request) -> int:
@@ -546,7 +544,7 @@ def _run(request: Request) -> int:
             _wait_for_tracer()
         elif request.traced == "maintenance":
             threading.setprofile(_hold_maintenance)
-            set_constants(_background, start_thread=_start_no_worker)
+            Maintenance.step = _step_to_the_end  # type: ignore[assignment, method-assign]  # a process of its own
         if request.stream == "script":
             SCRIPTS[request.script].run(program)
         else:
