@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from rollsafe._lines.formats import compile_format
 from rollsafe.errors import ConfigurationError
-from rollsafe.formatters import LineFormatter, escape, unescape
+from rollsafe.formatters import _LONG, _SLICE, LineFormatter, escape, unescape
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
 CONTROLS += [chr(code) for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
@@ -366,9 +366,12 @@ def test_a_long_text_is_checked_to_its_last_character() -> None:
     for char in [*map(chr, range(0x100)), *CONTROLS]:
         for text in (f"{'a' * 5000}{char}", f"{char}{'a' * 5000}", f"{'a' * 2500}{char}n{'a' * 2500}"):
             assert formatter.format(record_of(text)) == escape(text)
+    for length in (_SLICE - 1, _SLICE, 2 * _SLICE - 1, 2 * _SLICE):
+        for text in (f"{'a' * length}\n", f"{'a' * length}\nb", f"{'a' * length}\\nb", "a" * length):
+            assert formatter.format(record_of(text)) == escape(text)
 
 
-@given(any_text, st.sampled_from([0, 1450, 1490, 1500, 1510, 5000]))
+@given(any_text, st.sampled_from([0, _LONG - 40, _LONG - 10, _LONG, _LONG + 1, 5000]))
 def test_a_text_of_any_length_is_escaped_alike(text: str, length: int) -> None:
     assert LineFormatter().format(record_of("a" * length + text)) == "a" * length + escape(text)
 
