@@ -27,7 +27,7 @@ _ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
 # A search for one character is so fast, because memchr(3) looks at 32 of them at a time, that in a text of more than
 # this many characters all searches together take less time than one `translate`.
-_LONG = 2000
+_LONG = 1500
 # As much of a text as stays in the fastest cache of the processor, usually 32 KiB, from one search to the next.
 _SLICE = 24 * 1024
 # All these searches. One expression, as a loop would take longer.
@@ -61,6 +61,8 @@ def unescape(text: str) -> str:
 
 def _has_special(text: str) -> bool:
     """Whether an ASCII text has a character that `escape` may change; fast for long texts."""
+    if len(text) <= _SLICE:
+        return _search(text)
     return any(_search(text[start : start + _SLICE]) for start in range(0, len(text), _SLICE))
 
 
