@@ -14,7 +14,9 @@ from rollsafe.schedule import DAY, Schedule
 
 # Answers of one kind to remember. A directory is looked through in the order of names, which is nearly that of time,
 # so the next question is about the same file or its neighbour.
-_MOST: Final = 200
+_FEW: Final = 200
+# For a command, which looks through the same directory several times, and then ends.
+MANY: Final = 100_000
 
 _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
@@ -24,10 +26,15 @@ class RememberingSchedule(Schedule):
     """The same intervals as those of another schedule.
 
     It is made anew for each pass over a directory, because it does not follow `time.tzset`.
+
+    Args:
+        schedule: The other schedule.
+        most: The number of answers of each kind that it remembers.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, most: int = _FEW) -> None:
         self.__dict__.update(vars(schedule))
+        self._most = most
         # Not the methods of this object: those would keep it alive by a cycle.
         self._look = schedule._offset
         self._look_for_change = schedule._change_after
@@ -41,11 +48,11 @@ class RememberingSchedule(Schedule):
     def instants(self, suffix: str) -> tuple[float, ...]:
         """As `Schedule.instants`."""
         known = self._named.get(suffix)
-        return _keep(self._named, suffix, super().instants(suffix)) if known is None else known
+        return self._keep(self._named, suffix, super().instants(suffix)) if known is None else known
 
     def _bounds(self, t: int) -> tuple[int, int]:
         """As `Schedule._bounds`."""
-        return self._around.get(t) or _keep(self._around, t, super()._bounds(t))
+        return self._around.get(t) or self._keep(self._around, t, super()._bounds(t))
 
     def _crossings(self, edge: int) -> list[int]:
         """As `Schedule._crossings`."""
@@ -56,7 +63,7 @@ class RememberingSchedule(Schedule):
     def _suffix(self, t: int) -> str:
         """As `Schedule._suffix`."""
         known = self._suffixes.get(t)
-        return _keep(self._suffixes, t, super()._suffix(t)) if known is None else known
+        return self._keep(self._suffixes, t, super()._suffix(t)) if known is None else known
 
     def _spans(self, begin: int, end: int) -> Iterable[tuple[int, int, int]]:
         """As `Schedule._spans`."""
@@ -71,8 +78,15 @@ class RememberingSchedule(Schedule):
         if first <= t < last:
             return offset
         day = t // DAY
-        before, change, after = self._days.get(day) or _keep(self._days, day, self._look_at(day * DAY))
+        before, change, after = self._days.get(day) or self._keep(self._days, day, self._look_at(day * DAY))
         return before if t < change else after
+
+    def _keep(self, memory: dict[_Question, _Answer], question: _Question, answer: _Answer) -> _Answer:
+        """Remember an answer, and return it."""
+        if len(memory) >= self._most:
+            memory.clear()
+        memory[question] = answer
+        return answer
 
     def _look_at(self, begin: int) -> tuple[int, int, int]:
         """(the offset at `begin`, when it changes within a day, the offset from then on)."""
@@ -88,11 +102,3 @@ class RememberingSchedule(Schedule):
 def remembering(schedule: Schedule) -> RememberingSchedule:
     """The schedule as one that remembers; itself if it does so already."""
     return schedule if isinstance(schedule, RememberingSchedule) else RememberingSchedule(schedule)
-
-
-def _keep(memory: dict[_Question, _Answer], question: _Question, answer: _Answer) -> _Answer:
-    """Remember an answer, and return it."""
-    if len(memory) >= _MOST:
-        memory.clear()
-    memory[question] = answer
-    return answer

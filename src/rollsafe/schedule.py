@@ -133,7 +133,7 @@ class Schedule:
             return ()
         try:
             # Intervals with one suffix follow each other, unless the wall clock was set back and repeats.
-            walls = [self._wall(int(start)) for start in starts]
+            walls = [self._wall(int(start)) for start in starts] if len(starts) > 1 else []
             apart = any(later - earlier >= self._seconds for earlier, later in pairwise(walls))
             return () if apart or self._suffix(self._bounds(int(starts[-1]))[1]) == suffix else starts
         except (ValueError, OverflowError, OSError):

@@ -319,3 +319,31 @@ def test_a_namer_that_knows_no_numbers_has_them_put_behind_its_name() -> None:
         for extension in ("", ".gz"):
             name = names.path("2026-01-05", number, extension).rpartition("/")[2]
             assert names.parse(name) == Backup(name, "2026-01-05", number, extension)
+
+
+@pytest.mark.parametrize("suffix", [None, "%Y-%m-%d.%H", "%d.%m.%Y", "%-d-%m-%Y", "%Y%m%d", "%A_%Y-%m-%d"])
+def test_a_default_name_is_read_as_with_a_namer_that_changes_nothing(suffix: str | None) -> None:
+    schedule = Schedule("D", tz="UTC", suffix=suffix)
+    quickly, by_guesses = Names(LIVE, schedule), Names(LIVE, schedule, namer=lambda name: name)
+    right = schedule.interval(1_774_000_000).suffix
+    ends = (
+        "",
+        ".1",
+        ".0",
+        ".01",
+        ".7.gz",
+        ".gz",
+        ".gz.1",
+        ".xz",
+        ".zst",
+        ".1.2",
+        "-1",
+        ".1234567890123456789",
+        ".rolled",
+        ".tmp",
+    )
+    for beginning in ("app.log.", "app.log", "other.log.", "xapp.log.", "app.log..", "app.log.1.", ""):
+        for middle in (right, right[1:], f"{right}{right}", "2026-02-30", ""):
+            for end in ends:
+                name = f"{beginning}{middle}{end}"
+                assert quickly.parse(name) == by_guesses.parse(name), name

@@ -408,6 +408,7 @@ IMPORTS: dict[str, set[str]] = {
         "_files.lock_files",
         "_files.note",
         "_files.places",
+        "_remembering",
         "_settings",
         "errors",
         "schedule",

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollsafe import _remembering
 from rollsafe._backups.names import Names
-from rollsafe._remembering import remembering
+from rollsafe._remembering import RememberingSchedule, remembering
 from rollsafe.schedule import Schedule
 from tests.support.zones import DAY, HOUR, changes, places, reproducible, schedules
 
@@ -72,9 +71,8 @@ def test_the_ends_of_the_calendar_are_as_without_memory() -> None:
         assert schedule.has(suffix) == exact.has(suffix)
 
 
-def test_it_remembers_no_more_than_it_is_meant_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_remembering, "_MOST", 10)
-    schedule = remembering(Schedule("M", tz="Europe/Paris"))
+def test_it_remembers_no_more_than_it_is_meant_to() -> None:
+    schedule = RememberingSchedule(Schedule("M", tz="Europe/Paris"), 10)
     for minute in range(30):
         answers(schedule, 1_774_000_000 + 60 * minute)
     memories = [value for value in vars(schedule).values() if isinstance(value, dict)]

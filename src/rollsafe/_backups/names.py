@@ -68,6 +68,7 @@ class Names:
         self._namer: Final = namer
         self._ext_match: Final = extMatch
         self._directory: Final = directory
+        self._beginning: Final = f"{_base(filename)}."
         self.suffix_pattern: Final = re.compile(reader_of(schedule.suffix_format).pattern)
 
     @property
@@ -185,10 +186,26 @@ class Names:
         for extension in self.extensions:
             if name.endswith(extension):
                 stem = name.removesuffix(extension)
+                if self._namer is None and self._ext_match is None:
+                    yield from self._guesses_at_place(name, stem, extension)
+                    continue
                 for suffix in self._suffixes(stem):
                     yield Backup(name, suffix, 0, extension)
                     for number in _SEQUENCE.findall(stem.replace(suffix, "/", 1)):
                         yield Backup(name, suffix, int(number), extension)
+
+    def _guesses_at_place(self, name: str, stem: str, extension: str) -> Iterator[Backup]:
+        """The parts of a default name: the suffix, and a number if there is one, follow the live file's name."""
+        if not stem.startswith(self._beginning):
+            return
+        match = self.suffix_pattern.match(stem, len(self._beginning))
+        if match is None or not match[0]:
+            return
+        rest = stem[match.end() :]
+        if not rest:
+            yield Backup(name, match[0], 0, extension)
+        elif _SEQUENCE_AT_END.fullmatch(rest):
+            yield Backup(name, match[0], int(rest[1:]), extension)
 
     def _suffixes(self, stem: str) -> Iterator[str]:
         """All possible suffixes in a name without its extension."""

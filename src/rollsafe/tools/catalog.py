@@ -12,13 +12,14 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from rollsafe._backups.names import EXTENSIONS, ROLLED_EXTENSION, Backup, Names, recognisers_of
 from rollsafe._files.lock_files import live_name_of, lock_path
 from rollsafe._files.note import Note, read_note
 from rollsafe._files.places import kind_of
+from rollsafe._remembering import MANY, RememberingSchedule
 from rollsafe._settings import Settings
 from rollsafe.errors import ConfigurationError, LogFileError
 from rollsafe.schedule import Interval, Schedule
@@ -85,6 +86,8 @@ class Log:
     leftovers: tuple[str, ...]
     made: float = inf
     unread: str | None = None
+    known: Schedule | None = field(default=None, repr=False, compare=False)
+    """Its intervals, if they were made to read `files`; they remember what they have answered."""
 
     @property
     def name(self) -> str:
@@ -120,7 +123,7 @@ class Log:
         Raises:
             ConfigurationError: The zone has no name.
         """
-        return self.settings.schedule()
+        return self.known or self.settings.schedule()
 
 
 def logs_at(paths: Iterable[str | os.PathLike[str]]) -> list[Log]:
@@ -207,7 +210,9 @@ def _log(live: str) -> Log:
             break
     backups.sort(key=recogniser.order)
     files = [*backups, *_live_file(live, note, recogniser.schedule)]
-    return Log(live, settings, told, tuple(files), tuple(leftovers), _made(note), _unread(live, settings))
+    return Log(
+        live, settings, told, tuple(files), tuple(leftovers), _made(note), _unread(live, settings), recogniser.schedule
+    )
 
 
 def _names_in(directory: str) -> list[str]:
@@ -245,7 +250,7 @@ class Recogniser:
     def __init__(self, live: str, settings: Settings) -> None:
         self.schedule: Schedule | None
         try:
-            self.schedule = settings.schedule()
+            self.schedule = RememberingSchedule(settings.schedule(), MANY)
         except ConfigurationError:
             self.schedule = None
         self._settings = settings
