@@ -22,6 +22,7 @@ from rollsafe.tools.findings import ERROR, OK, Finding
 from tests.support.crew import WatchedHandler
 from tests.support.logs import write_log
 from tests.support.mounts import enter_own_namespace, mount, run
+from tests.support.needs import needs_command
 
 
 @pytest.fixture
@@ -153,6 +154,7 @@ def test_check_finds_both_in_a_configuration(
     ]
 
 
+@needs_command("chattr", package="e2fsprogs")
 @pytest.mark.parametrize("attribute", ["a", "i"])
 def test_check_finds_a_live_file_with_an_attribute_that_keeps_its_name(attribute: str, tmp_path: Path) -> None:
     live = tmp_path / "app.log"

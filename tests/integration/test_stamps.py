@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import socket
 import sys
 import threading
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from rollsafe import LineFormatter, SafeTimedRotatingFileHandler
-from rollsafe._lines.stamps import STAMP, has_stamp
+from rollsafe._lines.stamps import STAMP, Stamps, has_stamp
 from tests.support.crew import Crew
 
 FORMAT = "%(asctime)s %(message)s %(stamp)s"
@@ -182,6 +183,24 @@ def test_threads_and_signal_handlers_never_share_a_number(live: Path) -> None:
     ((_, found),) = numbers(live).items()
     assert len(found) > 12000
     assert sorted(found) == list(range(1, len(found) + 1))
+
+
+def test_a_signal_handler_or_a_thread_that_logs_while_a_stream_begins_begins_no_other_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stamps = Stamps()
+    taken: list[str] = []
+    hostname = socket.gethostname
+
+    def interrupted() -> str:
+        monkeypatch.setattr(socket, "gethostname", hostname)
+        taken.append(stamps.take())
+        return hostname()
+
+    monkeypatch.setattr(socket, "gethostname", interrupted)
+    taken.append(stamps.take())
+    streams, numbers = zip(*(stamp.strip("~").split(".") for stamp in taken), strict=True)
+    assert (len({*streams}), numbers) == (1, ("1", "2"))
 
 
 def test_the_count_of_dropped_lines_has_no_number_and_the_dropped_ones_leave_a_gap(

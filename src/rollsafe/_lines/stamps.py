@@ -30,6 +30,9 @@ _FIELD: Final = re.compile(rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b")
 _FIELD_AT_END: Final = re.compile(rf"(?:%\({FIELD}\)s|\{{{FIELD}\}}|\$\{{{FIELD}\}}|\${FIELD})\Z")
 _handlers = count()
 
+# The process id, the stamp up to the number, the next numbers, and numbers whose lines were not written.
+_Stream = tuple[int, str, "count[int]", list[int]]
+
 
 def has_stamp(formatter: logging.Formatter | None) -> bool:
     """Whether the formatter's format has the field `stamp`."""
@@ -50,34 +53,44 @@ class Stamps:
 
     def __init__(self) -> None:
         self._handler = next(_handlers)
-        self._pid = -1
-        self._prefix = ""
-        self._numbers = count(1)
-        self._returned: list[int] = []
+        # One tuple, so that no thread takes the prefix of one stream and the number of another.
+        self._stream: _Stream = (-1, "", count(1), [])
+        self._begun: dict[int, _Stream] = {}
 
     def take(self) -> str:
         """The stamp for the next line."""
         # Each call asks, because nothing else tells a child that it was forked in C (uWSGI).
-        if self._pid != os.getpid():
-            self._begin()
-        if self._returned:
+        pid, prefix, numbers, returned = self._stream
+        if pid != os.getpid():
+            _, prefix, numbers, returned = self._begin()
+        if returned:
             try:
-                return f"{self._prefix}{self._returned.pop()}~"
-            except IndexError:  # a signal handler has begun the stream
+                return f"{prefix}{returned.pop()}~"
+            except IndexError:  # a signal handler or another thread has taken it
                 pass
-        return f"{self._prefix}{next(self._numbers)}~"
+        return f"{prefix}{next(numbers)}~"
 
     def give_back(self, stamp: str) -> None:
         """Have the next line take the number of `stamp`, whose line will not be written."""
-        if stamp and stamp.startswith(self._prefix) and self._pid == os.getpid():
-            self._returned.append(int(stamp[len(self._prefix) : -1]))
+        pid, prefix, _, returned = self._stream
+        if stamp and stamp.startswith(prefix) and pid == os.getpid():
+            returned.append(int(stamp[len(prefix) : -1]))
 
-    def _begin(self) -> None:
-        """Begin a stream: its id is the moment, and 25 bits of a hash of host, process, moment and handler."""
-        now = time.time_ns()
-        origin = hash((socket.gethostname(), os.getpid(), now, self._handler))
+    def _begin(self) -> _Stream:
+        """Begin a stream: its id is the moment, and 25 bits of a hash of host, process, moment and handler.
+
+        Several threads may begin one at a time, and a signal handler while we do. They all get the first one, because
+        `setdefault` is one step.
+        """
+        now, pid = time.time_ns(), os.getpid()
+        origin = hash((socket.gethostname(), pid, now, self._handler))
         stream = _base32(now // 10**9, BIRTH_LENGTH) + _base32(origin, STREAM_LENGTH - BIRTH_LENGTH)
-        self._prefix, self._numbers, self._returned, self._pid = f"~{stream}.", count(1), [], os.getpid()
+        self._stream = begun = self._begun.setdefault(pid, (pid, f"~{stream}.", count(1), []))
+        # A later process may have the id of one that we were forked from.
+        for other in [*self._begun]:
+            if other != pid:
+                self._begun.pop(other, None)
+        return begun
 
 
 def birth_of(stream: str) -> int:

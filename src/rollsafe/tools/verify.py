@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
+from multiprocessing import get_context
 from typing import Any
 
 from rollsafe._backups.names import ROLLED_EXTENSION
@@ -229,7 +230,8 @@ class _Verification:
         if jobs < 2 or sum(_size(file.path) for file in backups) < _LARGE:
             return files
         try:
-            with ProcessPoolExecutor(jobs) as pool:
+            # The default of Python 3.14 has each process import the caller's main module again.
+            with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
                 tasks = {pool.submit(_read_backup, file, settings): file for file in backups}
                 for task in as_completed(tasks):
                     file, (read, size) = tasks[task], task.result()
