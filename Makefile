@@ -51,7 +51,7 @@ lint: $(VENV)/.installed-lint ## ruff and mypy
 dist: $(VENV)/.installed-dist ## the wheel and the sdist, in dist/, with their checks
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
-	$(BIN)/python -m pytest -m dist tests/dist
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist loadfile -m dist tests/dist
 
 bench: $(VENV)/.installed-bench ## the measurements
 	$(BIN)/python -m bench

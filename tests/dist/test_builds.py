@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-from tests.support.environments import clean_environment, run, run_well
+from tests.support.environments import Environment, run, run_well
+from tests.support.lowest import lower_bound, pyproject
+from tests.support.servers import ROOT
 
 pytestmark = pytest.mark.dist
 
@@ -72,3 +76,15 @@ def test_a_build_differs_if_a_file_does(wheel: Path, unpacked: Path, tmp_path: P
     module = unpacked / "src" / "rollsafe" / "errors.py"
     module.write_text(module.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert build(unpacked, tmp_path / "built")[wheel.name] != digests(wheel)[wheel.name]
+
+
+def test_the_lowest_versions_of_the_build_system_build_the_same_files(wheel: Path, tmp_path: Path) -> None:
+    lowest = [f"{each.name}=={lower_bound(each)}" for each in map(Requirement, pyproject()["build-system"]["requires"])]
+    environment = Environment(tmp_path / "venv")
+    environment.install("build", *lowest)
+    environment.run("-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path / "built", ROOT, cwd=tmp_path)
+    with zipfile.ZipFile(wheel) as newest, zipfile.ZipFile(tmp_path / "built" / wheel.name) as oldest:
+        assert oldest.namelist() == newest.namelist()
+        # The metadata names the version of its format, and the wheel its builder.
+        own = [name for name in newest.namelist() if not name.endswith(("/METADATA", "/WHEEL", "/RECORD"))]
+        assert [name for name in own if oldest.read(name) != newest.read(name)] == []
