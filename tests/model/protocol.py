@@ -256,7 +256,7 @@ class Protocol:
         yield f"writes its line to inode {number}{gone}", state.with_inode(number, inode).with_writer(index, writer)
 
     def _written(self, state: State, index: int, writer: Writer) -> Iterator[Step]:
-        """The comparison with the monotonic clock after the write, in `_append` and `keeps`."""
+        """The comparison with the monotonic clock after the write, in `emit`, `_append` and `keeps`."""
         assert writer.target
         if state.now < writer.target.recheck_after:
             yield "the write was in time: acknowledged", self._acknowledged(state, index, writer)
