@@ -51,7 +51,7 @@ def classified() -> list[str]:
 def test_the_tests_run_on_every_python_that_the_metadata_names() -> None:
     matrix = workflow("test.yml")["jobs"]["linux"]["strategy"]["matrix"]["python"]
     assert set(classified()) <= set(matrix)
-    assert set(classified()) == set(PYTHONS)
+    assert set(PYTHONS) <= set(classified())
     assert f'requires-python = ">={matrix[0]}"' in text("pyproject.toml")
 
 
