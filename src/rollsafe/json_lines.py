@@ -172,7 +172,7 @@ class JSONFormatter(JsonFormatter):
             # A field, a value or the time is unusual: python-json-logger does the work, or raises.
             return super().format(record)
 
-    def object_of(self, attributes: dict[str, Any], created: float) -> str:
+    def _object_of(self, attributes: dict[str, Any], created: float) -> str:
         """The object of a record that has these attributes, without the record; for rollsafe's own loggers.
 
         Args:

@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "backups": ["--rounds", "1", "--size", "1"],
     "escaping": ["--rounds", "2"],
     "faults": ["--seconds", "1"],
+    "json_lines": ["--rounds", "2"],
     "metrics": ["--rounds", "1", "--lines", "1000"],
     "parts": ["--rounds", "2"],
     "profile": ["--rounds", "1", "--seconds", "1"],

@@ -68,9 +68,9 @@ def object_maker(handler: logging.Handler) -> Line | None:
         return None
     access_fields = filters[0]
     # A subclass has its own way to make an object.
-    if "object_of" not in vars(type(formatter)):
+    if "_object_of" not in vars(type(formatter)):
         return None
-    object_of: Callable[[dict[str, Any], float], str] = formatter.object_of  # type: ignore[union-attr]
+    object_of: Callable[[dict[str, Any], float], str] = formatter._object_of  # type: ignore[union-attr]
     for more in ({}, _RECORD):
         line = _line_of(access_fields, object_of, compile_fields(access_fields.names, more))
         with suppress(Exception):
