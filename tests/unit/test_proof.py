@@ -192,7 +192,22 @@ def _two_stamps(lines: Lines, at: int, other: int) -> None:
     )
 
 
+def _zero(lines: Lines, at: int, other: int) -> None:
+    lines[at] = lines[at].replace(b"line", b"li\0e")
+
+
+def _no_second(lines: Lines, at: int, other: int) -> None:
+    lines[at] = lines[at].replace(b":03,", b":0x,")
+
+
+def _no_field(lines: Lines, at: int, other: int) -> None:
+    lines[at] = lines[at].replace(b'"asctime"', b'"asctimx"')
+
+
 DAMAGES = (
+    _no_field,
+    _zero,
+    _no_second,
     _missing,
     _doubled,
     _swapped,
@@ -216,16 +231,35 @@ MESSAGES = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("form", ["milliseconds", pytest.param("JSON", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["milliseconds", "JSON"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_fault_among_proven_lines_is_found_as_if_each_line_were_read(
     damage: Callable[[Lines, int, int], None], form: str, proofs: list[Proven]
 ) -> None:
-    lines = log(form, ["line"] * 120, (1095, 996))
+    lines = log(form, ["line"] * 120, (1095, 996), 0.04)
     damage(lines, 91, 37)
     text = b"".join(lines)
     assert read(text, 1 << 10, fast=True) == read(text, 1 << 10, fast=False)
     assert proofs
+
+
+@pytest.mark.parametrize("fraction", [b".1x3", b"x123"])
+def test_what_is_behind_a_time_that_ends_early_is_no_offset(
+    fraction: bytes, monkeypatch: pytest.MonkeyPatch, proofs: list[Proven]
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        lines = log("JSON, compact", ["line"] * 60, (1095, 996))
+        lines[41] = lines[41].replace(b".123", fraction)
+        text = b"".join(lines)
+        fast = read(text, 1 << 10, fast=True, zone=PARIS)
+        assert fast == read(text, 1 << 10, fast=False, zone=PARIS)
+        assert fast.found == {"misplaced": 1}
+        assert proofs
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_fault_is_found_wherever_it_is_in_a_chunk() -> None:
