@@ -37,6 +37,8 @@ _WIDEST = 200
 _SAMPLE = 1 << 13
 # Ends of lines are made at most once for so many lines.
 _RARE = 8
+# Streams among which no two columns would tell all apart.
+_MOST_STREAMS = 64
 # Chunks after which the layout is learned again, because numbers become longer, and streams begin and end.
 _LEARNED = 32
 # Chunks that are not tried after others that were tried in vain.
@@ -454,12 +456,16 @@ class _Numbers:
 
     def _distinctive(self, ends: list[bytes]) -> tuple[int, ...]:
         """One or two columns of the ids of streams, by which these ends of lines have different keys."""
+        if len(ends) > _MOST_STREAMS:
+            return ()
         first = len(self._before) + 1
         places = range(first + max(self._shorter, default=0), first + STREAM_LENGTH)
-        choices = itertools.chain(itertools.combinations(places, 1), itertools.permutations(places, 2))
-        for columns in choices:
-            if len({self._keys(end, columns) for end in ends}) == len(ends):
-                return columns
+        for one in places:
+            if len({end[one] for end in ends}) == len(ends):
+                return (one,)
+        for one, other in itertools.permutations(places, 2):
+            if len({end[one] ^ _OTHER_BITS[end[other]] for end in ends}) == len(ends):
+                return one, other
         return ()
 
     def _keys(self, ends: bytes, columns: tuple[int, ...]) -> bytes:
