@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.servers import ROOT, server_environment
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 NEWEST = "newest"
 # The last release of each minor version. When the newest one has a successor, name it here before NEWEST.
 # Not 24.0, which pyproject.toml excludes: its arbiter takes no notice of a worker that ends ("Unhandled signal: cld"),
