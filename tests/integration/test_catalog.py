@@ -62,7 +62,9 @@ def test_workers_that_a_reload_ends_leave_the_new_settings_in_the_lock_file(tmp_
     log(other, "opens the file")
     log(old, "opens it too")
     time.sleep(0.002)  # the time at which a handler was made is told in milliseconds
-    new = SafeTimedRotatingFileHandler(live, when="MIDNIGHT", utc=True)
+    # Its day began twelve hours ago, and so before the interval of the others.
+    noon = datetime.time((datetime.datetime.now(datetime.timezone.utc).hour + 12) % 24)
+    new = SafeTimedRotatingFileHandler(live, when="MIDNIGHT", utc=True, atTime=noon)
     log(new, "after the reload")
     wait_until(lambda: time.time() >= boundary, "the boundary")
     for handler, message in ((old, "rolls"), (new, "follows"), (other, "follows and ends")):
