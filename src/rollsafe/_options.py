@@ -10,11 +10,13 @@ The checks here look at values only. `_arguments` asks the file system about pat
 
 from __future__ import annotations
 
+import _locale
 import codecs
 import datetime
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeVar
 
@@ -29,6 +31,11 @@ VARIABLE_PREFIX: Final = "ROLLSAFE_"
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNORECASE)
 # Bytes; larger than any file.
 _NO_SIZE: Final = 1 << 63
+
+if sys.version_info >= (3, 11):
+    _encoding_of_locale = _locale.getencoding
+else:
+    _encoding_of_locale = _locale._get_locale_encoding
 
 _Called = TypeVar("_Called", bound=Callable[..., object])
 
@@ -152,10 +159,10 @@ def checked_codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
 
 
 def _locale_encoding() -> str:
-    """The encoding of the locale; a handler asks when it is made, so the module need not be imported before."""
-    import locale
-
-    return locale.getpreferredencoding(False)
+    """The encoding of the locale, as `locale.getpreferredencoding(False)`."""
+    # Not by `locale`, whose tables of aliases take long to import. Nor imported here: a handler is also made by users
+    # who may not read the standard library any more (a daemon that has dropped its rights).
+    return "utf-8" if sys.flags.utf8_mode else _encoding_of_locale()
 
 
 class Text(Value):

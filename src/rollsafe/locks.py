@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from rollsafe._files.lock_files import lock_mode
-from rollsafe._files.lock_handles import MAINTENANCE_BYTE, NOTE_BYTES, ROLLOVER_BYTE, Handle, Hold, Owner, handles
+from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE, Handle, Hold, Owner, handles
 from rollsafe._files.places import place_of, resolved
 
 _SHORTEST_PAUSE_S = 0.0002
@@ -155,7 +155,7 @@ class FileLock:
     def read(self) -> bytes:
         """The first NOTE_BYTES of the lock file; holding the lock is not needed."""
         handles.check_pid()
-        return os.pread(self._usable_handle().open(), NOTE_BYTES, 0)
+        return self._usable_handle().read()
 
     def write(self, note: bytes) -> None:
         """Replace the content of the lock file by a note, which must mark its own end; only while the lock is held.
@@ -163,13 +163,16 @@ class FileLock:
         Raises:
             OSError: The note could not be written wholly.
         """
-        descriptor = self._usable_handle().open()
+        handle = self._usable_handle()
         try:
-            written = os.pwrite(descriptor, note, 0)
-            # Only the next write shows why one was cut short: a full disk (ENOSPC), or a full file (EFBIG).
-            if written < len(note) and os.pwrite(descriptor, note[written:], written) < len(note) - written:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.ftruncate(descriptor, len(note))
+            # Another thread that finds the lock file removed closes the descriptor.
+            with handle.mutex:
+                descriptor = handle.open()
+                written = os.pwrite(descriptor, note, 0)
+                # Only the next write shows why one was cut short: a full disk (ENOSPC), or a full file (EFBIG).
+                if written < len(note) and os.pwrite(descriptor, note[written:], written) < len(note) - written:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.ftruncate(descriptor, len(note))
         except OSError as error:
             error.filename = self.path
             raise

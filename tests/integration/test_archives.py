@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,14 +202,24 @@ class Killed(BaseException):
 
 
 def die_in(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Have everything from a system call on come to nothing."""
+    """Have everything from a system call of this thread on come to nothing."""
+    calls = {call: getattr(os, call) for call in ("unlink", "rmdir", "link", "rename")}
+    this = threading.get_ident()
 
-    def die(*arguments: Any, **keywords: Any) -> None:
-        for call in ("unlink", "rmdir", "link", "rename"):
-            monkeypatch.setattr(os, call, die)
-        raise Killed
+    def dying(call: str) -> Callable[..., Any]:
+        """The system call, of which this thread dies."""
 
-    monkeypatch.setattr(os, name, die)
+        def die_or_call(*arguments: Any, **keywords: Any) -> Any:
+            # The maintenance of an earlier test may still be at work.
+            if threading.get_ident() != this:
+                return calls[call](*arguments, **keywords)
+            for each in calls:
+                monkeypatch.setattr(os, each, dying(each))
+            raise Killed
+
+        return die_or_call
+
+    monkeypatch.setattr(os, name, dying(name))
 
 
 @pytest.mark.parametrize("announces", [False, True])

@@ -15,6 +15,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -379,6 +381,35 @@ def test_two_threads_that_lock_while_the_file_is_removed_leave_one_descriptor(pa
     assert sum(name.startswith(str(path)) for name in descriptors()) == 1
     keeper.close()
     assert not any(name.startswith(str(path)) for name in descriptors())
+
+
+@pytest.mark.parametrize("use", [FileLock.read, lambda lock: lock.write(b"a note\n")], ids=["read", "write"])
+def test_no_other_thread_closes_the_descriptor_between_its_look_up_and_its_use(
+    path: Path, use: Callable[[FileLock], object]
+) -> None:
+    lock = FileLock(path)
+    lock.acquire(0)
+    handle = lock._hold.handle
+    assert handle is not None
+    other = threading.Thread(target=handle.reopen)
+
+    def reopen_at_the_end_of_open(frame: FrameType, event: str, argument: object) -> Any:
+        """A trace function."""
+        if event == "return" and other.ident is None:
+            path.unlink()
+            other.start()
+            # It ends at once, or has to wait for this thread.
+            other.join(0.05)
+        return reopen_at_the_end_of_open if frame.f_code is lock_handles.Handle.open.__code__ else None
+
+    before = sys.gettrace()
+    sys.settrace(reopen_at_the_end_of_open)
+    try:
+        use(lock)
+    finally:
+        sys.settrace(before)
+        other.join()
+        lock.close()
 
 
 def test_a_lock_on_a_file_that_another_thread_has_left_excludes_nobody(path: Path) -> None:

@@ -98,6 +98,12 @@ class Handle:
         """Whether this process, or one that it was forked from, made the open file."""
         return self.identity is not None and self.identity == self._made
 
+    def read(self) -> bytes:
+        """The first NOTE_BYTES of the file."""
+        # Another thread that finds the lock file removed closes the descriptor.
+        with self.mutex:
+            return os.pread(self.open(), NOTE_BYTES, 0)
+
     def path_is_current(self) -> bool:
         """Whether the path still names the open file, and the descriptor is still that file's."""
         try:
@@ -299,7 +305,7 @@ def read_lock_file(path: str) -> bytes:
     with handles._lock:
         handle = handles._by_path.get(path)
         if handle is not None:
-            return os.pread(handle.open(), NOTE_BYTES, 0)
+            return handle.read()
         # Without O_NONBLOCK the open of a FIFO would wait for its writer (fifo(7)).
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
