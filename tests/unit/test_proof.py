@@ -243,6 +243,17 @@ def test_a_fault_among_proven_lines_is_found_as_if_each_line_were_read(
     assert proofs
 
 
+def test_a_line_with_two_stamps_does_not_hide_one_without() -> None:
+    lines = log("JSON", [f"line {row}" for row in range(40)], (1,))
+    _unended(lines, 10, 0)
+    lines.insert(20, b'{"level": "INFO"}\n')
+    text = b"".join(lines)
+    file = LogFile("app.log.1", INTERVAL, Backup("app.log.1", "", 0, ""))
+    found = scan.scan(file, LineClock(INTERVAL, [UTC]), None, io.BytesIO(text))
+    assert found == read(text, scan._CHUNK, fast=False)
+    assert found.found == {"foreign": 1}
+
+
 @pytest.mark.parametrize("fraction", [b".1x3", b"x123"])
 def test_what_is_behind_a_time_that_ends_early_is_no_offset(
     fraction: bytes, monkeypatch: pytest.MonkeyPatch, proofs: list[Proven]

@@ -54,13 +54,6 @@ _TAILS = {
     "first": rb"[^\n]*?" + _BARE + rb"[^\n]*$",
     "none": rb"[^\n]*()()$",
 }
-# Simpler patterns of the first two, if every line has one. (Inside a JSON string the quote after the name is escaped.)
-_STAMPS = {"last": re.compile(_BARE + rb"\r?\n"), "json": re.compile(rb'"stamp" ?: ?"' + _BARE + rb'"')}
-# The length of the second in a line that begins with its time; and the brackets of an access line.
-_WIDTHS = {"iso": 19, "epoch": 10}
-_BRACKETS = re.compile(rb"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)( [+-]\d{4})\]")
-_BRACKETS_WIDTH = 28
-_JSON_TIME = re.compile(rb'"(?:@?timestamp|asctime|time|ts|date|created)" ?: ?"?' + _ISO)
 _BLANK = re.compile(rb"[ \r]*\n?")
 # The handler's line about lines that it has dropped: at the end of a line, before a stamp without number, or in JSON.
 _DROPPED = b" lines were dropped because the log could not be written"
@@ -351,10 +344,7 @@ class _Reader:
 
     def _goes_on(self, chunk: bytes, count: int) -> bool:
         """Read the `count` lines of a chunk together; False if they must be read one by one."""
-        found = None
-        if stamps := _STAMPS.get(self._tail):
-            found = self._quickly(chunk, count, stamps)
-        found = found or self._times_by_pattern(chunk, count)
+        found = self._times_by_pattern(chunk, count)
         if found is None:
             return False
         moments = [moment for moment in found.moments if moment is not None]
@@ -371,58 +361,6 @@ class _Reader:
         self.scan.times.add(found.time_of(0), found.time_of(count - 1))
         return True
 
-    def _quickly(self, chunk: bytes, count: int, pattern: re.Pattern[bytes]) -> _Found | None:
-        """The times and stamps, if each line has both in their usual places; None if not."""
-        stamps = pattern.findall(chunk)
-        if len(stamps) != count:
-            return None
-        if self._head == "json":
-            return self._times_of_json(chunk, count, stamps)
-        if self._head == "access":
-            return self._times_in_brackets(chunk, count, stamps)
-        return self._times_by_width(chunk, count, stamps)
-
-    def _times_by_width(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """The times and stamps, if each line begins with its second."""
-        width = _WIDTHS.get(self._head, 0) + chunk.startswith(b"[")
-        lines = _split(chunk, count)
-        if width < 2 or lines is None:
-            return None
-        moments: dict[bytes, float | None] = {}
-        for second, line in {line[:width]: line for line in lines}.items():
-            match = self._head_pattern.match(line)
-            if match is None or match.end(1) != width:
-                return None
-            moments[second] = self._moment(match[1], match[2])
-        return _Found(moments.values(), stamps, lambda row: moments[lines[row][:width]])
-
-    def _times_in_brackets(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """The times and stamps, if the first brackets of each line are around its time."""
-        lines = _split(chunk, count)
-        if lines is None:
-            return None
-        moments: dict[bytes, float | None] = {}
-        for told in {line[(at := line.find(b"[")) : at + _BRACKETS_WIDTH] for line in lines}:
-            match = _BRACKETS.fullmatch(told)
-            if match is None:
-                return None
-            moments[told] = self._moment(match[1], match[2])
-
-        def time_of(row: int) -> float | None:
-            at = lines[row].find(b"[")
-            return moments[lines[row][at : at + _BRACKETS_WIDTH]]
-
-        return _Found(moments.values(), stamps, time_of)
-
-    def _times_of_json(self, chunk: bytes, count: int, stamps: list[Any]) -> _Found | None:
-        """The times and stamps, if each line is a JSON object with one time."""
-        told = _JSON_TIME.findall(chunk)
-        lines = _split(chunk, count)
-        if lines is None or len(told) != count or {line[:1] + line[-1:] for line in lines} != {b"{}"}:
-            return None
-        moments = {each: self._moment(*each) for each in set(told)}
-        return _Found(moments.values(), stamps, lambda row: moments[told[row]])
-
     def _times_by_pattern(self, chunk: bytes, count: int) -> _Found | None:
         """The times and stamps, anywhere in the lines."""
         matches = self._pattern.findall(chunk)
@@ -430,7 +368,8 @@ class _Reader:
             return None
         if self._head == "none":
             return _Found((), [match[2:] for match in matches], lambda row: None)
-        moments = {told: self._moment(*told) for told in {match[:2] for match in matches}}
+        # In the order of the lines, by which the time of an hour that comes twice is told.
+        moments = {told: self._moment(*told) for told in dict.fromkeys(match[:2] for match in matches)}
         return _Found(moments.values(), [match[2:] for match in matches], lambda row: moments[matches[row][:2]])
 
     def _numbers_go_on(self, found: _Found) -> bool:
@@ -538,13 +477,6 @@ def _most(patterns: dict[str, bytes], sample: list[bytes]) -> str:
     }
     best = max(counts, key=counts.__getitem__)
     return best if counts[best] else "none"
-
-
-def _split(chunk: bytes, count: int) -> list[bytes] | None:
-    """The `count` lines of a chunk without their ends, None if there is another number of them."""
-    lines = chunk.split(b"\n")
-    lines.pop()
-    return lines if len(lines) == count else None
 
 
 def _rows(stamps: list[Any], streams: int) -> dict[bytes, int]:
