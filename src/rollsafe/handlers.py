@@ -303,11 +303,14 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if file.start <= created < file.lease_expires:
                 write, tell = file.write, file.tell
                 written = write(line)
-                is_done = written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
+                if written == len(line):
+                    is_done = (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
+                else:
+                    file.expire_lease()
         except BaseException as error:
             written = self._interrupted(error, file, line, written)
         if not is_done:
-            self._settle(record, line, file, written)
+            self._writer.take(record, line, file, written)
         if self._flushes:
             try:
                 self.flush()
@@ -381,12 +384,16 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
                 # Looked up first and called then: CPython 3.11 has no fast way to call what is in a slot.
                 write, tell = file.write, file.tell
                 written = write(line)
-                # A line that begins with a page may stand behind a fragment (see IN_PAGE), so the slow path checks it.
-                is_done = written == len(line) and (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
+                if written == len(line):
+                    # A line that begins with a page may stand behind a fragment (IN_PAGE), so the slow path checks it.
+                    is_done = (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
+                else:
+                    # Before anything can interrupt, as the next line must not stand behind the fragment.
+                    file.expire_lease()
         except BaseException as error:
             written = self._interrupted(error, file, line, written)
         if not is_done:
-            self._settle(record or self._encoder.record_of(line, created), line, file, written)
+            self._writer.take(record or self._encoder.record_of(line, created), line, file, written)
 
     def _interrupted(self, error: BaseException, file: OpenFile, line: bytes, written: int | None) -> int | None:
         """What is known to be `written` of `line` after an `error` of its write; raises one that is no `Exception`.
@@ -400,12 +407,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             raise error
         refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
         return len(line) if written is None and not refused and file.has_written(line) else written
-
-    def _settle(self, record: logging.LogRecord, line: bytes, file: OpenFile, written: int | None) -> None:
-        """Have the slow path write `line`, or find out what became of the bytes of it that were `written`."""
-        if written is not None and written != len(line):
-            file.expire_lease()
-        self._writer.take(record, line, file, written)
 
     # Rollover.
 

@@ -75,7 +75,7 @@ class Nobody(Openers):
 
 
 NOBODY = Nobody()
-MOST: dict[Callable[[Path], None], int] = {show_status: 650, show_removals: 650, select: 400}
+MOST: dict[Callable[[Path], None], int] = {show_status: 800, show_removals: 800, select: 400}
 """Calls for each backup."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,13 @@ def make_silent(
         return handler
 
     return make_one
+
+
+@pytest.fixture(autouse=True)
+def no_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier test may have imported what replaces threads, after which ours have no names (`_background`)."""
+    for name in ("gevent", "eventlet"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def threads() -> list[str]:
