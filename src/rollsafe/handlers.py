@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import FileIO
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rollsafe._arguments import checked_archive_dir, checked_path, decided_lock_writes
 from rollsafe._backups.codecs import Compress, StreamCodec
@@ -43,10 +43,6 @@ from rollsafe.schedule import Interval
 # Kept as our base class, because an application may replace `logging.FileHandler` by this handler to rotate all logs.
 _FileHandler = logging.FileHandler
 _monotonic = time.monotonic
-# The methods of `logging` that the fast path leaves out while they are these.
-_LEFT_OUT = frozenset({"filter", "format"})
-_FILTER = original(logging.Handler, "filter")
-_FORMAT = original(logging.Handler, "format")
 _living: weakref.WeakSet[SafeTimedRotatingFileHandler] = weakref.WeakSet()
 
 
@@ -119,7 +115,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
     _closed = False  # set by `logging`, but not in the first releases of Python 3.10
     _path: str
     _file: OpenFile
-    _has_own: bool
 
     def __init__(
         self,
@@ -147,9 +142,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         lock_writes: bool | None = None,
     ) -> None:
         options = Options.of(locals())
-        # Both are no class attributes, because CPython 3.11 reads an attribute slowly that the class has too.
+        # No class attribute, because CPython 3.11 reads an attribute slowly that the class has too.
         self._file = NOWHERE
-        self._has_own = getattr(self, "_has_own", False)
         encoding_of_lines, errors_of_lines = options.line_codec()
         codec = options.codec()
         # An application may set any of them later, as in the standard library: the value at the time of use counts.
@@ -206,23 +200,6 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         if self._is_made and path != before:
             self._live.set_path(path)
 
-    if not TYPE_CHECKING:  # a type checker would let a user set any attribute, even a misspelt one
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            """Set an attribute; a method that each line calls takes effect with the next line."""
-            super().__setattr__(name, value)
-            self._note_change(name)
-
-        def __delattr__(self, name: str) -> None:
-            """Remove an attribute; a method that each line calls takes effect with the next line."""
-            super().__delattr__(name)
-            self._note_change(name)
-
-    def _note_change(self, name: str) -> None:
-        """Note whether this object itself has a method that the fast path leaves out; `name` was set or removed."""
-        if name in _LEFT_OUT:
-            self._has_own = not _LEFT_OUT.isdisjoint(vars(self))
-
     # The fast path of one line.
 
     def handle(self, record: logging.LogRecord) -> Any:
@@ -231,10 +208,11 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         It waits here and not in `emit`, before it takes the handler's lock, so that a thread with a line of the old
         interval can write it meanwhile.
         """
-        # The application may replace `filter` at any moment (`_overrides`). The check takes half as long as the call.
-        passed: Any = True
-        if self.filters or self._has_own or type(self).filter is not _FILTER:
-            passed = self.filter(record)
+        # Called as it is, like `format` below, because an application may replace it at any moment (`_overrides`). A
+        # check whether it is still ours would save little, and something would have to notice when it is set on a
+        # handler.
+        passed: Any = self.filter(record)
+        if passed is not True:
             if not passed:
                 return passed
             if isinstance(passed, logging.LogRecord):
@@ -274,16 +252,12 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as one line with one write(2). Never raises into the application."""
-        encoder, formatter = self._encoder, self.formatter
-        if formatter is not encoder.formatter:
+        encoder = self._encoder
+        if self.formatter is not encoder.formatter:
             encoder.follow_formatter()
         try:
             if encoder.stamps is None:
-                # The formatter is asked directly while `format` is that of `logging`, which would only do the same.
-                if formatter and type(self).format is _FORMAT and not self._has_own:
-                    text = formatter.format(record)
-                else:
-                    text = self.format(record)
+                text = self.format(record)
                 # CPython lengthens the text in place, if nothing else has it.
                 text += self.terminator
                 # Without arguments, encode() is twice as fast; a lone surrogate takes the exception.
@@ -295,22 +269,7 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             if made is None:
                 return
             line = made
-        # From here on as in `_append`, without the price of the call.
-        file, created = self._file, record.created
-        written: int | None = None
-        is_done: int = False
-        try:
-            if file.start <= created < file.lease_expires:
-                write, tell = file.write, file.tell
-                written = write(line)
-                if written == len(line):
-                    is_done = (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
-                else:
-                    file.expire_lease()
-        except BaseException as error:
-            written = self._interrupted(error, file, line, written)
-        if not is_done:
-            self._writer.take(record, line, file, written)
+        self._append(line, record.created, record)
         if self._flushes:
             try:
                 self.flush()
@@ -356,57 +315,42 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
         """
         if created >= self.rolloverAt:
             self._renewal.wait_for_quiet()
-        encoder = self._encoder
-        try:
-            line = (text + self.terminator).encode(encoder.encoding, encoder.errors)
-        except Exception:
-            self.handleError(own_record(text))
-            return
-        lock = self.lock or self._own_lock()
-        # As in `handle`.
-        try:
-            lock.acquire()
+        with self._own_lock():
+            try:
+                line = self._encoder.encode(text)
+            except Exception:
+                self.handleError(own_record(text))
+                return
             self._append(line, created, None)
-        finally:
-            try:  # noqa: SIM105
-                lock.release()
-            except RuntimeError:
-                pass
 
     def _append(self, line: bytes, created: float, record: logging.LogRecord | None) -> None:
         """Write `line` with one write(2) while the lease lasts, else on the slow path; `record` is None if not made."""
         # Read once, because a signal handler that logs may roll over between any two of the next steps.
         file = self._file
-        written: int | None = None
-        is_done: int = False
+        written = None
         try:
             if file.start <= created < file.lease_expires:
                 # Looked up first and called then: CPython 3.11 has no fast way to call what is in a slot.
                 write, tell = file.write, file.tell
                 written = write(line)
-                if written == len(line):
-                    # A line that begins with a page may stand behind a fragment (IN_PAGE), so the slow path checks it.
-                    is_done = (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after
-                else:
-                    # Before anything can interrupt, as the next line must not stand behind the fragment.
+                # A line that begins with a page may stand behind a fragment (see IN_PAGE), so the slow path checks it.
+                if written != len(line):
                     file.expire_lease()
+                elif (tell() - written) & IN_PAGE and _monotonic() < file.recheck_after:
+                    return
         except BaseException as error:
-            written = self._interrupted(error, file, line, written)
-        if not is_done:
-            self._writer.take(record or self._encoder.record_of(line, created), line, file, written)
-
-    def _interrupted(self, error: BaseException, file: OpenFile, line: bytes, written: int | None) -> int | None:
-        """What is known to be `written` of `line` after an `error` of its write; raises one that is no `Exception`.
-
-        It is an OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
-        any exception that a signal handler has raised before the write or after it.
-        """
-        # The next line checks what stands before it.
-        file.expire_lease()
-        if not isinstance(error, Exception):
-            raise error
-        refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
-        return len(line) if written is None and not refused and file.has_written(line) else written
+            # An OSError of the write, the ValueError of a file that a signal handler has closed (gunicorn's USR1), or
+            # any exception that a signal handler has raised before the write or after it. The next line checks what
+            # stands before it.
+            file.expire_lease()
+            if not isinstance(error, Exception):
+                raise
+            refused = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno is not None)
+            if written is None and not refused and file.has_written(line):
+                written = len(line)
+        if record is None:
+            record = self._encoder.record_of(line, created)
+        self._writer.take(record, line, file, written)
 
     # Rollover.
 
