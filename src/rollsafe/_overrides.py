@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType
+from typing import Any
 
 
 def original(owner: type, name: str) -> object:
@@ -32,3 +33,23 @@ def is_replaced(thing: object, name: str, method: object) -> bool:
     attributes without a dictionary until code asks for it.
     """
     return getattr(getattr(thing, name), "__func__", None) is not method
+
+
+class NotesChanges:
+    """An object that notes which of its attributes are set or removed."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, and note that."""
+        super().__setattr__(name, value)
+        self._note_change(name)
+
+    def __delattr__(self, name: str) -> None:
+        """Remove an attribute, and note that."""
+        super().__delattr__(name)
+        self._note_change(name)
+
+    def _note_change(self, name: str) -> None:
+        """The attribute `name` was set or removed."""
+        raise NotImplementedError

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rollsafe._lines.formats import Compiled, compile_format
 from rollsafe._lines.stamps import FIELD, ends_with_stamp
-from rollsafe._overrides import is_replaced, original
+from rollsafe._overrides import NotesChanges, is_replaced, original
 from rollsafe.errors import ConfigurationError
 from rollsafe.schedule import checked_tz
 
@@ -57,6 +57,17 @@ def escape(text: str) -> str:
 def unescape(text: str) -> str:
     """Return the string whose `escape` is `text`; a backslash that begins no escape stands for itself."""
     return _ESCAPED.sub(_meaning, text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is printable ASCII without a backslash, as most lines are; then `escape` does not change it."""
+    if not text.isascii():
+        return False
+    if len(text) > _LONG:
+        return not _has_special(text)
+    characters = text.encode()
+    # It is the same object if nothing was replaced, so the bytes need not be compared.
+    return characters.translate(_KEEP_PLAIN) is characters
 
 
 def _has_special(text: str) -> bool:
@@ -127,7 +138,7 @@ _INFLUENCES = frozenset(
 )
 
 
-class LineFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter, NotesChanges):
     """A `logging.Formatter` that makes one physical line of every record, traceback and stack included.
 
     Takes the arguments of `logging.Formatter`. `tz` is the zone of the times: a name such as "Europe/Paris" or a
@@ -211,16 +222,7 @@ class LineFormatter(logging.Formatter):
         except (AttributeError, LookupError, TypeError):
             # A field is missing, or the milliseconds are unusual.
             return self._text_by_base(record)
-        if not self._escape:
-            return text
-        if text.isascii():
-            if len(text) > _LONG:
-                return escape(text) if _has_special(text) else text
-            plain = text.encode()
-            # It is the same object if nothing was replaced, so the bytes need not be compared.
-            if plain.translate(_KEEP_PLAIN) is plain:
-                return text
-        return escape(text)
+        return text if not self._escape or is_plain(text) else escape(text)
 
     def _text_by_base(self, record: logging.LogRecord) -> str:
         """The text of the base class, with traceback and stack, as one line."""
@@ -238,16 +240,6 @@ class LineFormatter(logging.Formatter):
         if not (isinstance(stamp, str) and line.endswith(stamp) and text.startswith(line) and len(line) < len(text)):
             return text
         return f"{line.removesuffix(stamp).rstrip()}{text[len(line) :]} {stamp}"
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that the text depends on takes effect with the next record."""
-        super().__setattr__(name, value)
-        self._note_change(name)
-
-    def __delattr__(self, name: str) -> None:
-        """Remove an attribute; one that the text depends on takes effect with the next record."""
-        super().__delattr__(name)
-        self._note_change(name)
 
     def _note_change(self, name: str) -> None:
         """Have the next record begin its second anew if the text depends on the attribute `name`, set or removed."""

@@ -23,7 +23,7 @@ from rollsafe._lines.json_objects import (
     encoder_of,
     fields_of,
 )
-from rollsafe._overrides import is_replaced, original
+from rollsafe._overrides import NotesChanges, is_replaced, original
 from rollsafe.formatters import ZoneClock
 from rollsafe.schedule import checked_tz
 
@@ -96,7 +96,7 @@ _NO_SECOND: _Second = (
 )
 
 
-class JSONFormatter(JsonFormatter):
+class JSONFormatter(JsonFormatter, NotesChanges):
     """A `pythonjsonlogger.json.JsonFormatter` whose times are ISO 8601 with their offset, in a zone of your choice.
 
     It takes the arguments of that class, among them `rename_fields`, `static_fields` and `defaults`. With a `datefmt`,
@@ -215,18 +215,8 @@ class JSONFormatter(JsonFormatter):
             if name not in record.__dict__ and name not in message_dict:
                 log_data[self._get_rename(name)] = value
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; it takes effect with the next record."""
-        super().__setattr__(name, value)
-        self._forget(name)
-
-    def __delattr__(self, name: str) -> None:
-        """Remove an attribute; that takes effect with the next record."""
-        super().__delattr__(name)
-        self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        """Forget what depends on an attribute, unless it is what was compiled."""
+    def _note_change(self, name: str) -> None:
+        """Have the next record compile anew, unless the attribute `name`, set or removed, is what was compiled."""
         if name not in _CACHES:
             self._compiled = None
             self._second = _NO_SECOND
@@ -281,7 +271,7 @@ class JSONFormatter(JsonFormatter):
         """Whether no option and no method of this object or of a class in between makes another text."""
         after_ours = type(self).__mro__[type(self).__mro__.index(JSONFormatter) + 1 :]
         return (
-            after_ours == JsonFormatter.__mro__
+            after_ours == JSONFormatter.__mro__[1:]
             and type(self.prefix) is str
             and self.json_default is None
             and self.json_encoder is JsonEncoder

@@ -233,6 +233,7 @@ IMPORTS: dict[str, set[str]] = {
         "_options",
         "_overrides",
         "errors",
+        "formatters",
         "handlers",
     },
     "_gunicorn.reload": {"_options"},

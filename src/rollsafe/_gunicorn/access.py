@@ -22,8 +22,6 @@ are not escaped."""
 # "%%", or a conversion that names its atom (printf-style formatting with a mapping). gunicorn handles anything else.
 _CONVERSION = re.compile(r"%(?:%|\((?P<atom>[^()]*)\)(?P<how>[#0\- +]*\d*(?:\.\d*)?[hlL]?[diouxXeEfFgGcrsa]))")
 _HEADER = re.compile(r"\{(?P<name>.*)\}(?P<kind>[ioe])", re.DOTALL)
-KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
-"""For bytes.translate: it returns the same object if no formatter of ours escapes a character of it."""
 _UVICORN = "uvicorn.access"
 _TIME_FORMAT = "[%d/%b/%Y:%H:%M:%S %z]"
 

@@ -16,20 +16,14 @@ from typing import Any
 from gunicorn import glogging
 from gunicorn.instrument import statsd
 
-from rollsafe._gunicorn.access import (
-    KEEP_PLAIN,
-    AccessFormatter,
-    AccessLineFormatter,
-    Line,
-    compile_format,
-    one_line,
-)
+from rollsafe._gunicorn.access import AccessFormatter, AccessLineFormatter, Line, compile_format, one_line
 from rollsafe._gunicorn.access_objects import object_maker
 from rollsafe._gunicorn.conflicts import find_other_writers
 from rollsafe._listeners import FINISHES, FORMATS, Shortcut
 from rollsafe._options import PRESET, options_in
 from rollsafe._overrides import original
 from rollsafe.errors import ConfigurationError, LogFileError
+from rollsafe.formatters import is_plain
 from rollsafe.handlers import SafeTimedRotatingFileHandler
 
 # The methods that make gunicorn's lines; a subclass that has its own gets gunicorn's way.
@@ -117,10 +111,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn publishes no ty
         if self._line is None:
             return None
         text = self._line(resp, req, environ, request_time, now)
-        # One pass over the bytes: they are the same object if none was replaced.
-        if text.isascii() and (characters := text.encode()).translate(KEEP_PLAIN) is characters:
-            return text
-        return shortcut.finish(text)
+        # No formatter that is known here changes a plain text.
+        return text if is_plain(text) else shortcut.finish(text)
 
     def _handlers(self) -> list[logging.Handler]:
         """The handlers of gunicorn's two loggers."""
