@@ -16,6 +16,17 @@ from tests.support.logs import Make, log
 from tests.support.texts import full_disk
 
 
+@pytest.fixture
+def outgrown(make: Make, monkeypatch: pytest.MonkeyPatch) -> WatchedHandler:
+    """A handler on a full disk that has been given five lines, of which two may wait in memory."""
+    monkeypatch.setattr(writer, "PENDING_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
+    handler = make(when="H")
+    with full_disk(handler):
+        for _ in range(5):
+            log(handler, "x" * 39)
+    return handler
+
+
 def test_write_line_reports_what_cannot_be_encoded(live: Path, make: Make) -> None:
     handler = make(encoding="ascii", errors="strict")
     handler.write_line("größer", time.time())
@@ -23,33 +34,20 @@ def test_write_line_reports_what_cannot_be_encoded(live: Path, make: Make) -> No
     assert live.read_text() == ""
 
 
-def test_what_does_not_fit_in_memory_is_counted_in_a_line_of_its_own(
-    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "PENDING_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
-    handler = make(when="H")
-    with full_disk(handler):
-        for _ in range(5):
-            log(handler, "x" * 39)
-    (report,) = handler.take_reports()
+def test_what_does_not_fit_in_memory_is_counted_in_a_line_of_its_own(live: Path, outgrown: WatchedHandler) -> None:
+    (report,) = outgrown.take_reports()
     assert "No space left" in report
-    handler.flush()
+    outgrown.flush()
     lines = live.read_text().splitlines()
     assert lines[:2] == ["x" * 39] * 2
     assert re.fullmatch(r"rollsafe: 3 lines were dropped .*", lines[2])
     assert len(lines) == 3
 
 
-def test_lines_that_were_dropped_are_told_apart_from_those_that_still_wait_at_the_end(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "PENDING_BYTES", 2 * size_of(b"x" * 39 + b"\n") + 20)
-    handler = make(when="H")
-    with full_disk(handler):
-        for _ in range(5):
-            log(handler, "x" * 39)
-        handler.close()
-    *_, report = handler.take_reports()
+def test_lines_that_were_dropped_are_told_apart_from_those_that_still_wait_at_the_end(outgrown: WatchedHandler) -> None:
+    with full_disk(outgrown):
+        outgrown.close()
+    *_, report = outgrown.take_reports()
     assert "2 lines for" in report
     assert "are lost if the process ends now; 3 more were dropped before" in report
 

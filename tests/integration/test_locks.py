@@ -24,6 +24,7 @@ from rollsafe import FileLock, SafeTimedRotatingFileHandler
 from rollsafe._files import lock_handles
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE
 from tests.support.crew import Child, Crew
+from tests.support.descriptors import open_paths
 from tests.support.needs import needs_proc
 
 
@@ -323,15 +324,6 @@ def test_an_unknown_byte_is_refused(path: Path) -> None:
 # Descriptors
 
 
-def descriptors() -> list[str]:
-    """The paths of the files that this process has open."""
-    names = []
-    for link in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            names.append(os.readlink(f"/proc/self/fd/{link}"))
-    return names
-
-
 def end_of_acquisition(lock: FileLock) -> bool:
     """Take the lock and give it back; whether it still excluded others in between."""
     if not lock.acquire(0.5):
@@ -378,9 +370,9 @@ def test_two_threads_that_lock_while_the_file_is_removed_leave_one_descriptor(pa
             thread.join()
         sys.setswitchinterval(interval)
     assert failures == []
-    assert sum(name.startswith(str(path)) for name in descriptors()) == 1
+    assert sum(name.startswith(str(path)) for name in open_paths()) == 1
     keeper.close()
-    assert not any(name.startswith(str(path)) for name in descriptors())
+    assert not any(name.startswith(str(path)) for name in open_paths())
 
 
 @pytest.mark.parametrize("use", [FileLock.read, lambda lock: lock.write(b"a note\n")], ids=["read", "write"])
@@ -489,7 +481,7 @@ def test_what_is_dropped_without_close_leaves_no_descriptor(tmp_path: Path) -> N
             del handler, lock
             gc.collect()
     # Only those of this test: the thread of a handler of a test before may be at work.
-    assert not [path for path in descriptors() if path.startswith(str(tmp_path))]
+    assert not [path for path in open_paths() if path.startswith(str(tmp_path))]
     assert not [path for path in lock_handles.handles._by_path if path.startswith(str(tmp_path))]
 
 

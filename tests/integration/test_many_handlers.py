@@ -14,23 +14,15 @@ from rollsafe import FileLock, _background
 from rollsafe._backups import maintenance_pass
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, stop_myself
+from tests.support.descriptors import open_paths
 from tests.support.logs import HOUR, Make, log, suffix_of
+from tests.support.needs import needs_proc
 from tests.support.servers import run_program, wait_until
-
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs proc(5) to see open files")
 
 
 def opened(directory: Path) -> list[str]:
     """The names of the files of a directory that this process has open, each as often as it has, sorted."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            path = Path(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:  # that of the listing itself
-            continue
-        if path.parent == directory:
-            found.append(path.name)
-    return sorted(found)
+    return [os.path.basename(path) for path in open_paths() if os.path.dirname(path) == str(directory)]
 
 
 # Descriptors.
@@ -397,12 +389,13 @@ logging.warning("the last line")
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("arguments", ["backupCount=2", 'compress="gz", backupCount=2', "on_rollover=called"])
-def test_four_workers_with_a_hundred_handlers_each_have_two_descriptors_for_each_a_second_after_a_boundary(
+def test_four_workers_with_a_hundred_handlers_each_get_back_to_two_descriptors_for_each_after_a_boundary(
     tmp_path: Path, arguments: str
 ) -> None:
     program = f"""
 import logging, os, sys, time
 from rollsafe import SafeTimedRotatingFileHandler
+from tests.support.descriptors import open_paths
 
 COUNT, WORKERS, LENGTH, PATIENCE = 100, 4, 5, 60
 # On a busy machine a process may have a lock for longer than the others wait, and they report that.
@@ -412,13 +405,7 @@ def called(path, interval):
     pass
 
 def opened():
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{{name}}"))
-        except OSError:
-            pass
-    return [path for path in found if path.startswith(sys.argv[1])]
+    return [path for path in open_paths() if path.startswith(sys.argv[1])]
 
 def threads():
     return len(os.listdir("/proc/self/task")) - 1
@@ -443,7 +430,7 @@ def work():
     # Of this interval: each handler has turned to the new file, however long that took on a busy machine.
     few = wait_until(lambda: len(opened()) <= 2 * COUNT)
     one = wait_until(lambda: threads() <= 1)
-    print(len(opened()), threads(), sorted(opened())[:3], file=sys.stderr) if not (few and one) else None
+    print(len(opened()), threads(), opened()[:3], file=sys.stderr) if not (few and one) else None
     os._exit(not (few and one))
 
 handlers = [

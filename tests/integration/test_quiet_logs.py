@@ -23,6 +23,7 @@ from rollsafe.handlers import watch_logs
 from rollsafe.schedule import Interval
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, lock_path, stop_myself
+from tests.support.descriptors import open_paths
 from tests.support.gunicorn_setup import config
 from tests.support.logs import DAY, HOUR, Make, log, suffix_of
 from tests.support.servers import Server, backups, run_program, wait_until
@@ -91,13 +92,7 @@ def leave_lock(live: Path) -> None:
 
 def opened(path: Path) -> list[str]:
     """The descriptors that this process has of files beside `path` with its name or a longer one."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:
-            continue
-    return [each for each in found if path.name in each and os.path.dirname(each) == str(path.parent)]
+    return [each for each in open_paths() if path.name in each and os.path.dirname(each) == str(path.parent)]
 
 
 @pytest.mark.parametrize(("compress", "lock_writes"), [(None, False), ("gz", False), ("gz", True)])

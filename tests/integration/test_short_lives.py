@@ -313,6 +313,7 @@ from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe._backups import watch
 from rollsafe._live import late
 from tests.support.constants import set_constants
+from tests.support.descriptors import open_paths
 
 set_constants(watch, _SHORTEST_PAUSE_S=0.05)
 set_constants(late, KEPT_S=0.05)
@@ -321,13 +322,7 @@ never = SafeTimedRotatingFileHandler(sys.argv[1] + "2", when="S", backupCount=1)
 silent.handle(logging.makeLogRecord({"msg": "boot", "created": time.time()}))
 
 def opened():
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-        except OSError:
-            pass
-    return [path for path in found if path.startswith(sys.argv[1])]
+    return [path for path in open_paths() if path.startswith(sys.argv[1])]
 
 assert len(opened()) == 2, opened()
 for path in opened():
