@@ -157,6 +157,17 @@ def test_the_live_file_is_not_left_open_without_waiting(live: Path, make: Make) 
     assert not fcntl.fcntl(handler.stream.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
 
 
+def test_an_entry_of_dev_fd_is_special_where_it_is_no_link_as_on_the_bsds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "realpath", os.path.abspath)
+    monkeypatch.setattr(os.path, "islink", lambda path: False)
+    with (tmp_path / "output").open("w") as file:
+        path = f"/dev/fd/{file.fileno()}"
+        assert is_special(path)
+        assert resolve_live_path(path) == path
+
+
 @pytest.mark.parametrize(
     "target", ["/dev/stdout", pytest.param("/proc/self/fd/1", marks=needs_proc), "another link", "relative"]
 )
