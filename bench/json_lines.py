@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             f" {version('python-json-logger')}{of_packages}: one process, the format of the preset, a message of"
             f" {len(message(Setting.size))} characters, processor time, {options.rounds} batches of {LINES} lines; a"
             " ratio is the median of those within a turn.",
-            "With two extra fields, the text line does not have them.",
+            "In the column with two extra fields, only the JSON lines have them.",
             "",
             "| formatter | µs a line | / the same line as text | with two extra fields | wanted |",
             "|---|---:|---:|---:|---|",
