@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("celery", reason="celery is not installed: pip install rollsafe[celery]")
 
 from tests.support.celery_programs import FORMAT, Project, project, text_of
+from tests.support.needs import require_package
 from tests.support.servers import backups, wait_until
 
 ROTATING: dict[str, Any] = {"format": FORMAT, "when": "S"}
@@ -52,7 +53,7 @@ def test_a_worker_writes_each_line_once_with_name_and_id_of_its_task(tmp_path: P
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet", "solo"])
 def test_no_line_is_lost_with_any_pool(tmp_path: Path, pool: str) -> None:
     if pool in ("gevent", "eventlet"):
-        pytest.importorskip(pool, reason=f"{pool} is not installed: pip install {pool}")
+        require_package(pool)
     live = tmp_path / "logs" / "celery.log"
     with project(tmp_path, FILENAME) as celery:
         for _ in range(6):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gunicorn_setup import suffix_of
+from tests.support.needs import require_package
 from tests.support.oracle import audit
 from tests.support.other_servers import NO_PYUWSGI, PYUWSGI, FlaskRun, Uwsgi
 from tests.support.servers import Clients, Server, ServerProcess, backups, wait_until
@@ -56,7 +57,7 @@ def server_for(name: str, directory: Path) -> ServerProcess:
     if name == "uWSGI" and PYUWSGI is None:
         pytest.skip(NO_PYUWSGI)
     if "gevent" in name:
-        pytest.importorskip("gevent", reason="gevent is not installed: pip install gevent")
+        require_package("gevent")
     return SERVERS[name](directory)
 
 

@@ -19,6 +19,7 @@ from tests.support.gunicorn_setup import (
     error_log,
     wait_for_rollovers,
 )
+from tests.support.needs import require_package
 from tests.support.servers import GUNICORN, ROOT, Clients, Server, get, server_environment, wait_until
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed: pip install rollsafe[gunicorn]")
@@ -219,7 +220,7 @@ def compress(source_path, target_path):
 
 
 def test_a_gevent_worker_goes_on_answering_while_it_compresses(tmp_path: Path) -> None:
-    pytest.importorskip("gevent", reason="gevent is not installed: pip install gevent")
+    require_package("gevent")
     settings = WAITS_FOR_REQUESTS + config('"logs", when="S", compress=compress', worker_class="gevent")
     with Server(tmp_path, settings, workers=1) as server, Clients(server) as clients:
         wait_until((tmp_path / "begun").exists, "the only worker compresses")

@@ -27,6 +27,7 @@ from tests.support.gunicorn_setup import (
     suffix_of,
     wait_for_rollovers,
 )
+from tests.support.needs import require_package
 from tests.support.oracle import Report, audit
 from tests.support.servers import Clients, Server, backups, datagrams, wait_until
 
@@ -66,7 +67,7 @@ def matrix() -> Iterator[object]:
 
 @pytest.mark.parametrize(("worker_class", "preload_app"), list(matrix()))
 def test_every_worker_class_keeps_every_line(tmp_path: Path, worker_class: str, preload_app: bool) -> None:
-    pytest.importorskip(worker_class.partition(".")[0] if worker_class != "asgi" else "gunicorn.workers.gasgi")
+    require_package(worker_class.partition(".")[0] if worker_class != "asgi" else "gunicorn.workers.gasgi")
     logs = tmp_path / "logs"
     callable_ = "application" if worker_class in ("gevent", "tornado") else "asgi"
     settings = config(worker_class=worker_class, preload_app=preload_app)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollsafe import FileLock, _background
-from rollsafe._backups import maintenance_pass
+from rollsafe._backups import maintenance_pass, maintenance_thread
 from tests.support.clock import StandingClock
 from tests.support.crew import Crew, WatchedHandler, stop_myself
 from tests.support.descriptors import open_paths
@@ -160,15 +159,18 @@ def make_silent(
 
 
 @pytest.fixture(autouse=True)
-def no_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier test may have imported what replaces threads, after which ours have no names (`_background`)."""
-    for name in ("gevent", "eventlet"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def _no_other_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of this process has ended, and forgets the handlers of earlier tests, which it may still serve."""
+    monkeypatch.setattr(maintenance_thread, "_members", [])
+    thread = maintenance_thread.thread_of_this_process()
+    thread.alarm()
+    wait_until(lambda: not thread.is_alive, "the thread has left the handlers of earlier tests")
 
 
 def threads() -> list[str]:
-    """The names of our threads in this process, sorted."""
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("rollsafe"))
+    """The names of the threads that serve the handlers of this process, sorted."""
+    thread = maintenance_thread.thread_of_this_process()
+    return sorted(each._name for each in (thread._server, thread._worker) if each.is_alive)
 
 
 def backups_of(handler: WatchedHandler) -> list[str]:

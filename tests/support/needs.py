@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -23,6 +24,15 @@ def find_command(*names: str) -> str | None:
     # Debian's users have no sbin on their PATH.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
     return next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+
+
+def require_package(name: str) -> None:
+    """Skip the test that runs unless a package of Python is installed.
+
+    It is not imported here: gevent and eventlet change the threads of a process that has only imported them.
+    """
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed: pip install {name.partition('.')[0]}")
 
 
 def is_missing(what: str, package: str) -> str:
