@@ -6,6 +6,7 @@ import bz2
 import functools
 import os
 import re
+import shutil
 import stat
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 from rollsafe import SafeTimedRotatingFileHandler
 from rollsafe import _background as background
 from rollsafe._backups import codecs, failures, listing, maintenance_pass
+from rollsafe._backups.election import Election
 from rollsafe._backups.excess import find_excess
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
@@ -442,6 +444,28 @@ def test_a_round_over_many_files_gives_turns_to_other_threads(
     assert turns_of(lambda: one_pass.compress(codec, Ledger(lock), None)) >= 2 * files, "names, and what each is"
     paths = find_excess(listings, names, limits, quiet).paths
     assert turns_of(lambda: one_pass.remove(paths)) == len(paths) == files
+
+
+# A directory that is removed.
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "open"])
+def test_work_that_was_left_for_a_removed_directory_is_a_failure_only_of_an_open_log(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    may_go_on = threading.Event()
+    win = Election.try_to_win
+    monkeypatch.setattr(Election, "try_to_win", lambda election: may_go_on.wait(60) and win(election))
+    handler = make(compress="gz")
+    roll(handler, "a line")
+    if is_closed:
+        handler.close()
+    shutil.rmtree(live.parent)
+    may_go_on.set()
+    wait_until_maintained(handler)
+    reports = handler.take_reports()
+    assert len(reports) == (0 if is_closed else 1)
+    assert all("maintenance of the backups" in text and "No such file" in text for text in reports)
 
 
 # All of it under load.

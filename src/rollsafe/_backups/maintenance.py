@@ -118,7 +118,7 @@ class Maintenance:
         except Ending:
             pass  # Another process goes on.
         except BaseException as error:  # an application's function may raise anything
-            if not self._has_failed:
+            if not (self._has_failed or self._is_removed(error)):
                 self.duties.report(f"maintenance of the backups beside {self._lock_path} has failed", error)
             self._has_failed = True
         finally:
@@ -126,6 +126,14 @@ class Maintenance:
                 self._election.end()
             self._next_step_at = next_step_at
         return is_done
+
+    def _is_removed(self, error: BaseException) -> bool:
+        """Whether a step has failed because the application has closed the log and removed its directory (a test)."""
+        return (
+            isinstance(error, FileNotFoundError)
+            and self._handler._closed
+            and not os.path.lexists(os.path.dirname(self._lock_path))
+        )
 
     def look(self, tick: float, *, rolls: bool = False) -> None:
         """Look at the log, and have a step made if there is something to do; only the thread calls this.
