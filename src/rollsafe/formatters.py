@@ -20,9 +20,10 @@ from rollsafe.schedule import checked_tz
 # The format characters that change the order in which the characters of a line are shown, so that a reader sees another
 # line than the one that was written (CVE-2021-42574): marks, embeddings, overrides and isolates of bidirectional text.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_CONTROLS = re.compile(rf"[{_CONTROL}]")
-_TO_ESCAPE = re.compile(rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])")
-_ESCAPED = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+# `re` compiles these at their first use, to which many a program that imports this never comes.
+_CONTROLS = rf"[{_CONTROL}]"
+_TO_ESCAPE = rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])"
+_ESCAPED = r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})"
 # For bytes.translate: printable ASCII without backslash stays, so a text that comes out unchanged needs no escape.
 _KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0 if byte else 1 for byte in range(256))
 # A search for one character is so fast, because memchr(3) looks at 32 of them at a time, that in a text of more than
@@ -51,12 +52,12 @@ def escape(text: str) -> str:
     """
     if text.isprintable() and "\\" not in text:
         return text
-    return _TO_ESCAPE.sub(_escaped, text)
+    return re.sub(_TO_ESCAPE, _escaped, text)
 
 
 def unescape(text: str) -> str:
     """Return the string whose `escape` is `text`; a backslash that begins no escape stands for itself."""
-    return _ESCAPED.sub(_meaning, text)
+    return re.sub(_ESCAPED, _meaning, text)
 
 
 def is_plain(text: str) -> bool:
@@ -79,7 +80,7 @@ def _has_special(text: str) -> bool:
 
 def has_control(text: str) -> bool:
     """Whether `text` has a character, other than a backslash, that `escape` would change."""
-    return not text.isprintable() and _CONTROLS.search(text) is not None
+    return not text.isprintable() and re.search(_CONTROLS, text) is not None
 
 
 def _escaped(match: re.Match[str]) -> str:

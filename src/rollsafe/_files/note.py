@@ -43,12 +43,12 @@ from rollsafe._values import Value
 from rollsafe.schedule import Interval
 
 # The digits are bounded: int() of thousands of them raises, and no field needs more than 64 bits.
-_IDENTITY: Final = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})")
-_NUMBER: Final = re.compile(rb"[0-9]{1,18}")
-_SERIAL: Final = re.compile(rb"serial ([0-9]{1,18})")
-_ARCHIVED: Final = re.compile(rb"archived ([0-9]{1,18}) ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,19}) ([0-9]{1,20})")
-_MODE: Final = re.compile(rb"mode ([0-7]{1,3})")
-_END: Final = re.compile(rb"^end ([0-9a-f]{8})\n", re.MULTILINE)
+_IDENTITY: Final = rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})"
+_NUMBER: Final = rb"[0-9]{1,18}"
+_SERIAL: Final = rb"serial ([0-9]{1,18})"
+_ARCHIVED: Final = rb"archived ([0-9]{1,18}) ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,19}) ([0-9]{1,20})"
+_MODE: Final = rb"mode ([0-7]{1,3})"
+_END: Final = rb"(?m)^end ([0-9a-f]{8})\n"
 
 _LARGEST_ID: Final = (1 << 64) - 1
 # An interval of a year may have begun before 1970, if the clock of the machine has not been set and shows 1970.
@@ -142,14 +142,14 @@ def noted_identity(status: os.stat_result, shared: bool = False) -> Identity:
 
 def parse_note(content: bytes) -> Note | None:
     """The note at the beginning of a lock file's content, None if there is no valid one. Never raises."""
-    end = _END.search(content)
+    end = re.search(_END, content)
     if end is not None:
         content, checksum = content[: end.start()], int(end[1], 16)
         if zlib.crc32(content) != checksum:
             return None
     # The text after the last newline is only the beginning of a line.
     lines = content.split(b"\n")[:-1]
-    first = _IDENTITY.fullmatch(lines[0]) if lines else None
+    first = re.fullmatch(_IDENTITY, lines[0]) if lines else None
     if first is None:
         return None
     device, inode, start = int(first[1]), int(first[2]), int(first[3])
@@ -160,10 +160,10 @@ def parse_note(content: bytes) -> Note | None:
     if end is None:
         return Note((device, inode), start, settings, made, is_whole=False)
     number = _number(lines[3]) if len(lines) > 3 and lines[3] else None
-    serial = next((int(found[1]) for line in lines[4:] if (found := _SERIAL.fullmatch(line))), 0)
+    serial = next((int(found[1]) for line in lines[4:] if (found := re.fullmatch(_SERIAL, line))), 0)
     archived = [_archived(line) for line in lines[4:]] if serial else []
     entries = tuple(each for each in archived if each is not None)
-    mode = next((int(found[1], 8) for line in lines[4:] if (found := _MODE.fullmatch(line))), None)
+    mode = next((int(found[1], 8) for line in lines[4:] if (found := re.fullmatch(_MODE, line))), None)
     return Note(
         identity=(device, inode),
         start=start,
@@ -189,7 +189,7 @@ def read_note(live: str) -> Note | None:
 
 def _number(line: bytes, largest: int = 10**18) -> int | None:
     """The number that a line consists of, None if it is no number or too large."""
-    if not _NUMBER.fullmatch(line):
+    if not re.fullmatch(_NUMBER, line):
         return None
     number = int(line)
     return number if number <= largest else None
@@ -202,7 +202,7 @@ def _fields(entry: Archived) -> tuple[int, int, int, int, int]:
 
 def _archived(line: bytes) -> Archived | None:
     """The entry of the ledger in a line, None if the line is no valid one."""
-    found = _ARCHIVED.fullmatch(line)
+    found = re.fullmatch(_ARCHIVED, line)
     if found is None:
         return None
     number, device, inode, size, archive = map(int, found.groups())

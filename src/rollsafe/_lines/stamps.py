@@ -26,8 +26,8 @@ UNNUMBERED: Final = "~"
 """The stamp of lines that a handler writes by itself."""
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
-_FIELD: Final = re.compile(rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b")
-_FIELD_AT_END: Final = re.compile(rf"(?:%\({FIELD}\)s|\{{{FIELD}\}}|\$\{{{FIELD}\}}|\${FIELD})\Z")
+_FIELD: Final = rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b"
+_FIELD_AT_END: Final = rf"(?:%\({FIELD}\)s|\{{{FIELD}\}}|\$\{{{FIELD}\}}|\${FIELD})\Z"
 _handlers = count()
 
 # The process id, the stamp up to the number, the next numbers, and numbers whose lines were not written.
@@ -37,12 +37,12 @@ _Stream = tuple[int, str, "count[int]", list[int]]
 def has_stamp(formatter: logging.Formatter | None) -> bool:
     """Whether the formatter's format has the field `stamp`."""
     fmt = getattr(formatter, "_fmt", None)
-    return isinstance(fmt, str) and _FIELD.search(fmt) is not None
+    return isinstance(fmt, str) and re.search(_FIELD, fmt) is not None
 
 
 def ends_with_stamp(fmt: str) -> bool:
     """Whether the plain field `stamp`, without a width, ends a format."""
-    return _FIELD_AT_END.search(fmt) is not None
+    return re.search(_FIELD_AT_END, fmt) is not None
 
 
 class Stamps:
