@@ -32,10 +32,10 @@ _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b\s*", re.IGNO
 # Bytes; larger than any file.
 _NO_SIZE: Final = 1 << 63
 
-if sys.version_info >= (3, 11):
-    _encoding_of_locale = _locale.getencoding
-else:
-    _encoding_of_locale = _locale._get_locale_encoding
+# Python 3.11 gave it a public name.
+_encoding_of_locale: Callable[[], str] = getattr(
+    _locale, "getencoding" if sys.version_info >= (3, 11) else "_get_locale_encoding"
+)
 
 _Called = TypeVar("_Called", bound=Callable[..., object])
 

@@ -16,10 +16,11 @@ API = Path(__file__).with_name("api.py")
 MISUSE = re.compile(r"  # type: ignore\[(?P<code>[a-z-]+)\]$")
 
 
-def mypy(source: Path) -> str:
-    """What ``mypy --strict`` says of one file."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--hide-error-context"]
-    ran = subprocess.run([*command, str(source)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+def mypy(source: Path, *options: str) -> str:
+    """What ``mypy --strict`` says of one file or directory."""
+    quiet = ["--no-error-summary", "--no-pretty", "--hide-error-context"]
+    command = [sys.executable, "-m", "mypy", "--strict", *quiet, *options, str(source)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert ran.stderr == ""
     return ran.stdout
 
@@ -39,3 +40,11 @@ def test_without_the_marks_exactly_the_marked_lines_are_rejected(tmp_path: Path)
 
     assert marked
     assert {(int(number), code) for number, code in reported} == marked
+
+
+@pytest.mark.slow
+def test_the_package_is_typed_for_the_oldest_python_too() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    oldest = re.search(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE)
+    assert oldest is not None
+    assert mypy(ROOT / "src", "--python-version", oldest[1]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,7 @@ def test_settings_that_call_file_config_are_read_and_configure_nothing(tmp_path:
 
 @pytest.mark.parametrize("given", ["log.toml", "toml:log.toml", "hypercorn.toml"])
 def test_a_toml_file_is_read_and_so_is_the_one_that_hypercorn_is_given(given: str) -> None:
-    try:
-        import tomllib  # noqa: F401  # Python 3.11
-    except ImportError:
+    if sys.version_info < (3, 11):
         pytest.importorskip("tomli", reason="Python 3.10 has no reader of TOML: pip install tomli")
     Path("log.toml").write_text(TOML)
     Path("hypercorn.toml").write_text('bind = "127.0.0.1:8000"\nlogconfig = "toml:log.toml"\n')
