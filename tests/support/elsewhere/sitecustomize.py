@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import select
 import signal
@@ -89,10 +90,12 @@ def _refusing(call: Callable[..., Any], is_missing: Callable[[object], bool]) ->
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return call(path, *arguments, **named)
 
+    # Python 3.10 makes it an attribute of a class, where a function would become a method.
+    unbound = functools.partial(refuse_or_call)
     for known in (os.supports_dir_fd, os.supports_follow_symlinks, os.supports_fd, os.supports_effective_ids):
         if call in known:
-            known.add(refuse_or_call)
-    return refuse_or_call
+            known.add(unbound)
+    return unbound
 
 
 def _take_away_flags(system: str) -> None:
