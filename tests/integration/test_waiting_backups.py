@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rollsafe import FileLock
+from rollsafe._backups import maintenance_pass
 from rollsafe._backups.failures import Failures
 from rollsafe._backups.ledger import Ledger
 from rollsafe._backups.listing import Listing
@@ -136,6 +137,19 @@ def test_an_expired_archive_goes_with_its_second_name(live: Path, make: Make) ->
     log(handler, "first")
     wait_until(lambda: names_beside(live) == [], "both names are gone")
     assert handler.take_reports()
+
+
+def test_an_expired_archive_is_removed_only_after_the_application_was_notified_of_it(
+    live: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance_pass, "QUIET_S", 0.0)
+    archive = live.with_name("app.log.2020-01-01_00.gz")
+    archive.write_bytes(b"an archive")
+    os.link(archive, f"{archive}.tmp")
+    found: list[bool] = []
+    log(make(max_age="1 day", compress="gz", on_rollover=lambda path, _: found.append(os.path.exists(path))), "first")
+    wait_until(lambda: names_beside(live) == [], "both names are gone")
+    assert found == [True]
 
 
 def test_what_waits_for_settings_that_are_no_more_gets_its_final_name(live: Path, make: Make) -> None:

@@ -27,7 +27,7 @@ from rollsafe._backups.file_names import (
     remove_both,
 )
 from rollsafe._backups.ledger import Changed, Ledger
-from rollsafe._backups.listing import Listing
+from rollsafe._backups.listing import Listing, slowly
 from rollsafe._backups.names import ROLLED_EXTENSION, UNANNOUNCED_EXTENSION
 from rollsafe._backups.quiet import QuietFiles
 from rollsafe._backups.scratch import clear_leftover
@@ -92,8 +92,10 @@ class MaintenancePass:
                 and the application is not called for them.
         """
         gone = {*expired, *empty}
+        # Until `on_rollover` has returned for it, an archive has a second name.
+        unannounced = [path for path in slowly(gone) if are_one(path, path + UNANNOUNCED_EXTENSION)]
         self._calls_application = duties.notifies()
-        self.remove(gone)
+        self.remove(gone.difference(unannounced))
         # A backup that is yet to be compressed is not final.
         notify = duties.notify if duties.codec is None else self._await_next_pass
         # Always, and so `release`: a process with other settings may have left something.
@@ -104,6 +106,7 @@ class MaintenancePass:
             self.release(ledger, notify, empty)
         # Only now: the application is called for each file once before it is removed.
         self.remove_unclaimed(gone)
+        self.remove(path for path in unannounced if path + UNANNOUNCED_EXTENSION not in self._attempts.early)
         if duties.codec is not None:
             self.compress(duties.codec, ledger, duties.notify if duties.notifies() else None, gone)
 
@@ -115,7 +118,6 @@ class MaintenancePass:
         """
 
         def unlink(path: str, fingerprint: Fingerprint) -> None:
-            # Until `on_rollover` has returned for it, an archive has a second name.
             remove_both(path, path + UNANNOUNCED_EXTENSION, fingerprint)
 
         final = (path for path in paths if not path.endswith(ROLLED_EXTENSION))
