@@ -54,7 +54,14 @@ def wait_for_rollovers(directory: Path, count: int = 2) -> None:
 def settle(directory: Path, clients: Clients, lost: int = 0) -> None:
     """Wait for the last requests: a worker logs one after its answer, and SIGTERM does not wait for that."""
     wanted = asked(clients.acknowledged, Clients.SIZES)
-    wait_until(lambda: len(wanted - requests_in(directory).keys()) <= lost, "the line of each request")
+
+    def missing() -> list[str]:
+        return sorted(wanted - requests_in(directory).keys())
+
+    try:
+        wait_until(lambda: len(missing()) <= lost, "the line of each request")
+    except AssertionError:
+        raise AssertionError(f"{lost} lines may be lost, but these are: {missing()}") from None
 
 
 def all_answer(uwsgi: LoggingUwsgi, clients: Clients) -> bool:
