@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -26,12 +25,10 @@ from tests.support.logs import (
     suffix_of,
     wait_for_second_after,
 )
+from tests.support.needs import needs_package
 from tests.support.servers import run_program, wait_until
 
-needs_gevent, needs_eventlet = (
-    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed: pip install {name}")
-    for name in ("gevent", "eventlet")
-)
+needs_gevent, needs_eventlet = needs_package("gevent"), needs_package("eventlet")
 
 
 def settled(live: Path) -> bool:

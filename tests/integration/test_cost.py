@@ -151,9 +151,9 @@ def instructions_per_line(live: Path, backups: int, handlers: int) -> tuple[int,
 
 @pytest.mark.parametrize(("backups", "handlers"), [(100, 0), (0, 30)], ids=["100 backups", "30 other handlers"])
 def test_a_line_costs_the_same_work_whatever_else_there_is(tmp_path: Path, backups: int, handlers: int) -> None:
-    # Each in a process of its own, so that nothing that other tests have left counts.
     if not int(run_program(COUNTS_ONE)):
         pytest.skip(f"Python {sys.version.split()[0]} tells a trace function of no instruction")
+    # Each in a process of its own, so that nothing that other tests have left counts.
     alone = [int(count) for count in run_program(COUNTS, tmp_path / "alone" / "app.log", 0, 0).split()]
     crowd = [int(count) for count in run_program(COUNTS, tmp_path / "crowd" / "app.log", backups, handlers).split()]
     assert 0 < alone[0] < alone[1], "a renewal is more work"

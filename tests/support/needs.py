@@ -32,7 +32,17 @@ def require_package(name: str) -> None:
     It is not imported here: gevent and eventlet change the threads of a process that has only imported them.
     """
     if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed: pip install {name.partition('.')[0]}")
+        pytest.skip(_is_not_installed(name))
+
+
+def needs_package(name: str) -> pytest.MarkDecorator:
+    """Skip a test unless a package of Python is installed, as `require_package` does."""
+    return pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=_is_not_installed(name))
+
+
+def _is_not_installed(name: str) -> str:
+    """The reason to skip a test for want of a package, or of a module in it."""
+    return f"{name} is not installed: pip install {name.partition('.')[0]}"
 
 
 def is_missing(what: str, package: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.lowest import pyproject
+
 pytest.importorskip("mypy", reason="mypy is in the dependency group lint")
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,5 @@ def test_without_the_marks_exactly_the_marked_lines_are_rejected(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_package_is_typed_for_the_oldest_python_too() -> None:
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    oldest = re.search(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE)
-    assert oldest is not None
-    assert mypy(ROOT / "src", "--python-version", oldest[1]) == ""
+    oldest = pyproject()["project"]["requires-python"].removeprefix(">=")
+    assert mypy(ROOT / "src", "--python-version", oldest) == ""
