@@ -20,7 +20,7 @@ from rollsafe.schedule import checked_tz
 # The format characters that change the order in which the characters of a line are shown, so that a reader sees another
 # line than the one that was written (CVE-2021-42574): marks, embeddings, overrides and isolates of bidirectional text.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-# `re` compiles these at their first use, to which many a program that imports this never comes.
+# `re` compiles each pattern at its first use, because to compile them here would lengthen every import.
 _CONTROLS = rf"[{_CONTROL}]"
 _TO_ESCAPE = rf"[{_CONTROL}]|\\(?=[\\nrtxu{_CONTROL}])"
 _ESCAPED = r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})"

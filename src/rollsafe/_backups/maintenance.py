@@ -127,14 +127,6 @@ class Maintenance:
             self._next_step_at = next_step_at
         return is_done
 
-    def _is_removed(self, error: BaseException) -> bool:
-        """Whether a step has failed because the application has closed the log and removed its directory (a test)."""
-        return (
-            isinstance(error, FileNotFoundError)
-            and self._handler._closed
-            and not os.path.lexists(os.path.dirname(self._lock_path))
-        )
-
     def look(self, tick: float, *, rolls: bool = False) -> None:
         """Look at the log, and have a step made if there is something to do; only the thread calls this.
 
@@ -277,6 +269,14 @@ class Maintenance:
             raise TakesLong
         self._failures.end_pass()
         return maintenance_pass.wait
+
+    def _is_removed(self, error: BaseException) -> bool:
+        """Whether a step has failed only because the application closed the log and removed its directory."""
+        return (
+            isinstance(error, FileNotFoundError)
+            and self._handler._closed
+            and not os.path.lexists(os.path.dirname(self._lock_path))
+        )
 
     def _is_disowned(self) -> bool:
         """Whether the backups are another log's by now, which is reported once; see `ownership`."""

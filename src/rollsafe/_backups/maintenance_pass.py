@@ -92,7 +92,7 @@ class MaintenancePass:
                 and the application is not called for them.
         """
         gone = {*expired, *empty}
-        # Until `on_rollover` has returned for it, an archive has a second name.
+        # An archive has a second name until `on_rollover` has returned for it. It is removed below, after the call.
         unannounced = [path for path in slowly(gone) if are_one(path, path + UNANNOUNCED_EXTENSION)]
         self._calls_application = duties.notifies()
         self.remove(gone.difference(unannounced))

@@ -42,6 +42,7 @@ from rollsafe._timing import LATE_S
 from rollsafe._values import Value
 from rollsafe.schedule import Interval
 
+# `re` compiles each pattern at its first use, because to compile them here would lengthen every import.
 # The digits are bounded: int() of thousands of them raises, and no field needs more than 64 bits.
 _IDENTITY: Final = rb"([0-9]{1,20}) ([0-9]{1,20}) (-?[0-9]{1,12})"
 _NUMBER: Final = rb"[0-9]{1,18}"

@@ -26,6 +26,7 @@ UNNUMBERED: Final = "~"
 """The stamp of lines that a handler writes by itself."""
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+# `re` compiles both at their first use, because to compile them here would lengthen every import.
 _FIELD: Final = rf"%\({FIELD}\)|\{{{FIELD}[!:}}]|\$\{{?{FIELD}\b"
 _FIELD_AT_END: Final = rf"(?:%\({FIELD}\)s|\{{{FIELD}\}}|\$\{{{FIELD}\}}|\${FIELD})\Z"
 _handlers = count()
