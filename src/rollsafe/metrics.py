@@ -89,7 +89,7 @@ def to_statsd(address: str, prefix: str = "", tags: str = "") -> None:
     """
     sender = _Statsd(address, prefix, tags)
     listen(sender.count)
-    atexit.register(sender.send)
+    atexit.register(sender.finish)
 
 
 class _LogNames(dict[str, str]):
@@ -203,6 +203,8 @@ class _Statsd(_Counts):
         self._tags = f"|#{tags}" if tags else ""
         self._guard = threading.Lock()
         self._sent: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._has_more = False
+        self._period = STATSD_PERIOD
         self._send_at = 0.0
 
     def reset(self) -> None:
@@ -213,25 +215,39 @@ class _Statsd(_Counts):
     def count(self, event: str, path: str, count: int) -> None:
         """Count, and send if it is time."""
         self.add(event, path, count)
+        self._has_more = True
         if time.monotonic() >= self._send_at:
             self.send()
 
+    def finish(self) -> None:
+        """At the exit of the process: send, and from now on with each event.
+
+        This is called before the maintenance thread ends and before `logging` closes the handlers (atexit calls first
+        what was registered last), and both may still write lines and roll.
+        """
+        self._period = self._send_at = 0.0
+        self.send()
+
     def send(self) -> None:
-        """Send all counts that were not sent yet, unless another thread is doing so."""
-        if self._pid != os.getpid() or not self._guard.acquire(blocking=False):
-            return
-        try:
-            self._send_at = time.monotonic() + STATSD_PERIOD
-            for event, log, count in self.totals():
-                more = count - self._sent[event, log]
-                if more:
-                    self._sent[event, log] = count
-                    name = f"{self._prefix}rollsafe.{re.sub(r'[^A-Za-z0-9-]', '_', log)}.{event}"
-                    # There may be no server, or the buffer may be full. A count that was not sent is not sent again.
-                    with suppress(OSError):
-                        self._socket.sendto(f"{name}:{more}|c{self._tags}".encode(), self._where)
-        finally:
-            self._guard.release()
+        """Send all counts that were not sent yet, unless another thread is doing so: that one sends these too."""
+        while self._has_more and self._pid == os.getpid() and self._guard.acquire(blocking=False):
+            try:
+                self._has_more = False
+                self._send_at = time.monotonic() + self._period
+                self._send_more()
+            finally:
+                self._guard.release()
+
+    def _send_more(self) -> None:
+        """Send what each count has grown by."""
+        for event, log, count in self.totals():
+            more = count - self._sent[event, log]
+            if more:
+                self._sent[event, log] = count
+                name = f"{self._prefix}rollsafe.{re.sub(r'[^A-Za-z0-9-]', '_', log)}.{event}"
+                # There may be no server, or the buffer may be full. A count that was not sent is not sent again.
+                with suppress(OSError):
+                    self._socket.sendto(f"{name}:{more}|c{self._tags}".encode(), self._where)
 
 
 def _datagram_socket(address: str) -> tuple[socket.socket, Any]:

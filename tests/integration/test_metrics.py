@@ -23,12 +23,13 @@ from tests.support.servers import Clients, Server, backups, datagrams, server_en
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install rollsafe[prometheus]")
 
 SAMPLE = re.compile(r'^rollsafe_(\w+)_total\{log="([^"]+)"\} (\S+)$', re.MULTILINE)
+# Rollovers by size, so that nothing else makes a backup: at a boundary, a late line may make one.
 CONFIG = """
 from rollsafe import metrics
 from rollsafe.gunicorn import post_fork, rotating_logs
 
 metrics.{switch}
-logconfig_dict = rotating_logs("logs", when="S", format="%(message)s")
+logconfig_dict = rotating_logs("logs", when="W0", utc=True, maxBytes=50_000, format="%(message)s")
 """
 
 
@@ -181,6 +182,33 @@ def test_statsd_is_sent_what_gunicorns_workers_write(tmp_path: Path) -> None:
     assert (counts["app_log lines"], counts["app_log bytes"]) == written(logs / "app.log")
     assert counts["access_log lines"] == written(logs / "access.log")[0]
     assert counts["app_log rollovers"] == len(backups(logs / "app.log"))
+
+
+def test_statsd_is_sent_what_happens_while_a_process_ends(tmp_path: Path) -> None:
+    code = """
+import atexit, logging, sys
+from rollsafe import SafeTimedRotatingFileHandler, metrics
+
+def end():
+    for _ in range(3):
+        handler.doRollover()
+        handler.handle(logging.makeLogRecord({"msg": "at the end"}))
+
+# It is called after what is registered later.
+atexit.register(end)
+metrics.to_statsd(sys.argv[1])
+handler = SafeTimedRotatingFileHandler("app.log", when="W0", utc=True)
+handler.handle(logging.makeLogRecord({"msg": "one"}))
+"""
+    counts: Counter[str] = Counter()
+    with datagrams() as (address, received):
+        subprocess.run([sys.executable, "-c", code, address], cwd=tmp_path, env=server_environment(), check=True)
+    for text in received:
+        match = re.fullmatch(r"rollsafe\.app_log\.(\w+):(\d+)\|c", text)
+        assert match, text
+        counts[match[1]] += int(match[2])
+    assert (counts["lines"], counts["bytes"]) == written(tmp_path / "app.log") == (4, 4 + 3 * len("at the end\n"))
+    assert counts["rollovers"] == len(backups(tmp_path / "app.log")) == 3
 
 
 @pytest.mark.parametrize("directory", ["prometheus", ""])
