@@ -366,7 +366,8 @@ IMPORTS: dict[str, set[str]] = {
     "_uwsgi.contradictions": {"_uwsgi.loggers"},
     "_uwsgi.exit": {"_uwsgi.loggers", "_uwsgi.pipes", "handlers"},
     "_uwsgi.loggers": {"_listeners", "_uwsgi.pipes"},
-    "_uwsgi.pipes": set(),
+    "_uwsgi.peers": set(),
+    "_uwsgi.pipes": {"_uwsgi.peers"},
     "celery": {
         "_arguments",
         "_celery.task_fields",

@@ -27,8 +27,11 @@ def finish_logs() -> None:
     if pipes is None or not isinstance(requests, RequestLogger) or not isinstance(messages, MessageLogger):
         return
     master = _master()
-    if master != os.getpid() and wait_until_read(pipes.requests_end, master):
-        return
+    if master != os.getpid():
+        if requests.may_read:
+            wait_until_read(pipes.requests_end, master)
+        if os.getppid() == master:
+            return
     if requests.may_read:
         requests.log_messages([])
     if messages.may_read:

@@ -15,8 +15,11 @@ import stat
 import struct
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Final, NamedTuple
+
+from rollsafe._uwsgi.peers import inode_of_peer
 
 SEND_TIMEOUT_S: Final = 10
 """How long the write of one line waits for a master that does not read. Then uWSGI throws the line away.
@@ -46,21 +49,56 @@ class LogPipes(NamedTuple):
 
 
 def find_pipes() -> LogPipes | None:
-    """The sockets of uWSGI's two logs; None if they are not certainly found.
-
-    The kernel numbers the sockets of one process in the order in which they are made, so those of the requests are the
-    two after that of standard error. Where they are not (another process has made one in between), nothing is guessed.
-    """
+    """The sockets of uWSGI's two logs; None if they are not certainly found."""
+    numbers: dict[int, int] = {}
     try:
         standard_error = os.fstat(2).st_ino
-        found = dict(_packet_sockets())
+        for number, inode in sorted(_packet_sockets()):
+            # An application may duplicate a descriptor; uWSGI's own is the lowest.
+            numbers.setdefault(inode, number)
     except OSError:
         return None
-    try:
-        messages, _, requests, requests_end = (found[standard_error + distance] for distance in (-1, 0, 1, 2))
-    except KeyError:
+    end = numbers.get(standard_error)
+    if end is None:
         return None
+    try:
+        return _pipes_by_peers(numbers, end)
+    except OSError:
+        return _pipes_in_a_row(numbers, end)
+
+
+def _pipes_by_peers(numbers: Mapping[int, int], end: int) -> LogPipes | None:
+    """The sockets, if the kernel says which belong together.
+
+    The pair of the requests is made just after that of the messages, and each new descriptor gets the lowest number
+    that is free. So of the pairs above `end` it is the one whose higher number is the lowest: a later pair could have
+    lower numbers only if two files were closed that uWSGI's parent had left open there.
+
+    Args:
+        numbers: Inode of a socket -> its descriptor.
+        end: The descriptor where messages are written.
+
+    Raises:
+        OSError: The kernel does not say it.
+    """
+    peers = {number: numbers.get(inode_of_peer(inode) or 0) for inode, number in numbers.items()}
+    messages = peers[end]
+    later = [(peer, number) for number, peer in peers.items() if peer is not None and end < peer < number]
+    if messages is None or not later:
+        return None
+    requests, requests_end = min(later, key=itemgetter(1))
     return LogPipes(messages, requests, requests_end)
+
+
+def _pipes_in_a_row(numbers: Mapping[int, int], end: int) -> LogPipes | None:
+    """The sockets, if those beside `end` have successive descriptors, in the order of their inodes.
+
+    They mostly have. But each processor takes the numbers of inodes from a stock of its own.
+    """
+    row = [number for _, number in sorted(numbers.items()) if end - 1 <= number <= end + 2]
+    if row != [end - 1, end, end + 1, end + 2]:
+        return None
+    return LogPipes(end - 1, end + 1, end + 2)
 
 
 def wait_when_full(end: int) -> None:
@@ -73,8 +111,8 @@ def wait_when_full(end: int) -> None:
         writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
 
 
-def wait_until_read(end: int, reader: int) -> bool:
-    """In a child of the reader: wait a moment until it has read what was written here; False if it is dead."""
+def wait_until_read(end: int, reader: int) -> None:
+    """In a child of the reader: wait a moment until it has read what was written here, or is dead."""
     give_up = time.monotonic() + EXIT_WAIT_S
     while os.getppid() == reader:
         unread = bytearray(4)
@@ -82,11 +120,10 @@ def wait_until_read(end: int, reader: int) -> bool:
             # unix(7): SIOCOUTQ, which has the same number.
             fcntl.ioctl(end, termios.TIOCOUTQ, unread)
         except OSError:
-            return True
+            return
         if not any(unread) or time.monotonic() > give_up:
-            return True
+            return
         time.sleep(EXIT_PAUSE_S)
-    return False
 
 
 def packets(pipe: int, count: int) -> Iterator[bytes]:
@@ -103,9 +140,11 @@ def packets(pipe: int, count: int) -> Iterator[bytes]:
 
 
 def _packet_sockets() -> Iterator[tuple[int, int]]:
-    """(number of the inode, descriptor) of each socket that has packets and no name."""
+    """(descriptor, inode) of each socket that has packets and no name; no standard stream."""
     for name in os.listdir("/proc/self/fd"):
         number = int(name)
+        if number <= 2:
+            continue
         try:
             status = os.fstat(number)
             if not stat.S_ISSOCK(status.st_mode):
@@ -113,7 +152,7 @@ def _packet_sockets() -> Iterator[tuple[int, int]]:
             with _socket_of(number) as found:
                 kind = (found.family, found.type & socket.SOCK_SEQPACKET)
                 if kind == (socket.AF_UNIX, socket.SOCK_SEQPACKET) and not found.getsockname():
-                    yield status.st_ino, number
+                    yield number, status.st_ino
         except OSError:
             # The descriptor of the listing itself, or one that another thread has closed.
             continue
