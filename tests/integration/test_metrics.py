@@ -294,6 +294,31 @@ def test_a_statsd_server_on_a_unix_socket_may_come_later(tmp_path: Path) -> None
         assert receiver.recv(1000) == b"rollsafe.app_log.lines:2|c"
 
 
+def test_statsd_is_sent_what_another_thread_counts_during_the_last_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "statsd"
+    to_statsd(f"unix://{path}")
+    sender = events_room._listeners.pop().__self__  # type: ignore[attr-defined]
+    send_more = sender._send_more
+    others = ["lines", "rollovers"]
+
+    def send_more_while_others_count() -> None:
+        send_more()
+        if others:
+            sender.count(others.pop(), "/logs/app.log", 1)
+
+    monkeypatch.setattr(sender, "_send_more", send_more_while_others_count)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        receiver.settimeout(5)
+        sender.add("opens", "/logs/app.log", 1)
+        sender._has_more = True
+        sender.finish()
+        events = [receiver.recv(1000).decode().split(".")[-1] for _ in range(3)]
+    assert events == ["opens:1|c", "rollovers:1|c", "lines:1|c"]
+
+
 def test_without_prometheus_client_it_is_said_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys
