@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ MOST_WORKERS = 24
 # Hypothesis fails a test whose examples take more than 200 ms each, or are slow to make: on a busy machine, any may.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+# A shell has a command that it starts by `&` ignore these two (POSIX, 2.11), and so do all the programs that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)
