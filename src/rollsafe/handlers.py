@@ -25,6 +25,7 @@ from rollsafe._backups.codecs import Compress, StreamCodec
 from rollsafe._backups.names import EXTENSIONS
 from rollsafe._backups.naming import BackupNaming, backup_base_of
 from rollsafe._backups.ownership import claim, other_owner
+from rollsafe._greenlets import is_refusal
 from rollsafe._lines.encoder import LineEncoder, own_record
 from rollsafe._live.fragments import IN_PAGE
 from rollsafe._live.live_file import LiveFile
@@ -229,14 +230,21 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             return passed
         # `with` takes twice as long as the two calls. Both are in the `try`, so that a signal handler that raises
         # leaves no lock held.
+        is_locked = False
         try:
             lock.acquire()
+            is_locked = True
             self.emit(record)
+        except Exception as error:
+            if is_locked or not is_refusal(error):
+                raise
+            self._writer.leave(record)
         finally:
             try:  # noqa: SIM105  # suppress() would double the price of the lock
                 lock.release()
             except RuntimeError:
-                # A formatter has forked: in the child `logging` has made the lock anew, and no thread holds it.
+                # A formatter has forked: in the child `logging` has made the lock anew, and no thread holds it. Or the
+                # lock was refused.
                 pass
         return passed
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from rollsafe._files.lock_files import lock_mode
 from rollsafe._files.lock_handles import MAINTENANCE_BYTE, ROLLOVER_BYTE, Handle, Hold, Owner, handles
 from rollsafe._files.places import place_of, resolved
+from rollsafe._greenlets import pause
 
 _SHORTEST_PAUSE_S = 0.0002
 _LONGEST_PAUSE_S = 0.01
@@ -97,7 +98,7 @@ class FileLock:
     def _acquire(self, timeout: float | None, give_up: Callable[[], bool] | None) -> bool:
         """Try until the lock is taken, the time is up, or `give_up` returns true."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SHORTEST_PAUSE_S
+        wait = _SHORTEST_PAUSE_S
         while not self._try():
             if self._held_by_this_thread():
                 if deadline is None:
@@ -109,10 +110,10 @@ class FileLock:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                pause = min(pause, left)
+                wait = min(wait, left)
             # Polled, not F_SETLKW, because a blocking wait cannot be bounded and would stop every greenlet of gevent.
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            pause(wait)
+            wait = min(2 * wait, _LONGEST_PAUSE_S)
         return True
 
     def release(self) -> None:

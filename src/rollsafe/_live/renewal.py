@@ -12,6 +12,7 @@ from typing import Protocol
 
 from rollsafe._backups.naming import BackupNaming
 from rollsafe._files.identity import identity_of
+from rollsafe._greenlets import pause
 from rollsafe._live.live_file import LiveFile
 from rollsafe._live.open_file import OpenFile
 from rollsafe._live.pending import PendingLines
@@ -207,7 +208,7 @@ class Renewal:
         except Exception:  # an overridden computeRollover may raise anything; the rollover will report it
             return
         if left > 0:
-            time.sleep(left)
+            pause(left)
 
     def _lease_anyway(self, file: OpenFile, now: float, tick: float) -> None:
         """Lease a file whose rollover was refused, so that lines go on into it; a later renewal tries again."""
@@ -233,7 +234,7 @@ def _close_for_size(file: OpenFile) -> None:
     """Mark the file as full and wait: lines in flight land under the live name, where log shippers still read."""
     if not file.shared:
         file.mark_full()
-        time.sleep(SIZE_LINGER_S)
+        pause(SIZE_LINGER_S)
 
 
 def trusted_time(created: float, now: float) -> float:

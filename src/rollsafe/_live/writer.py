@@ -147,6 +147,15 @@ class Writer:
         if waits and self.pending.failing:
             count_event("spilled", self._handler.baseFilename)
 
+    def leave(self, record: logging.LogRecord) -> None:
+        """Queue a line of an event loop, which cannot wait for the greenlet that has the handler's lock.
+
+        That greenlet writes it if it is at work here, and else the next line does.
+        """
+        line = self._encoder.encode_again(record)
+        if line is not None:
+            self._queue(line, record.created)
+
     def _queue(self, line: bytes, created: float) -> bool:
         """Have a line wait to be written; False if it does not fit."""
         fits = True
