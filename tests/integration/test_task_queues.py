@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.celery_programs import suffix_of
+from tests.support.needs import require_package
 from tests.support.oracle import audit
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ROOT, backups, server_environment, wait_until
@@ -115,7 +116,7 @@ def environment_of(directory: Path, **more: str) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_huey(tmp_path: Path) -> None:
-    pytest.importorskip("huey", reason="huey is not installed: pip install huey")
+    require_package("huey")
     environment = environment_of(tmp_path)
     code = "from huey_tasks import send_order\nfor number in range({first}, {end}): send_order(number)"
     with running(tmp_path, "huey_tasks", environment) as live:
@@ -125,7 +126,7 @@ def test_huey(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rq(tmp_path: Path) -> None:
-    pytest.importorskip("rq", reason="rq is not installed: pip install rq")
+    require_package("rq")
     (tmp_path / "jobs.py").write_text(JOBS)
     code = (
         "import os\nfrom redis import Redis\nfrom rq import Queue\n"
@@ -143,7 +144,7 @@ def test_rq(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_dramatiq(tmp_path: Path) -> None:
-    pytest.importorskip("dramatiq", reason="dramatiq is not installed: pip install dramatiq")
+    require_package("dramatiq")
     code = "from dramatiq_tasks import send_order\nfor number in range({first}, {end}): send_order.send(number)"
     with RedisServer() as redis:
         environment = environment_of(tmp_path, REDIS_URL=redis.url)

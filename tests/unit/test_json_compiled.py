@@ -178,6 +178,13 @@ def test_every_line_is_that_of_python_json_logger_also_in_thousands_of_cases(
     compare(fmt, given_options, message, fields, created)
 
 
+@pytest.mark.parametrize("ascii", [True, False])
+def test_every_character_is_written_as_python_json_logger_does(ascii: bool) -> None:
+    for character in [*map(chr, range(0x100)), "\u2028", "\ud800", "\U0001f600"]:
+        for text in (character, f"a{character}b"):
+            compare("%(message)s %(name)s", {"json_ensure_ascii": ascii}, text, {"name": text, "tenant": text}, 0.0)
+
+
 def compare(fmt: str, given_options: dict[str, Any], message: Any, fields: dict[str, Any], created: float) -> None:
     """Make lines with a formatter in both ways."""
     formatter = JSONFormatter(fmt, **given_options)

@@ -25,7 +25,8 @@ Further = list[tuple[str, str]]
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 """The fields that each record has."""
 # For bytes.translate: it returns the same object if it has only characters that stand for themselves in a JSON string.
-_KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x80 and byte not in b'"\\' else 0 if byte else 1 for byte in range(256))
+# DEL does not if only ASCII is wanted (`py_encode_basestring_ascii`).
+_KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte not in b'"\\' else 0 if byte else 1 for byte in range(256))
 
 
 # How many names of further fields are kept. An application that makes up names would fill the memory.
