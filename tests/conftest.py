@@ -25,7 +25,8 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-# A shell has a command that it starts by `&` ignore these two (POSIX, 2.11), and so do all the programs that it starts.
+# A command that a shell starts with `&` ignores these two signals (POSIX, Shell Command Language, 2.11), and so do the
+# programs that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 

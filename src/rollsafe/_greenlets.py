@@ -14,7 +14,7 @@ from rollsafe._background import sleep
 
 
 def pause(seconds: float) -> None:
-    """Sleep, while other greenlets run; in the event loop none can, so there it is the thread that sleeps."""
+    """Sleep while other greenlets run; in the event loop none can run, so there the whole thread sleeps."""
     try:
         time.sleep(seconds)
     except Exception as error:
@@ -24,6 +24,6 @@ def pause(seconds: float) -> None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether this may be what the event loop gets in the place of a wait."""
+    """Whether `error` may be what the event loop gets instead of a wait."""
     has_loop = "gevent" in sys.modules or "eventlet" in sys.modules
     return has_loop and isinstance(error, AssertionError | RuntimeError)

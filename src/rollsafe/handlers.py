@@ -243,8 +243,8 @@ class SafeTimedRotatingFileHandler(logging.handlers.TimedRotatingFileHandler):
             try:  # noqa: SIM105  # suppress() would double the price of the lock
                 lock.release()
             except RuntimeError:
-                # A formatter has forked: in the child `logging` has made the lock anew, and no thread holds it. Or the
-                # lock was refused.
+                # A formatter has forked: in the child `logging` has made the lock anew, and no thread holds it. Or this
+                # is an event loop, which could not wait for the lock (`_greenlets`).
                 pass
         return passed
 

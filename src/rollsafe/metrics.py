@@ -220,7 +220,7 @@ class _Statsd(_Counts):
             self.send()
 
     def finish(self) -> None:
-        """At the exit of the process: send, and from now on with each event.
+        """At the exit of the process, send all counts, and from now on each one at once.
 
         This is called before the maintenance thread ends and before `logging` closes the handlers (atexit calls first
         what was registered last), and both may still write lines and roll.

@@ -23,7 +23,7 @@ from tests.support.servers import Clients, Server, backups, datagrams, server_en
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install rollsafe[prometheus]")
 
 SAMPLE = re.compile(r'^rollsafe_(\w+)_total\{log="([^"]+)"\} (\S+)$', re.MULTILINE)
-# Rollovers by size, so that nothing else makes a backup: at a boundary, a late line may make one.
+# It rolls by size, because at a boundary a late line may make a backup without a rollover.
 CONFIG = """
 from rollsafe import metrics
 from rollsafe.gunicorn import post_fork, rotating_logs
@@ -42,6 +42,16 @@ def written(live: Path) -> tuple[int, int]:
     """Lines and bytes in all files of a log; an empty line is written together with the one after it."""
     text = b"".join(path.read_bytes() for path in [live, *backups(live)])
     return sum(line != b"" for line in text.split(b"\n")), len(text)
+
+
+def sent(received: list[str]) -> Counter[str]:
+    """The counts in datagrams with this prefix and these tags: "log event" -> count."""
+    counts: Counter[str] = Counter()
+    for text in received:
+        match = re.fullmatch(r"shop\.rollsafe\.(app_log|access_log|error_log)\.(\w+):(\d+)\|c\|#site:one", text)
+        assert match, text
+        counts[f"{match[1]} {match[2]}"] += int(match[3])
+    return counts
 
 
 @pytest.fixture
@@ -167,7 +177,6 @@ def test_prometheus_multiprocess_mode_counts_what_gunicorns_workers_write(tmp_pa
 def test_statsd_is_sent_what_gunicorns_workers_write(tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
     logs = tmp_path / "logs"
-    counts: Counter[str] = Counter()
     with datagrams() as (address, received):
         switch = f'to_statsd("{address}", prefix="shop.", tags="site:one")'
         server = Server(tmp_path, CONFIG.format(switch=switch))
@@ -175,10 +184,7 @@ def test_statsd_is_sent_what_gunicorns_workers_write(tmp_path: Path) -> None:
             wait_until(lambda: len(backups(logs / "app.log")) >= 2, "2 rollovers")
             clients.wait_for(200)
     # The workers had ended, so they had sent all.
-    for text in received:
-        match = re.fullmatch(r"shop\.rollsafe\.(app_log|access_log|error_log)\.(\w+):(\d+)\|c\|#site:one", text)
-        assert match, text
-        counts[f"{match[1]} {match[2]}"] += int(match[3])
+    counts = sent(received)
     assert (counts["app_log lines"], counts["app_log bytes"]) == written(logs / "app.log")
     assert counts["access_log lines"] == written(logs / "access.log")[0]
     assert counts["app_log rollovers"] == len(backups(logs / "app.log"))
@@ -196,19 +202,16 @@ def end():
 
 # It is called after what is registered later.
 atexit.register(end)
-metrics.to_statsd(sys.argv[1])
+metrics.to_statsd(sys.argv[1], prefix="shop.", tags="site:one")
 handler = SafeTimedRotatingFileHandler("app.log", when="W0", utc=True)
 handler.handle(logging.makeLogRecord({"msg": "one"}))
 """
-    counts: Counter[str] = Counter()
     with datagrams() as (address, received):
         subprocess.run([sys.executable, "-c", code, address], cwd=tmp_path, env=server_environment(), check=True)
-    for text in received:
-        match = re.fullmatch(r"rollsafe\.app_log\.(\w+):(\d+)\|c", text)
-        assert match, text
-        counts[match[1]] += int(match[2])
-    assert (counts["lines"], counts["bytes"]) == written(tmp_path / "app.log") == (4, 4 + 3 * len("at the end\n"))
-    assert counts["rollovers"] == len(backups(tmp_path / "app.log")) == 3
+    counts = sent(received)
+    assert (counts["app_log lines"], counts["app_log bytes"]) == written(tmp_path / "app.log")
+    assert written(tmp_path / "app.log") == (4, len("one\n") + 3 * len("at the end\n"))
+    assert counts["app_log rollovers"] == len(backups(tmp_path / "app.log")) == 3
 
 
 @pytest.mark.parametrize("directory", ["prometheus", ""])

@@ -17,8 +17,8 @@ PROGRAM = """
 import os, socket, sys
 from rollsafe._uwsgi import pipes
 
-def pair(kind=socket.SOCK_SEQPACKET):
-    return [end.detach() for end in socket.socketpair(socket.AF_UNIX, kind)]
+def pair():
+    return [end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
 
 def close(numbers):
     for number in numbers:

@@ -25,7 +25,7 @@ Further = list[tuple[str, str]]
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 """The fields that each record has."""
 # For bytes.translate: it returns the same object if it has only characters that stand for themselves in a JSON string.
-# DEL does not if only ASCII is wanted (`py_encode_basestring_ascii`).
+# Not DEL, because `json.dumps` escapes it if `ensure_ascii` is set.
 _KEEP_PLAIN = bytes(byte if 0x20 <= byte < 0x7F and byte not in b'"\\' else 0 if byte else 1 for byte in range(256))
 
 

@@ -79,7 +79,7 @@ def _pipes_by_peers(numbers: Mapping[int, int], end: int) -> LogPipes | None:
         end: The descriptor where messages are written.
 
     Raises:
-        OSError: The kernel does not say it.
+        OSError: The kernel does not say.
     """
     peers = {number: numbers.get(inode_of_peer(inode) or 0) for inode, number in numbers.items()}
     messages = peers[end]
@@ -93,7 +93,7 @@ def _pipes_by_peers(numbers: Mapping[int, int], end: int) -> LogPipes | None:
 def _pipes_in_a_row(numbers: Mapping[int, int], end: int) -> LogPipes | None:
     """The sockets, if those beside `end` have successive descriptors, in the order of their inodes.
 
-    They mostly have. But each processor takes the numbers of inodes from a stock of its own.
+    They usually have, but not always, because each processor takes inode numbers from a stock of its own.
     """
     row = [number for _, number in sorted(numbers.items()) if end - 1 <= number <= end + 2]
     if row != [end - 1, end, end + 1, end + 2]:
